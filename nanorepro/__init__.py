@@ -1,0 +1,15 @@
+"""nanorepro: a simulator of irreproducibility in the training of neural networks."""
+
+from nanorepro.config import Config, ConfigError
+
+__version__ = "0.1.0"
+__all__ = ["Config", "ConfigError", "fit", "initial_parameters", "predict", "simulate"]
+
+
+def __getattr__(name: str):
+    # NumPy and Numba are imported on first use, so that `--help` answers at once
+    if name in __all__:
+        from nanorepro import simulation
+
+        return getattr(simulation, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

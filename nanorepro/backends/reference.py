@@ -1,0 +1,179 @@
+"""The specification in code: NumPy and plain loops, slow, one operation after another.
+
+Every sum is a loop over the plan's instructions; NumPy only carries out the same instruction for
+all outputs at once.  docs/arithmetic.md says the same in words.
+"""
+
+import numpy as np
+
+from nanorepro import data, streams, summation
+from nanorepro.arithmetic import operations
+from nanorepro.backends import arrays
+from nanorepro.network import ACTIVATIONS, Layer, Parameters, sigmoid
+from nanorepro.optimizers import OPTIMIZERS, learning_rate
+from nanorepro.recipe import Recipe
+from nanorepro.summation import ACCUMULATORS, plan
+
+examples = data.examples
+
+
+def permutations(key: np.ndarray, first: int, count: int, n: int) -> np.ndarray:
+    """The permutations first, ..., first + count - 1 of count·n examples in rows of n, flat."""
+    rows = [k * n + streams.permutation(key, first + k, n) for k in range(count)]
+    return np.concatenate(rows)
+
+
+class Model:
+    """One model in training."""
+
+    def __init__(self, recipe: Recipe, parameters: Parameters, step: int = 0):
+        config, dials = recipe.config, recipe.dials
+        self.recipe, self.net, self.step = recipe, recipe.net, step
+        self.ops = operations(arrays, dials.precision, dials.rounding, dials.fma)
+        self.sum_batch = Sum(dials.accumulator, self.ops)
+        self.sum_units = Sum(dials.unit_accumulator, self.ops)
+        self.value, self.slope = ACTIVATIONS[config.act](arrays, self.ops, config.beta)
+        self.sigmoid = sigmoid(arrays, self.ops)
+        self.update, start = OPTIMIZERS[config.optimizer](arrays, self.ops, config)
+        self.w = {name: self.ops.const(value) for name, value in parameters.items()}
+        self.state = {k: np.full_like(v, self.ops.const(start)) for k, v in self.w.items()}
+
+    def parameters(self) -> Parameters:
+        """A copy of the parameters."""
+        return {name: value.copy() for name, value in self.w.items()}
+
+    def train(self, x: np.ndarray, y: np.ndarray) -> None:
+        """Train on packed examples (n, words) uint32 and labels (n,) in the given order."""
+        batch = self.recipe.config.batch
+        for k in range(0, len(y), batch):
+            self.train_step(self.bits(x[k : k + batch]), y[k : k + batch])
+            self.step += 1
+
+    def bits(self, x: np.ndarray) -> np.ndarray:
+        return data.unpack(x, self.recipe.features).astype(bool)
+
+    def logits(self, x: np.ndarray) -> np.ndarray:
+        """Logits of packed examples, (n,)."""
+        z, _ = self.forward(self.bits(x))
+        return z[-1][:, 0]
+
+    def unit_plan(self, k: int, backward: int, n: int) -> np.ndarray:
+        """The plan of the sum over n units of layer k, forward (0) or backward (1)."""
+        dials, key = self.recipe.dials, self.recipe.key("order", "units")
+        block = (self.step * len(self.net) + k) * 2 + backward
+        return plan(dials.unit_tree, dials.unit_order, n, key, block)
+
+    def batch_plan(self, n: int) -> np.ndarray:
+        dials = self.recipe.dials
+        return plan(dials.tree, dials.leaf_order, n, self.recipe.key("order"), self.step)
+
+    def forward(self, bits: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Equations 4 to 6: z[k] (s, fan_out) before and h[k] after the activation of layer k."""
+        z, h, t = [], [], self.ticket()
+        for k, layer in enumerate(self.net):
+            n = layer.fan_in // layer.sets
+            plan = self.unit_plan(k, 0, n)
+            if k == 0:
+                sums = [
+                    self.sum_units.terms(
+                        plan,
+                        bits[:, part * n : (part + 1) * n].T[:, :, None],
+                        self.w[layer.names[part]][:, None, :],
+                        t,
+                    )
+                    for part in range(layer.sets)
+                ]
+                total = np.concatenate(sums, axis=1)
+            else:
+                w = self.w[layer.names[0]]
+                total = self.sum_units.products(plan, h[-1].T[:, :, None], w[:, None, :], t)
+            if layer.bias:
+                total = self.ops.add(total, self.w[layer.names[-1]][None, :], t)
+            z.append(total)
+            h.append(self.value(total, t) if layer.active else total)
+        return z, h
+
+    def gradients(self, bits: np.ndarray, y: np.ndarray) -> Parameters:
+        """The gradient of the mini-batch's mean loss by every parameter (back-propagation)."""
+        ops, t = self.ops, self.ticket()
+        z, h = self.forward(bits)
+        labels, size = ops.const(y.astype(np.float64)), ops.const(float(len(y)))
+        delta = ops.div(ops.sub(self.sigmoid(z[-1], t), labels[:, None], t), size, t)
+        plan = self.batch_plan(len(y))
+        g: Parameters = {}
+        for k in range(len(self.net) - 1, -1, -1):
+            layer = self.net[k]
+            if layer.active:
+                delta = ops.mul(delta, self.slope(z[k], t), t)
+            if layer.bias:
+                present = np.ones((len(y), 1), bool)
+                g[layer.names[-1]] = self.sum_batch.terms(plan, present, delta, t)
+            if k == 0:
+                g.update(self.first_gradients(layer, plan, bits, delta, t))
+            else:
+                name = layer.names[0]
+                g[name] = self.sum_batch.products(plan, h[k - 1][:, :, None], delta[:, None, :], t)
+                back = self.unit_plan(k, 1, layer.fan_out)
+                w = self.w[name].T[:, None, :]
+                delta = self.sum_units.products(back, w, delta.T[:, :, None], t)
+        return g
+
+    def first_gradients(self, layer: Layer, plan, bits, delta, t) -> Parameters:
+        n, row = layer.fan_in // layer.sets, layer.row
+        return {
+            layer.names[part]: self.sum_batch.terms(
+                plan,
+                bits[:, part * n : (part + 1) * n, None],
+                delta[:, None, part * row : (part + 1) * row],
+                t,
+            )
+            for part in range(layer.sets)
+        }
+
+    def train_step(self, bits: np.ndarray, y: np.ndarray) -> None:
+        """One mini-batch: gradients, then the optimizer's update of every parameter."""
+        g, t = self.gradients(bits, y), self.ticket()
+        rate = self.ops.const(learning_rate(self.recipe.config, self.step))
+        for name in self.w:
+            self.w[name], self.state[name] = self.update(
+                self.w[name], self.state[name], g[name], rate, t
+            )
+
+    def ticket(self):
+        """What stochastic rounding draws from in this step."""
+        return None
+
+
+class Sum:
+    """Sums by a plan and an accumulator; the terms of all outputs lie along the first axis."""
+
+    def __init__(self, accumulator: str, ops):
+        parts = ACCUMULATORS[accumulator](arrays, ops)
+        self.start, self.product, self.term, self.merge, self.result = parts
+        self.zero = ops.const(0.0)
+
+    def products(self, plan, a: np.ndarray, b: np.ndarray, t) -> np.ndarray:
+        """Σ a·b over the first axis, in the order of the plan; a and b broadcast."""
+        return self.by(plan, lambda state, i: self.product(state, a[i], b[i], t), a[0], b[0], t)
+
+    def terms(self, plan, present: np.ndarray, a: np.ndarray, t) -> np.ndarray:
+        """Σ a over those of the first axis that are present (bool, broadcasts with a)."""
+
+        def join(state, i):
+            joined = self.term(state, np.broadcast_to(a[i], state[0].shape), t)
+            return tuple(
+                np.where(present[i], new, old) for new, old in zip(joined, state, strict=True)
+            )
+
+        return self.by(plan, join, present[0], a[0], t)
+
+    def by(self, plan, join, like_a, like_b, t):
+        zero = np.full(np.broadcast_shapes(like_a.shape, like_b.shape), self.zero)
+        state = [self.start(zero) for _ in range(int(plan[:, 0].max()) + 1)]
+        for slot, source in plan:
+            if source >= 0:
+                state[slot] = join(state[slot], source)
+            else:
+                state[slot] = self.merge(state[slot], state[~source], t)
+                state[~source] = self.start(zero)
+        return self.result(state[0], t)

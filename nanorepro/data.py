@@ -1,0 +1,193 @@
+"""The two worlds of the paper (sections 2 and 6), packed examples, and the caller's arrays.
+
+An example is 32 features in one uint32 (bit j is feature j) and a label, 0 or 1.  It is a function
+of (seed, pair, index) alone.  One Philox call draws it: its two 16-bit halves by the alias method,
+its label by a Bernoulli draw.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nanorepro.arithmetic import exp64, log64
+from nanorepro.backends import arrays
+from nanorepro.config import ConfigError
+from nanorepro.streams import stream_key, uniform, words
+
+FEATURES = 32
+HALF = 1 << 16  # patterns of 16 features
+COMPONENTS = {"linear": 32, "quadratic": 80}
+
+exp = exp64(arrays)
+log = log64(arrays)
+
+
+@dataclass(frozen=True)
+class World:
+    """What examples are drawn from: tables over the patterns of half an example.
+
+    accept, alias: (65536,) uint32 thresholds and uint16 patterns of the alias method, one table for
+    both halves.  log_odds, odds: (2, 65536) float64, by half; an example's log-odds are the sum of
+    its halves', its odds the product.
+    """
+
+    theta: np.ndarray
+    accept: np.ndarray
+    alias: np.ndarray
+    log_odds: np.ndarray
+    odds: np.ndarray
+
+
+def normals(key: np.ndarray, n: int) -> np.ndarray:
+    """n standard normal values, by Marsaglia's polar method; (n,) float64.
+
+    The a-th attempt for value c takes u, v from words 0 and 1 of the counter (c, 0, a, 0).
+    """
+    values = np.empty(n)
+    todo = np.arange(n)
+    attempt = 1
+    while len(todo):
+        w = words(key, todo, attempt)
+        u, v = (2.0 * ((w[k].astype(np.float64) + 0.5) * 2.0**-32) - 1.0 for k in (0, 1))
+        s = u * u + v * v
+        inside = s < 1.0
+        s = s[inside]
+        values[todo[inside]] = u[inside] * np.sqrt(-2.0 * log(s) / s)
+        todo = todo[~inside]
+        attempt += 1
+    return values
+
+
+def true_weights(seed: int, world: str) -> np.ndarray:
+    """θ: each component from N(μ, 1) with μ picked from {-2, 0, 2} (section 2); float64.
+
+    linear: (32,), one for each feature.  quadratic: (80,), for each of 8 blocks of 4 the lower
+    triangle of L row by row (section 6).
+    """
+    key = stream_key(seed, "theta")
+    n = COMPONENTS[world]
+    mean = np.array([-2.0, 0.0, 2.0])[(uniform(key, n) * 3.0).astype(np.int64)]
+    return mean + normals(key, n)
+
+
+def marginals(world: str) -> np.ndarray:
+    """P(x_j = 1) of the features of half an example, (16,): 6/(jπ)², or 90/(jπ)⁴ in blocks of 4."""
+    if world == "linear":
+        j = np.arange(1, 17)
+        return 6.0 / ((j * np.pi) * (j * np.pi))
+    j = np.arange(1, 5)
+    square = (j * np.pi) * (j * np.pi)
+    return np.tile(90.0 / (square * square), 4)
+
+
+def pattern_bits() -> np.ndarray:
+    """Bit j of each pattern of half an example, (16, 65536) bool."""
+    return (np.arange(HALF) >> np.arange(16)[:, None]) & 1 == 1
+
+
+def half_log_odds(theta: np.ndarray, world: str) -> np.ndarray:
+    """Log-odds of every pattern of either half, terms added in ascending order; (2, 65536)."""
+    bit = pattern_bits()
+    table = np.zeros((2, HALF))
+    if world == "linear":
+        for half in range(2):
+            for j in range(16):
+                table[half] += np.where(bit[j], theta[16 * half + j], 0.0)
+        return table
+    component = 0
+    for half in range(2):
+        for block in range(4):
+            for a in range(4):
+                for b in range(a + 1):
+                    both = bit[4 * block + a] & bit[4 * block + b]
+                    table[half] += np.where(both, theta[component], 0.0)
+                    component += 1
+    return table
+
+
+def alias_table(probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Walker's alias table (Vose's construction) in integers: `accept` uint32, `alias` uint16.
+
+    A column c and a 32-bit coin give the pattern c if coin < accept[c], else alias[c].  The weights
+    are the probabilities in units of 2^-48, the largest taking up the rounding.
+    """
+    weight = np.floor(probability * 2.0**48 + 0.5).astype(np.int64)
+    weight[np.argmax(weight)] += (1 << 48) - int(weight.sum())
+    full = 1 << 32
+    left = weight.tolist()
+    accept, alias = [full - 1] * HALF, list(range(HALF))
+    small = [c for c in range(HALF) if left[c] < full]
+    large = [c for c in range(HALF) if left[c] >= full]
+    while small and large:
+        s, g = small.pop(), large[-1]
+        accept[s], alias[s] = left[s], g
+        left[g] -= full - left[s]
+        if left[g] < full:
+            small.append(large.pop())
+    return np.array(accept, np.uint32), np.array(alias, np.uint16)
+
+
+def make_world(seed: int, world: str) -> World:
+    """The world `linear` or `quadratic` of a seed."""
+    probability = np.ones(1)
+    for p in marginals(world):
+        probability = np.concatenate([probability * (1.0 - p), probability * p])
+    accept, alias = alias_table(probability)
+    theta = true_weights(seed, world)
+    log_odds = half_log_odds(theta, world)
+    return World(theta, accept, alias, log_odds, exp(log_odds))
+
+
+def examples(world: World, key: np.ndarray, first: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Examples first, ..., first + n - 1 of a stream: features (n,) uint32 and labels (n,) uint8.
+
+    Word 0 of an example's call gives the columns of its halves, words 1 and 2 their coins, and the
+    label is 1 if u·(1 + o) < o, o the odds and u = (word 3 + 1/2)/2^32: eq. 1.
+    """
+    w0, w1, w2, w3 = words(key, np.arange(first, first + n))
+    column = (w0 & np.uint64(0xFFFF)).astype(np.int64), (w0 >> np.uint64(16)).astype(np.int64)
+    low, high = (
+        np.where(coin < world.accept[c], c, world.alias[c])
+        for c, coin in zip(column, (w1, w2), strict=True)
+    )
+    odds = world.odds[0, low] * world.odds[1, high]
+    u = (w3.astype(np.float64) + 0.5) * 2.0**-32
+    return (low | high << 16).astype(np.uint32), (u * (1.0 + odds) < odds).astype(np.uint8)
+
+
+def example_log_odds(world: World, x: np.ndarray) -> np.ndarray:
+    """xᵀθ or xᵀΘx of packed examples, float64 of the same shape."""
+    return world.log_odds[0, x & 0xFFFF] + world.log_odds[1, x >> 16]
+
+
+def sigmoid(z: np.ndarray) -> np.ndarray:
+    """σ(z) = 1/(1 + exp(-z)) in float64, by the contract's own exp."""
+    return 1.0 / (1.0 + exp(-np.asarray(z, np.float64)))
+
+
+def pack(x: np.ndarray) -> np.ndarray:
+    """(n, d) of 0 and 1 → (n, ⌈d/32⌉) uint32, feature j in bit j mod 32 of word ⌊j/32⌋."""
+    n, d = x.shape
+    packed = np.zeros((n, -(-d // 32)), np.uint32)
+    for j in range(d):
+        packed[:, j // 32] |= x[:, j].astype(np.uint32) << np.uint32(j % 32)
+    return packed
+
+
+def unpack(packed: np.ndarray, d: int) -> np.ndarray:
+    """(n, ⌈d/32⌉) uint32 → (n, d) uint8 of 0 and 1."""
+    j = np.arange(d)
+    return ((packed[:, j // 32] >> (j % 32).astype(np.uint32)) & 1).astype(np.uint8)
+
+
+def binary(name: str, a: object, axes: int) -> np.ndarray:
+    """The caller's array as uint8 of 0 and 1; raises ConfigError for anything else."""
+    array = np.asarray(a)
+    if array.ndim != axes or 0 in array.shape:
+        raise ConfigError(f"{name}: shape {array.shape} is not allowed; give {axes} axes, not empty")
+    if array.dtype.kind not in "buif":
+        raise ConfigError(f"{name}: type {array.dtype} is not allowed; give numbers 0 and 1")
+    if not np.isin(array, (0, 1)).all():
+        wrong = array[~np.isin(array, (0, 1))].flat[0]
+        raise ConfigError(f"{name}: {wrong} is not allowed; give 0 and 1 only")
+    return array.astype(np.uint8)

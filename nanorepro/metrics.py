@@ -1,0 +1,124 @@
+"""How good the models are and how far apart: pure functions of arrays (section 2, eqs. 2 and 3).
+
+An evaluation set is given as its distinct patterns with their counts; the average over the set is
+the weighted one over the patterns.  Sums are exactly rounded (math.fsum), so they have one value.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from nanorepro.arithmetic import exp64, log64
+from nanorepro.backends import arrays
+from nanorepro.network import Parameters
+from nanorepro.streams import bounded, words
+
+exp, log = exp64(arrays), log64(arrays)
+
+STUCK = 0.99  # a model is stuck whose excess loss is not below this part of a constant's
+
+
+def softplus(z: np.ndarray) -> np.ndarray:
+    """log(1 + exp(z)), float64."""
+    return np.maximum(z, 0.0) + log(1.0 + exp(-np.abs(z)))
+
+
+def probability(z: np.ndarray) -> np.ndarray:
+    """σ(z) of logits, float64."""
+    return 1.0 / (1.0 + exp(-np.asarray(z, np.float64)))
+
+
+def mean(values: np.ndarray, counts: np.ndarray) -> float:
+    """Average of the patterns' values over the evaluation set."""
+    return math.fsum((values * counts).tolist()) / float(counts.sum())
+
+
+def excess_loss(log_odds: np.ndarray, logits: np.ndarray, counts: np.ndarray) -> float:
+    """L, eq. 2: average over examples of Σ_y p_θ(y)·log(p_θ(y)/p̂(y)), in nats; all (n,)."""
+    z = np.asarray(logits, np.float64)
+    p = probability(log_odds)
+    positive = softplus(-z) - softplus(-log_odds)
+    negative = softplus(z) - softplus(log_odds)
+    return mean(p * positive + (1.0 - p) * negative, counts)
+
+
+def relative_pd(
+    log_odds: np.ndarray, logits1: np.ndarray, logits2: np.ndarray, counts: np.ndarray
+) -> float:
+    """One pair's term of Δ_r, eq. 3: average of |p̂_1(1) - p̂_2(1)|/p_θ(1); all (n,)."""
+    distance = np.abs(probability(logits1) - probability(logits2))
+    return mean(distance / probability(log_odds), counts)
+
+
+def disagreement(logits1: np.ndarray, logits2: np.ndarray, counts: np.ndarray) -> float:
+    """Average of |p̂_1(1) - p̂_2(1)|."""
+    return mean(np.abs(probability(logits1) - probability(logits2)), counts)
+
+
+def churn(logits1: np.ndarray, logits2: np.ndarray, counts: np.ndarray) -> float:
+    """Share of examples that the two models put on different sides of p̂ = 1/2."""
+    return mean((logits1 > 0) != (logits2 > 0), counts)
+
+
+def flat(parameters: Parameters) -> np.ndarray:
+    """All parameters of a model, float64."""
+    return np.concatenate([v.ravel().astype(np.float64) for v in parameters.values()])
+
+
+def norm(v: np.ndarray) -> float:
+    return math.sqrt(math.fsum((v * v).tolist()))
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """Cosine of the angle between two vectors; NaN where one is zero."""
+    scale = norm(a) * norm(b)
+    return math.fsum((a * b).tolist()) / scale if scale > 0 else math.nan
+
+
+def weight_distance(first: Parameters, second: Parameters) -> float:
+    """Euclidean distance between the parameters of two models."""
+    return norm(flat(first) - flat(second))
+
+
+def weight_correlation(first: Parameters, second: Parameters) -> float:
+    """Pearson correlation between the parameters of two models (figures 7 and 9)."""
+    a, b = flat(first), flat(second)
+    return cosine(a - math.fsum(a) / len(a), b - math.fsum(b) / len(b))
+
+
+def deviation_cosine(first: Parameters, second: Parameters, theta: np.ndarray) -> float:
+    """Cosine between w_1 - θ and w_2 - θ (section 3), of linear models in the linear world."""
+    a, b = (np.asarray(p["w0"], np.float64)[:, 0] - theta for p in (first, second))
+    return cosine(a, b)
+
+
+def constant_loss(log_odds: np.ndarray, counts: np.ndarray) -> float:
+    """Excess loss of the best constant prediction, the mean of p_θ."""
+    p = mean(probability(log_odds), counts)
+    z = np.full(len(counts), math.log(p / (1.0 - p)))
+    return excess_loss(log_odds, z, counts)
+
+
+def is_stuck(loss: float, constant: float) -> bool:
+    """A model that learned no more than a constant: its loss is not below 99 % of the constant's."""
+    return not loss < STUCK * constant
+
+
+def average(values: Sequence[float]) -> float:
+    """Mean over pairs; NaN of none."""
+    return math.fsum(values) / len(values) if len(values) else math.nan
+
+
+def bootstrap_interval(
+    values: Sequence[float], key: np.ndarray, draws: int = 2000, level: float = 0.95
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean over pairs, drawn from the `bootstrap` stream."""
+    n = len(values)
+    if n == 0:
+        return math.nan, math.nan
+    high, low = words(key, np.arange(draws * n))[:2]
+    picked = np.asarray(values, np.float64)[bounded(high, low, np.uint64(n)).astype(np.int64)]
+    means = np.sort(picked.reshape(draws, n).mean(axis=1))
+    tail = (1.0 - level) / 2.0
+    return float(means[round(tail * (draws - 1))]), float(means[round((1 - tail) * (draws - 1))])

@@ -1,0 +1,167 @@
+"""What is trained: layers, activations, initial values (sections 3 to 6, figures 1 and 5)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nanorepro.config import Config, ConfigError
+from nanorepro.streams import stream_key, uniform
+
+Parameters = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer: fan_out units over fan_in inputs.
+
+    A layer of embeddings is `sets` tables side by side: inputs in `sets` equal parts, each with
+    fan_out/sets outputs of its own, no bias.
+    """
+
+    names: tuple[str, ...]  # parameters, weights before bias
+    fan_in: int
+    fan_out: int
+    sets: int
+    bias: bool
+    active: bool  # followed by the activation
+
+    @property
+    def row(self) -> int:
+        """Outputs that one input reaches."""
+        return self.fan_out // self.sets
+
+
+def layers(config: Config, features: int) -> tuple[Layer, ...]:
+    """The layers of a model over `features` binary inputs, from the inputs up."""
+    found = []
+    fan_in = features
+    if config.model == "wide":
+        if features % 2:
+            raise ConfigError(f"x: {features} features are not two equal sets; give an even number")
+        found.append(Layer(("e0", "e1"), features, 4, 2, bias=False, active=False))
+        fan_in = 4
+    for k, fan_out in enumerate((*config.widths, 1)):
+        active = k < len(config.widths)
+        found.append(Layer((f"w{k}", f"b{k}"), fan_in, fan_out, 1, bias=True, active=active))
+        fan_in = fan_out
+    return tuple(found)
+
+
+def shapes(net: tuple[Layer, ...]) -> dict[str, tuple[int, ...]]:
+    """Shape of every parameter, in the order of the fingerprint."""
+    found: dict[str, tuple[int, ...]] = {}
+    for layer in net:
+        for name in layer.names:
+            if name.startswith("b"):
+                found[name] = (layer.fan_out,)
+            else:
+                found[name] = (layer.fan_in // layer.sets, layer.row)
+    return found
+
+
+def initial_values(config: Config, net: tuple[Layer, ...], pair: int, model: int) -> Parameters:
+    """Initial parameters in float64, Keras's: Glorot uniform, embeddings ±0.05, biases 0.
+
+    w = limit·(2u - 1), limit = sqrt(6/(fan_in + fan_out)) or 0.05, u from the `init` stream: the
+    k-th parameter from block k.  `--init` zero and uniform (±0.05) hold for all weights.
+    """
+    key = stream_key(config.seed, "init", pair, model if "init" in config.roles else 0)
+    values = {}
+    for block, (name, shape) in enumerate(shapes(net).items()):
+        if name.startswith("b") or config.init == "zero":
+            values[name] = np.zeros(shape)
+            continue
+        small = name.startswith("e") or config.init == "uniform"
+        limit = 0.05 if small else np.sqrt(6.0 / (shape[0] + shape[1]))
+        u = uniform(key, shape[0] * shape[1], block)
+        values[name] = (limit * (2.0 * u - 1.0)).reshape(shape)
+    return values
+
+
+# An activation is a function of (o, ops, beta) that returns a pair of functions: the value of z,
+# and the factor dy/dz.  `ops` are the dials' rounded operations, the same code for both executions;
+# every operation has a last argument t that stochastic rounding needs.
+
+
+def identity(o, ops, beta):
+    """y = z."""
+    where, one = o.where, ops.const(1.0)
+
+    @o.function
+    def value(z, t):
+        return z
+
+    @o.function
+    def slope(z, t):
+        return where(z == z, one, z)
+
+    return value, slope
+
+
+def relu(o, ops, beta):
+    """y = z for z > 0, 0 for z ≤ 0; the factor at 0 is 0, as in TensorFlow."""
+    where, zero, one = o.where, ops.const(0.0), ops.const(1.0)
+
+    @o.function
+    def value(z, t):
+        return where(z <= zero, zero, z)
+
+    @o.function
+    def slope(z, t):
+        return where(z <= zero, zero, where(z > zero, one, z))
+
+    return value, slope
+
+
+def smelu(o, ops, beta):
+    """y = (z + β)²/(4β) for |z| < β, 0 for z ≤ -β, z for z ≥ β (section 6)."""
+    where, zero, one = o.where, ops.const(0.0), ops.const(1.0)
+    b, minus_b, b2, b4 = (ops.const(k * beta) for k in (1.0, -1.0, 2.0, 4.0))
+    add, mul, div = ops.add, ops.mul, ops.div
+
+    @o.function
+    def value(z, t):
+        s = add(z, b, t)
+        inside = div(mul(s, s, t), b4, t)
+        return where(z <= minus_b, zero, where(z >= b, z, inside))
+
+    @o.function
+    def slope(z, t):
+        inside = div(add(z, b, t), b2, t)
+        return where(z <= minus_b, zero, where(z >= b, one, inside))
+
+    return value, slope
+
+
+def sigmoid(o, ops):
+    """σ(z) = 1/(1 + exp(-z))."""
+    one = ops.const(1.0)
+    add, div, sub, exp, zero = ops.add, ops.div, ops.sub, ops.exp, ops.const(0.0)
+
+    @o.function
+    def value(z, t):
+        return div(one, add(one, exp(sub(zero, z, t), t), t), t)
+
+    return value
+
+
+def swish(o, ops, beta):
+    """y = z·s with s = σ(βz); dy/dz = s + (βz)·(s·(1 - s))."""
+    b, one = ops.const(beta), ops.const(1.0)
+    add, sub, mul = ops.add, ops.sub, ops.mul
+    squash = sigmoid(o, ops)
+
+    @o.function
+    def value(z, t):
+        return mul(z, squash(mul(b, z, t), t), t)
+
+    @o.function
+    def slope(z, t):
+        u = mul(b, z, t)
+        s = squash(u, t)
+        return add(s, mul(u, mul(s, sub(one, s, t), t), t), t)
+
+    return value, slope
+
+
+ACTIVATIONS = {"identity": identity, "relu": relu, "smelu": smelu, "swish": swish}

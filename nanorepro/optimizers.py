@@ -1,0 +1,56 @@
+"""The optimizers: one update of one weight, the same code for both executions.
+
+An optimizer is a function of (o, ops, setting) that returns `update(w, state, g, rate, t)` →
+(w, state), with w a weight, g its gradient and one number of state for each weight; and where that
+state starts.  `rate` is the step's learning rate.  Scalars, vectors or arrays.
+"""
+
+
+def adagrad(o, ops, setting):
+    """AdaGrad (Duchi et al. 2011) as TensorFlow does it: a ← a + g², then
+
+        outside:  w ← w - (η·g)/(√a + ε)     the paper's Keras
+        inside:   w ← w - (η·g)/√(a + ε)     Keras 3
+        none:     w ← w - (η·g)/√a           TensorFlow 1
+    """
+    epsilon = ops.const(setting.epsilon)
+    place = setting.epsilon_place
+    inside, outside = place == "inside", place == "outside"
+    add, sub, mul, div, sqrt, fma = ops.add, ops.sub, ops.mul, ops.div, ops.sqrt, ops.fma
+
+    @o.function
+    def update(w, a, g, rate, t):
+        a = fma(g, g, a, t)
+        if inside:
+            root = sqrt(add(a, epsilon, t), t)
+        elif outside:
+            root = add(sqrt(a, t), epsilon, t)
+        else:
+            root = sqrt(a, t)
+        return sub(w, div(mul(rate, g, t), root, t), t), a
+
+    return update, setting.initial_accumulator
+
+
+def sgd(o, ops, setting):
+    """SGD with momentum, Keras's: v ← m·v - η·g, w ← w + v."""
+    momentum = ops.const(setting.momentum)
+    zero = ops.const(0.0)
+    add, sub, mul, fma = ops.add, ops.sub, ops.mul, ops.fma
+
+    @o.function
+    def update(w, v, g, rate, t):
+        v = fma(momentum, v, sub(zero, mul(rate, g, t), t), t)
+        return add(w, v, t), v
+
+    return update, 0.0
+
+
+OPTIMIZERS = {"adagrad": adagrad, "sgd": sgd}
+
+
+def learning_rate(setting, step: int) -> float:
+    """The rate of a step: lr, for SGD lr/(1 + decay·step), in float64."""
+    if setting.optimizer == "sgd":
+        return setting.lr / (1.0 + setting.decay * step)
+    return setting.lr

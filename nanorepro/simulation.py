@@ -1,0 +1,428 @@
+"""Pairs of models, trained and measured: the loop that everything else serves (section 2)."""
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from nanorepro import data, metrics
+from nanorepro.arithmetic import operations
+from nanorepro.backends import arrays
+from nanorepro.config import BACKENDS, Config, ConfigError, check_sequence
+from nanorepro.network import Parameters, initial_values, shapes
+from nanorepro.recipe import Recipe
+from nanorepro.streams import bounded, stream_key, words
+
+CHUNK = 1 << 15  # examples that are drawn, shuffled and trained on at a time, or one window
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The evaluation set: its distinct patterns x (n,) uint32, their counts and true log-odds."""
+
+    x: np.ndarray
+    counts: np.ndarray
+    log_odds: np.ndarray
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One model at the end: its parameters, and its logits (checkpoints, n) on the patterns."""
+
+    parameters: Parameters
+    logits: np.ndarray
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a parameter is NaN or infinite."""
+        return not all(np.isfinite(v).all() for v in self.parameters.values())
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What one pair gave at one checkpoint; the measures of eqs. 2 and 3 and beside them."""
+
+    pd: float
+    loss: tuple[float, float]
+    stuck: tuple[bool, bool]
+    diverged: tuple[bool, bool]
+    churn: float
+    disagreement: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run.
+
+    parameters[pair][model] are the trained records; pairs[k] the measures of pair k at the end and
+    series[c][k] at checkpoint c.  Pairs with a diverged model count in no average.
+    """
+
+    config: Config
+    backend: str
+    parameters: list[list[Parameters]]
+    evaluation: Evaluation
+    logits: np.ndarray  # (pair, model, checkpoint, pattern)
+    checkpoints: tuple[int, ...]
+    series: list[list[Pair]]
+    weight_distance: list[float]
+    weight_correlation: list[float]
+    deviation_cosine: list[float]
+    constant_loss: float
+    fingerprint: str
+    seconds: float
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def pairs(self) -> list[Pair]:
+        return self.series[-1]
+
+    @property
+    def examples_per_second(self) -> float:
+        """Training examples a second, each counted once for every model."""
+        return 2 * self.config.pairs * self.config.examples / self.seconds
+
+    @property
+    def relative_pd(self) -> float:
+        """Δ_r, eq. 3."""
+        return metrics.average([p.pd for p in self.finite()])
+
+    @property
+    def excess_loss(self) -> float:
+        """L of eq. 2, averaged over the models."""
+        return metrics.average([loss for p in self.finite() for loss in p.loss])
+
+    @property
+    def relative_pd_interval(self) -> tuple[float, float]:
+        return self.interval([p.pd for p in self.finite()])
+
+    @property
+    def excess_loss_interval(self) -> tuple[float, float]:
+        return self.interval([sum(p.loss) / 2 for p in self.finite()])
+
+    @property
+    def stuck(self) -> list[tuple[int, int]]:
+        """(pair, model) of the models that learned no more than a constant."""
+        return self._named("stuck")
+
+    @property
+    def diverged(self) -> list[tuple[int, int]]:
+        """(pair, model) of the models with a parameter that is NaN or infinite."""
+        return self._named("diverged")
+
+    def finite(self, checkpoint: int = -1) -> list[Pair]:
+        """The pairs of which neither model diverged."""
+        return [p for p in self.series[checkpoint] if not any(p.diverged)]
+
+    def interval(self, values: Sequence[float]) -> tuple[float, float]:
+        """95 % bootstrap interval of a mean over pairs."""
+        return metrics.bootstrap_interval(values, stream_key(self.config.seed, "bootstrap"))
+
+    def _named(self, what: str) -> list[tuple[int, int]]:
+        return [
+            (k, m) for k, p in enumerate(self.pairs) for m in (0, 1) if getattr(p, what)[m]
+        ]
+
+
+def load_backend(name: str) -> ModuleType:
+    """The backend `numba` or `reference`; raises ConfigError for another name."""
+    if name == "numba":
+        from nanorepro.backends import numba_cpu
+
+        return numba_cpu
+    if name == "reference":
+        from nanorepro.backends import reference
+
+        return reference
+    raise ConfigError(f"--backend: {name!r} is not allowed; give {' or '.join(BACKENDS)}")
+
+
+def fingerprint(parameters: Sequence[Sequence[Parameters]]) -> str:
+    """SHA-256 over all parameters, little-endian, by pair, model, layer, weights before biases.
+
+    All NaN count as one.
+    """
+    digest = hashlib.sha256()
+    for pair in parameters:
+        for model in pair:
+            for value in model.values():
+                plain = np.where(np.isnan(value), np.array(np.nan, value.dtype), value)
+                digest.update(np.ascontiguousarray(plain, value.dtype.newbyteorder("<")).tobytes())
+    return digest.hexdigest()
+
+
+def initial_parameters(config: Config, pair: int = 0, model: int = 0) -> Parameters:
+    """The parameters of one model before training, in its precision, the nudge included."""
+    recipe = Recipe(config, data.FEATURES, pair, model)
+    return _rounded(recipe, initial_values(config, recipe.net, pair, model))
+
+
+def _rounded(recipe: Recipe, values: Parameters) -> Parameters:
+    """Values in the model's precision; of the second model of a pair, nudged if they differ so."""
+    d = recipe.dials
+    ops = operations(arrays, d.precision, "nearest", d.fma)
+    found = {k: np.asarray(ops.const(v), ops.dtype) for k, v in values.items()}
+    if recipe.model == 1 and "nudge" in recipe.config.roles:
+        _nudge(found, d.precision, stream_key(recipe.config.seed, "nudge", recipe.pair))
+    return found
+
+
+def _nudge(parameters: Parameters, precision: str, key: np.ndarray) -> None:
+    """Move one weight, drawn from all, by one unit in the last place towards +infinity, in place."""
+    names = [name for name in parameters if not name.startswith("b")]
+    sizes = [parameters[name].size for name in names]
+    high, low = words(key, np.arange(1))[:2]
+    at = int(bounded(high[0], low[0], np.uint64(sum(sizes))))
+    for name, size in zip(names, sizes, strict=True):
+        if at < size:
+            value = parameters[name].reshape(-1)[at : at + 1]
+            if precision.startswith("bits:"):
+                unit = 1 << (24 - int(precision[5:]))
+                bits = value.view(np.int32)
+                # the pattern of a float grows with its magnitude; the next after -0 is the least
+                bits += -unit if value[0] < 0 else unit
+            else:
+                value[:] = np.nextafter(value, np.array(np.inf, value.dtype))
+            return
+        at -= size
+
+
+def evaluation_set(config: Config, world: data.World) -> Evaluation:
+    """The N evaluation examples of a seed, the same for all pairs, as distinct patterns."""
+    x, _ = data.examples(world, stream_key(config.seed, "evaluation"), 0, 1 << config.log2_eval)
+    patterns, counts = np.unique(x, return_counts=True)
+    return Evaluation(patterns, counts, data.example_log_odds(world, patterns))
+
+
+class Interrupted(Exception):
+    """Raised in the workers when the run is to end early."""
+
+
+class _Run:
+    """What the workers of a run share."""
+
+    def __init__(self, config: Config, backend: ModuleType, start, progress: Progress | None):
+        self.config, self.backend, self.start, self.progress = config, backend, start, progress
+        self.world = data.make_world(config.seed, config.data)
+        self.evaluation = evaluation_set(config, self.world)
+        self.stop = threading.Event()
+        self.lock = threading.Lock()
+        self.done = 0
+
+    def report(self, examples: int) -> None:
+        if self.stop.is_set():
+            raise Interrupted
+        with self.lock:
+            self.done += examples
+            if self.progress:
+                self.progress(self.done, 2 * self.config.pairs * self.config.examples)
+
+    def initial(self, pair: int, model: int) -> Parameters:
+        if self.start is None:
+            return initial_parameters(self.config, pair, model)
+        records = self.start[pair % len(self.start)]
+        record = records[model if "init" in self.config.roles else 0]
+        recipe = Recipe(self.config, data.FEATURES, pair, model)
+        return _rounded(recipe, record)
+
+    def train(self, pair: int, models: Sequence[int]) -> list[Trained]:
+        """Train models of one pair side by side on the pair's examples."""
+        c = self.config
+        recipes = [Recipe(c, data.FEATURES, pair, m) for m in models]
+        running = [self.backend.Model(r, self.initial(pair, r.model)) for r in recipes]
+        logits: list[list[np.ndarray]] = [[] for _ in models]
+        key = stream_key(c.seed, "examples", pair)
+        chunk = max(c.window, min(c.examples, CHUNK // c.window * c.window))
+        for first in range(0, c.examples, chunk):
+            n = min(chunk, c.examples - first)
+            x, y = self.backend.examples(self.world, key, c.first_example + first, n)
+            for k, (recipe, model) in enumerate(zip(recipes, running, strict=True)):
+                order = self.backend.permutations(
+                    recipe.key("shuffle"), first // c.window, n // c.window, c.window
+                )
+                for low, high, evaluate in _segments(c, first, n):
+                    part = order[low:high]
+                    model.train(x[part][:, None], y[part])
+                    if evaluate:
+                        logits[k].append(model.logits(self.evaluation.x[:, None]))
+                    self.report(high - low)
+        return [
+            Trained(model.parameters(), np.array(z))
+            for model, z in zip(running, logits, strict=True)
+        ]
+
+
+def _segments(config: Config, first: int, n: int) -> list[tuple[int, int, bool]]:
+    """Parts (low, high, whether a checkpoint follows) of a chunk of n examples from `first` on."""
+    marks = {s * config.batch - first for s in config.checkpoints}
+    inside = {m for m in marks if 0 < m <= n}
+    ends = sorted(inside | {n} | set(range(CHUNK, n, CHUNK)))
+    return [(a, b, b in inside) for a, b in zip([0, *ends], ends, strict=False)]
+
+
+def _jobs(pairs: int, threads: int) -> list[tuple[int, tuple[int, ...]]]:
+    """Work for the threads: whole pairs, and single models where pairs do not fill all threads."""
+    whole = pairs - pairs % threads
+    jobs: list[tuple[int, tuple[int, ...]]] = [(k, (0, 1)) for k in range(whole)]
+    return jobs + [(k, (m,)) for k in range(whole, pairs) for m in (0, 1)]
+
+
+def simulate(
+    config: Config,
+    backend: str = "numba",
+    threads: int | None = None,
+    progress: Progress | None = None,
+    start: Sequence[Sequence[Parameters]] | None = None,
+) -> Result:
+    """Train and measure all pairs of a run: a pure function of the configuration.
+
+    `threads` (all cores if None) and `backend` change no bit.  `start` holds the parameters
+    [pair][model] to start from, whose fingerprint config.warm_start names: pair k starts from
+    pair k mod len(start), both models from its first unless they differ in init.
+    Raises ConfigError for a configuration that cannot be run.
+    """
+    check_sequence(config)
+    threads = _check_threads(threads)
+    engine = load_backend(backend)
+    _check_start(config, start)
+    begin = time.perf_counter()
+    run = _Run(config, engine, start, progress)
+    jobs = _jobs(config.pairs, threads)
+    with ThreadPoolExecutor(threads) as pool:
+        futures = [pool.submit(run.train, *job) for job in jobs]
+        try:
+            trained: list[list[Trained]] = [[] for _ in range(config.pairs)]
+            for (pair, _), future in zip(jobs, futures, strict=True):
+                trained[pair] += future.result()
+        except BaseException:
+            run.stop.set()
+            for future in futures:
+                future.cancel()
+            raise
+    return _measure(run, backend, trained, begin)
+
+
+def _measure(run: _Run, backend: str, trained: list[list[Trained]], begin: float) -> Result:
+    config, evaluation = run.config, run.evaluation
+    constant = metrics.constant_loss(evaluation.log_odds, evaluation.counts)
+    checkpoints = config.checkpoints
+    series = [
+        [_pair(evaluation, models, c, constant) for models in trained]
+        for c in range(len(checkpoints))
+    ]
+    both = [[m.parameters for m in models] for models in trained]
+    comparable = config.model == "linear" and config.data == "linear"
+    return Result(
+        config=config,
+        backend=backend,
+        parameters=both,
+        evaluation=evaluation,
+        logits=np.array([[m.logits for m in models] for models in trained]),
+        checkpoints=checkpoints,
+        series=series,
+        weight_distance=[metrics.weight_distance(*p) for p in both],
+        weight_correlation=[metrics.weight_correlation(*p) for p in both],
+        deviation_cosine=[
+            metrics.deviation_cosine(*p, run.world.theta) if comparable else np.nan for p in both
+        ],
+        constant_loss=constant,
+        fingerprint=fingerprint(both),
+        seconds=time.perf_counter() - begin,
+    )
+
+
+def _pair(evaluation: Evaluation, models: list[Trained], c: int, constant: float) -> Pair:
+    """The measures of one pair at checkpoint c."""
+    odds, counts = evaluation.log_odds, evaluation.counts
+    z1, z2 = (m.logits[c] for m in models)
+    bad = tuple(not np.isfinite(z).all() or (m.diverged and c == len(m.logits) - 1)
+                for m, z in zip(models, (z1, z2), strict=True))  # fmt: skip
+    if any(bad):
+        nan = float("nan")
+        return Pair(nan, (nan, nan), (False, False), bad, nan, nan)
+    loss = (metrics.excess_loss(odds, z1, counts), metrics.excess_loss(odds, z2, counts))
+    return Pair(
+        pd=metrics.relative_pd(odds, z1, z2, counts),
+        loss=loss,
+        stuck=(metrics.is_stuck(loss[0], constant), metrics.is_stuck(loss[1], constant)),
+        diverged=(False, False),
+        churn=metrics.churn(z1, z2, counts),
+        disagreement=metrics.disagreement(z1, z2, counts),
+    )
+
+
+def _check_threads(threads: int | None) -> int:
+    if threads is None:
+        return os.cpu_count() or 1
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 1024:
+        raise ConfigError(f"--threads: {threads!r} is not allowed; give 1 to 1024")
+    return threads
+
+
+def _check_start(config: Config, start) -> None:
+    if (start is None) == bool(config.warm_start):
+        raise ConfigError("--warm-start: give the fingerprint and the parameters, or neither")
+    if start is None:
+        return
+    if fingerprint(start) != config.warm_start:
+        raise ConfigError("--warm-start: the parameters are not those of the fingerprint")
+    for pair in start:
+        for record in pair:
+            check_parameters(config, data.FEATURES, record)
+
+
+def check_parameters(config: Config, features: int, parameters: object) -> Parameters:
+    """A record of parameters with the names and shapes of the model; raises ConfigError."""
+    expected = shapes(Recipe(config, features, 0, 0).net)
+    if not isinstance(parameters, dict) or set(parameters) != set(expected):
+        raise ConfigError(f"parameters: give a dict of {', '.join(expected)}")
+    found = {}
+    for name, shape in expected.items():
+        value = np.asarray(parameters[name])
+        if value.shape != shape or value.dtype.kind != "f":
+            raise ConfigError(
+                f"parameters: {name} is {value.dtype} {value.shape}; give floats of shape {shape}"
+            )
+        if not np.isfinite(value).all():
+            raise ConfigError(f"parameters: {name} has NaN or infinity; give finite numbers")
+        found[name] = value + 0.0  # -0 becomes +0, as everywhere in the contract
+    return found
+
+
+def fit(
+    config: Config, x: object, y: object, parameters: Parameters, backend: str = "numba"
+) -> Parameters:
+    """Train one model on the caller's examples in the given order, by the first model's dials.
+
+    x (n, d) and y (n,) of 0 and 1, n a multiple of config.batch, d even for the wide model;
+    parameters as `initial_parameters` has them, w0 (or e0, e1) for d features.  The optimizer
+    starts anew.  Returns the trained record; raises ConfigError for anything else.
+    """
+    bits, labels = data.binary("x", x, 2), data.binary("y", y, 1)
+    if len(bits) != len(labels):
+        raise ConfigError(f"y: {len(labels)} labels do not fit {len(bits)} examples of x")
+    if len(labels) % config.batch:
+        raise ConfigError(f"x: {len(labels)} examples; give a multiple of the batch, {config.batch}")
+    record = check_parameters(config, bits.shape[1], parameters)
+    recipe = Recipe(config, bits.shape[1], 0, 0)
+    model = load_backend(backend).Model(recipe, record)
+    model.train(data.pack(bits), labels)
+    return model.parameters()
+
+
+def predict(
+    config: Config, x: object, parameters: Parameters, backend: str = "numba"
+) -> np.ndarray:
+    """Logits (n,) of examples x (n, d) of 0 and 1, in the first model's precision."""
+    bits = data.binary("x", x, 2)
+    record = check_parameters(config, bits.shape[1], parameters)
+    model = load_backend(backend).Model(Recipe(config, bits.shape[1], 0, 0), record)
+    return model.logits(data.pack(bits))

@@ -1,0 +1,482 @@
+"""exp, log and the roundings against mpmath, fractions and other people's conversions."""
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from functools import cache
+
+import ml_dtypes
+import mpmath
+import naive
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from numba import njit
+
+from nanorepro import arithmetic
+from nanorepro.backends import arrays, simd
+
+LANES = (0,) * 8
+FLOAT = {np.float32: (24, -126, 127), np.float64: (53, -1022, 1023)}
+SPECIAL = [0.0, 1.0, 1.5, 2.0**-126, 2.0**-149, 2.0**-150, 2.0**-1022, 5e-324, 1e30, 88.8, 103.9]
+SPECIAL += [2.0**127, 2.0**128, 709.7, 709.8, 745.1, 745.2, 1e308, math.inf, math.nan]
+SPECIAL = np.array(SPECIAL + [-value for value in SPECIAL])
+
+
+def compiled(function, arity=1):
+    """A kernel that applies `function` to arrays, eight lanes at a time."""
+    load, store = simd.load, simd.store
+    if arity == 1:
+
+        @njit(error_model="numpy")
+        def kernel(lanes, out, x):
+            for i in range(0, x.size, len(lanes)):
+                store(out, i, function(load(x, i, lanes)))
+
+    elif arity == 2:
+
+        @njit(error_model="numpy")
+        def kernel(lanes, out, x, y):
+            for i in range(0, x.size, len(lanes)):
+                store(out, i, function(load(x, i, lanes), load(y, i, lanes)))
+
+    else:
+
+        @njit(error_model="numpy")
+        def kernel(lanes, out, x, y, z):
+            for i in range(0, x.size, len(lanes)):
+                a, b, c = load(x, i, lanes), load(y, i, lanes), load(z, i, lanes)
+                store(out, i, function(a, b, c))
+
+    def apply(*operands):
+        count = operands[0].size
+        padded = [np.resize(a, -(-count // len(LANES)) * len(LANES)) for a in operands]
+        out = np.empty_like(padded[0])
+        kernel(LANES, out, *padded)
+        return out[:count]
+
+    return apply
+
+
+def assert_same_bits(a, b):
+    """Equal bits; NaN equals any NaN."""
+    assert a.dtype == b.dtype
+    word = np.uint32 if a.dtype == np.float32 else np.uint64
+    differ = (a.view(word) != b.view(word)) & ~(np.isnan(a) & np.isnan(b))
+    assert not differ.any(), (np.flatnonzero(differ)[:5], a[differ][:5], b[differ][:5])
+
+
+# exp and log
+
+
+@cache
+def sweeper(name):
+    """A kernel over the float32 patterns [start, stop): which results are not certainly right."""
+    function = getattr(arithmetic, name)(simd, np.float32)
+    load, store, narrow = simd.load, simd.store, simd.narrow
+    bits, from_bits = simd.bits, simd.from_bits
+    reference = {"exp": math.exp, "log": math.log}[name]
+    two, block = np.uint64(2), 4096
+
+    @njit(nogil=True, error_model="numpy")
+    def sweep(start, stop, lanes, suspects):
+        """Fill `suspects` with the patterns whose result is not libm's float64 result rounded.
+
+        Or where the two float64 numbers two steps from libm's round to different float32 numbers.
+        """
+        found = 0
+        x, y = np.empty(block, np.float32), np.empty(block, np.float32)
+        for base in range(start, stop, block):
+            for i in range(block):
+                x[i] = from_bits(np.uint32(base + i))
+            for i in range(0, block, len(lanes)):
+                store(y, i, function(load(x, i, lanes)))
+            for i in range(block):
+                r = reference(np.float64(x[i]))
+                certain = True
+                if 2.0**-1000 < abs(r) < np.inf:
+                    certain = narrow(from_bits(bits(r) - two)) == narrow(from_bits(bits(r) + two))
+                same = bits(y[i]) == bits(narrow(r)) or (r != r and y[i] != y[i])
+                if not (certain and same):
+                    if found < suspects.size:
+                        suspects[found] = base + i
+                    found += 1
+        return found
+
+    return sweep
+
+
+@pytest.mark.parametrize("name", ["exp", "log"])
+def test_every_float32_result_is_correctly_rounded(name):
+    sweep, parts = sweeper(name), 64
+    step = 2**32 // parts
+    sweep(0, 4096, LANES, np.empty(1, np.int64))  # compiled before the threads start
+
+    def part(number):
+        suspects = np.empty(10_000, np.int64)
+        found = sweep(number * step, (number + 1) * step, LANES, suspects)
+        assert found <= suspects.size, f"{found} results differ from libm's from {number * step:#x}"
+        return suspects[:found]
+
+    with ThreadPoolExecutor(2) as pool:
+        suspects = np.concatenate(list(pool.map(part, range(parts))))
+    x = suspects.astype(np.uint32).view(np.float32)
+    y = compiled(getattr(arithmetic, name)(simd, np.float32))(x)
+    print(f"{name}: {x.size} of 2**32 inputs checked by mpmath")
+    assert x.size > 0
+    with mpmath.workdps(50):
+        for argument, result in zip(x.tolist(), y.tolist(), strict=True):
+            exact = getattr(mpmath, name)(mpmath.mpf(argument))
+            truth = naive.round_fraction(Fraction(*exact.as_integer_ratio()), 24, "nearest")
+            assert result == truth, (argument.hex(), result.hex(), truth.hex())
+
+
+def test_log_where_float64_is_halfway():
+    """The five inputs for which float64's nearest log rounds to the wrong float32."""
+    x = np.array([0x3C413D3A, 0x41178FEB, 0x4C5D65A5, 0x65D890D3, 0x6F31A8EC], np.uint32)
+    x = x.view(np.float32)
+    y = arithmetic.log(arrays, np.float32)(x)
+    with mpmath.workdps(50):
+        for argument, result in zip(x.tolist(), y.tolist(), strict=True):
+            exact = Fraction(*mpmath.log(mpmath.mpf(argument)).as_integer_ratio())
+            assert result == naive.round_fraction(exact, 24, "nearest")
+
+
+def draw_arguments(name, count):
+    rng = np.random.default_rng(7)
+    near = rng.uniform(-2.0, 2.0, count // 2)
+    if name == "exp":
+        return np.concatenate([near, rng.uniform(-708.0, 709.7, count - near.size)])
+    return np.exp(np.concatenate([near, rng.uniform(-744.0, 709.7, count - near.size)]))
+
+
+@pytest.mark.parametrize(("name", "bound"), [("exp", 0.59), ("log", 0.55)])
+def test_float64_error(name, bound):
+    x = draw_arguments(name, 100_000)
+    y = compiled(getattr(arithmetic, name)(simd, np.float64))(x)
+    exact = getattr(mpmath, name)
+    with mpmath.workprec(120):
+        steps = np.spacing(np.abs(y)).tolist()
+        worst = max(
+            float(abs(exact(mpmath.mpf(a)) - b)) / step
+            for a, b, step in zip(x.tolist(), y.tolist(), steps, strict=True)
+        )
+    print(f"{name}: worst error {worst:.4f} ulp")
+    assert worst < bound
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["exp", "log"])
+def test_both_executions_of_exp_and_log_agree(name, dtype):
+    with np.errstate(over="ignore"):
+        x = np.concatenate([SPECIAL, draw_arguments(name, 20_000)]).astype(dtype)
+    function = getattr(arithmetic, name)
+    plain = function(arrays, dtype)(x)
+    assert_same_bits(plain, compiled(function(simd, dtype))(x))
+    scalar = njit(function(simd, dtype), error_model="numpy")
+    assert_same_bits(plain[:200], np.array([scalar(value) for value in x[:200]], dtype))
+    one = function(arrays, dtype)(dtype(0.5))
+    assert isinstance(one, dtype)
+
+
+def test_special_values_of_exp_and_log():
+    exp, log = arithmetic.exp(arrays, np.float64), arithmetic.log(arrays, np.float64)
+    inf, nan = math.inf, math.nan
+    np.testing.assert_array_equal(
+        exp(np.array([0.0, -0.0, inf, -inf, nan, 710.0, -746.0])), [1, 1, inf, 0, nan, inf, 0]
+    )
+    np.testing.assert_array_equal(
+        log(np.array([0.0, -0.0, inf, -inf, nan, -5e-324, 1.0])),
+        [-inf, -inf, inf, nan, nan, nan, 0],
+    )
+    assert not np.signbit(log(np.float64(1.0)))
+    assert log(np.float64(5e-324)) == math.log(5e-324)
+
+
+# fma
+
+
+def floats(dtype):
+    return st.floats(width=32 if dtype == np.float32 else 64)
+
+
+@cache
+def scalar_fma():
+    fma = simd.fma
+
+    @njit
+    def call(a, b, c):
+        return fma(a, b, c)
+
+    return call
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@settings(max_examples=500, deadline=None)
+@given(data=st.data())
+def test_fma_is_rounded_once(dtype, data):
+    a, b = data.draw(floats(dtype)), data.draw(floats(dtype))
+    with np.errstate(all="ignore"):
+        cancelling = float(dtype(-a) * dtype(b))
+    c = data.draw(st.one_of(floats(dtype), st.just(cancelling)))
+    check_fma(dtype, a, b, c)
+
+
+def check_fma(dtype, a, b, c):
+    truth = np.array([naive.fma_exact(a, b, c, *FLOAT[dtype])], dtype)
+    a, b, c = dtype(a), dtype(b), dtype(c)
+    assert_same_bits(np.array([arrays.fma(a, b, c)], dtype), truth)
+    assert_same_bits(np.array([scalar_fma()(a, b, c)], dtype), truth)
+
+
+@example(a=-5e-324, b=0.5, c=0.0)
+@example(a=5e-324, b=5e-324, c=-0.0)
+@example(a=1e308, b=10.0, c=-math.inf)
+@example(a=1e200, b=1e200, c=-1e308)
+@example(a=-0.0, b=3.0, c=-0.0)
+@example(a=0.0, b=math.inf, c=1.0)
+@given(a=st.floats(), b=st.floats(), c=st.floats())
+@settings(max_examples=300, deadline=None)
+def test_fma_in_difficult_places(a, b, c):
+    check_fma(np.float64, a, b, c)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_both_executions_of_fma_agree(dtype):
+    rng = np.random.default_rng(3)
+    a, b = rng.standard_normal((2, 50_000)).astype(dtype)
+    c = (-a * b * rng.choice([1.0, 1.0 + 2.0**-20, 1e-8, 1e8], a.size)).astype(dtype)
+    assert_same_bits(arrays.fma(a, b, c), compiled(simd.fma, 3)(a, b, c))
+
+
+# rounding to p bits
+
+
+def spread(count, seed=0):
+    """Float64 numbers over and beyond float32's range, many of them near ties of every p."""
+    rng = np.random.default_rng(seed)
+    x = rng.uniform(1.0, 2.0, count) * 2.0 ** rng.integers(-155, 131, count)
+    keep = rng.integers(1, 30, count)
+    short = np.rint(x / 2.0 ** (np.frexp(x)[1] - keep)) * 2.0 ** (np.frexp(x)[1] - keep)
+    x = np.where(rng.random(count) < 0.5, short, x)
+    x = np.where(rng.random(count) < 0.3, np.nextafter(x, rng.choice([0.0, np.inf], count)), x)
+    return np.concatenate([SPECIAL, x * rng.choice([-1.0, 1.0], count)])
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "toward-zero"])
+@pytest.mark.parametrize("p", [2, 3, 8, 11, 17, 24])
+def test_rounding_against_fractions(p, rounding):
+    x = spread(4000)
+    y = arithmetic.round_to(arrays, p, rounding)(x)
+    for value, result in zip(x.tolist(), y.tolist(), strict=True):
+        truth = value
+        if math.isfinite(value) and value != 0:
+            truth = naive.round_fraction(Fraction(value), p, rounding)
+        assert result == truth or (math.isnan(result) and math.isnan(truth)), value.hex()
+        assert math.isnan(result) or math.copysign(1.0, result) == math.copysign(1.0, value)
+    assert_same_bits(y, compiled(arithmetic.round_to(simd, p, rounding))(x))
+
+
+def test_24_bits_are_float32():
+    x = spread(200_000)
+    x = np.concatenate([x, (np.arange(-64, 64) / 8) * 2.0**-149])
+    edge = (2.0 - 2.0**-24) * 2.0**127  # the middle between the greatest float32 and 2**128
+    x = np.concatenate([x, [edge, np.nextafter(edge, 0.0), np.nextafter(edge, np.inf)]])
+    with np.errstate(all="ignore"):
+        expected = x.astype(np.float32).astype(np.float64)
+    assert_same_bits(arithmetic.round_to(arrays, 24, "nearest")(x), expected)
+
+
+def test_8_bits_are_bfloat16():
+    rng = np.random.default_rng(5)
+    x = rng.integers(0, 2**32, 1_000_000, dtype=np.uint64).astype(np.uint32)
+    x[: 2**17] = np.arange(2**17, dtype=np.uint32) << 15  # every bfloat16 and every tie
+    x = x.view(np.float32)
+    with np.errstate(all="ignore"):
+        expected = x.astype(ml_dtypes.bfloat16).astype(np.float64)
+    assert_same_bits(arithmetic.round_to(arrays, 8, "nearest")(arrays.widen(x)), expected)
+
+
+def test_11_bits_are_float16_in_its_normal_range():
+    rng = np.random.default_rng(6)
+    x = rng.uniform(1.0, 2.0, 200_000) * 2.0 ** rng.integers(-14, 15, 200_000)
+    x[::2] = np.rint(x[::2] * 2.0**12 / 2.0 ** np.frexp(x[::2])[1]) * 2.0 ** (
+        np.frexp(x[::2])[1] - 12.0
+    )
+    expected = x.astype(np.float16).astype(np.float64)
+    assert_same_bits(arithmetic.round_to(arrays, 11, "nearest")(x), expected)
+
+
+@pytest.mark.parametrize("p", [2, 8, 24])
+def test_stochastic_rounding_is_unbiased_and_keeps_exact_values(p):
+    rounded = arithmetic.round_to(arrays, p, "stochastic")
+    rng = np.random.default_rng(8)
+    x = spread(300)
+    x = x[np.abs(x) < 2.0**127]
+    n = 4000
+    u = rng.integers(0, 2**64, (x.size, n), dtype=np.uint64)
+    y = rounded(x[:, None], u)
+    low = arithmetic.round_to(arrays, p, "toward-zero")(x)
+    size = np.abs(x)
+    moved = np.abs(y) != np.abs(low)[:, None]
+    exact = size == np.abs(low)
+    assert not moved[exact].any()
+    # the quantum from the definition, and the number of times up within 4.5 standard deviations
+    exponent = np.maximum(np.frexp(size)[1] - 1, -126)
+    q = 2.0 ** (exponent + 1.0 - p)
+    np.testing.assert_array_equal(np.abs(y)[moved], (np.abs(low) + q)[np.nonzero(moved)[0]])
+    fraction = (size - np.abs(low)) / q
+    deviation = moved.sum(axis=1) - n * fraction
+    assert (np.abs(deviation) <= 4.5 * np.sqrt(n * fraction * (1 - fraction)) + 1).all()
+    variance = (n * fraction * (1 - fraction)).sum()
+    assert abs(deviation.sum()) <= 4 * np.sqrt(variance)
+    both = np.repeat(x, 5), u[:, :5].ravel()
+    assert_same_bits(rounded(*both), compiled(arithmetic.round_to(simd, p, "stochastic"), 2)(*both))
+
+
+def test_stochastic_rounding_counts_words_exactly():
+    """Of 64 equally spaced words, exactly the discarded fraction rounds up."""
+    rounded = arithmetic.round_to(arrays, 3, "stochastic")
+    for eighths in range(8):
+        x = 1.0 + eighths / 32  # a quantum is 1/4
+        u = np.arange(64, dtype=np.uint64) << np.uint64(58)
+        assert (rounded(np.float64(x), u) > 1.0).sum() == 8 * eighths
+    assert rounded(np.float64(-1.125), np.uint64(0)) == -1.25
+    assert rounded(np.float64(2.0**128), np.uint64(2**64 - 1)) == math.inf
+    assert rounded(np.float64(-math.inf), np.uint64(2**64 - 1)) == -math.inf
+
+
+# operations
+
+
+def operands(p, count=3000):
+    """Three arrays of p-bit numbers whose sums, products and quotients meet hard cases."""
+    rng = np.random.default_rng(p)
+    x = rng.uniform(1.0, 2.0, (3, count)) * 2.0 ** rng.integers(-12, 13, (3, count))
+    x *= rng.choice([-1.0, 1.0], x.shape)
+    wild = rng.random(count) < 0.4
+    x[:, wild] *= 2.0 ** rng.integers(-130, 116, (3, wild.sum()))
+    close = rng.random(count) < 0.3
+    x[2, close] = -x[0, close] * x[1, close]
+    x = np.concatenate([x, rng.choice(SPECIAL, (3, 400))], axis=1)
+    return [arrays.narrow(row) for row in arithmetic.round_to(arrays, p, "nearest")(x)]
+
+
+def exact_results(a, b, c):
+    """The exact operations on finite float numbers; None where the result is no fraction."""
+    a, b, c = Fraction(a), Fraction(b), Fraction(c)
+    return {
+        "add": a + b,
+        "sub": a - b,
+        "mul": a * b,
+        "div": a / b if b else None,
+        "sqrt": naive.sqrt_fraction(a) if a > 0 else None,
+        "fma": a * b + c,
+    }
+
+
+@cache
+def all_operations(precision, rounding, fma):
+    ops = arithmetic.operations(simd, precision, rounding, fma)
+    add, sub, mul, div = ops.add, ops.sub, ops.mul, ops.div
+    sqrt, fma, exp = ops.sqrt, ops.fma, ops.exp
+    load, store = simd.load, simd.store
+
+    @njit(error_model="numpy")
+    def kernel(lanes, out, x, y, z):
+        for i in range(0, x.size, len(lanes)):
+            a, b, c = load(x, i, lanes), load(y, i, lanes), load(z, i, lanes)
+            store(out[0], i, add(a, b))
+            store(out[1], i, sub(a, b))
+            store(out[2], i, mul(a, b))
+            store(out[3], i, div(a, b))
+            store(out[4], i, sqrt(a))
+            store(out[5], i, fma(a, b, c))
+            store(out[6], i, exp(a))
+
+    def apply(a, b, c):
+        size = a.size // len(LANES) * len(LANES)
+        out = np.empty((7, size), a.dtype)
+        kernel(LANES, out, a[:size], b[:size], c[:size])
+        return out
+
+    return apply
+
+
+@np.errstate(all="ignore")
+def plain_operations(precision, rounding, fma, a, b, c):
+    ops = arithmetic.operations(arrays, precision, rounding, fma)
+    results = [ops.add(a, b), ops.sub(a, b), ops.mul(a, b), ops.div(a, b)]
+    return np.array([*results, ops.sqrt(a), ops.fma(a, b, c), ops.exp(a)])
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "toward-zero"])
+@pytest.mark.parametrize("p", [2, 8, 11, 24])
+def test_operations_round_once(p, rounding):
+    precision = f"bits:{p}"
+    a, b, c = operands(p)
+    plain = plain_operations(precision, rounding, True, a, b, c)
+    names = ["add", "sub", "mul", "div", "sqrt", "fma"]
+    for i, values in enumerate(zip(a.tolist(), b.tolist(), c.tolist(), strict=True)):
+        if not all(map(math.isfinite, values)):
+            continue
+        for row, (name, exact) in enumerate(exact_results(*values).items()):
+            assert name == names[row]
+            if exact is not None:
+                truth = naive.round_fraction(exact, p, rounding)
+                assert plain[row, i] == truth, (name, values, float(plain[row, i]), truth)
+    if p in (8, 24):
+        fast = all_operations(precision, rounding, True)(a, b, c)
+        assert_same_bits(fast, plain[:, : fast.shape[1]].copy())
+
+
+@pytest.mark.parametrize("fma", [True, False])
+def test_24_bits_nearest_compute_as_float32(fma):
+    a, b, c = operands(24, 100_000)
+    expected = plain_operations("float32", "nearest", fma, a, b, c)
+    assert_same_bits(plain_operations("bits:24", "nearest", fma, a, b, c), expected)
+    fast = all_operations("float32", "nearest", fma)(a, b, c)
+    assert_same_bits(fast, expected[:, : fast.shape[1]].copy())
+
+
+def test_float64_operations_agree():
+    a, b, c = (x.astype(np.float64) * 1.1 for x in operands(24))
+    fast = all_operations("float64", "nearest", True)(a, b, c)
+    plain = plain_operations("float64", "nearest", True, a, b, c)
+    assert_same_bits(fast, plain[:, : fast.shape[1]].copy())
+
+
+def test_without_fma_the_product_is_rounded_first():
+    for precision in ("bits:8", "float32", "float64"):
+        ops = arithmetic.operations(arrays, precision, "nearest", False)
+        a, b, c = ops.const(1.1), ops.const(1.7), ops.const(-1.9)
+        assert ops.fma(a, b, c) == ops.add(ops.mul(a, b), c)
+        assert ops.fma(a, b, c) != arithmetic.operations(arrays, precision, "nearest", True).fma(
+            a, b, c
+        )
+
+
+def test_constants_are_the_nearest_number():
+    for p in (2, 8, 24):
+        const = arithmetic.operations(arrays, f"bits:{p}", "toward-zero", True).const
+        for value in [0.1, -0.1, 1.0, 0.0, 1e-40, 3e-42, 1 / 3, 448.0, 1.25, 1.75]:
+            assert float(const(value)) == naive.round_fraction(Fraction(value), p, "nearest")
+            assert isinstance(const(value), np.float32)
+    assert arithmetic.operations(arrays, "float64", "nearest", True).const(0.1) == 0.1
+
+
+@pytest.mark.parametrize(
+    ("precision", "rounding"),
+    [
+        ("float64", "toward-zero"),
+        ("float16", "nearest"),
+        ("bits:1", "nearest"),
+        ("bits:25", "nearest"),
+        ("bits:x", "nearest"),
+        ("float32", "up"),
+    ],
+)
+def test_unknown_precisions_and_roundings_are_named(precision, rounding):
+    with pytest.raises(ValueError, match="expected|float64"):
+        arithmetic.operations(arrays, precision, rounding, True)
