@@ -452,34 +452,12 @@ def operations(o: ModuleType, precision: str, rounding: str, fma: bool) -> Opera
 
 def _native(o: ModuleType, dtype: type[np.floating], fused: bool) -> Operations:
     """float32 and float64 to nearest: the machine's own operations."""
-
-    @o.function
-    def add(a, b, t=None):
-        return a + b
-
-    @o.function
-    def sub(a, b, t=None):
-        return a - b
-
-    @o.function
-    def mul(a, b, t=None):
-        return a * b
-
-    @o.function
-    def div(a, b, t=None):
-        return a / b
+    add, mul, exponential = o.add, o.mul, exp(o, dtype)
+    double, narrow = dtype == np.float64, o.narrow
 
     @o.function
     def product_then_sum(a, b, c, t=None):
-        return a * b + c
-
-    @o.function
-    def fma(a, b, c, t=None):
-        return machine_fma(a, b, c)
-
-    @o.function
-    def sqrt(a, t=None):
-        return machine_sqrt(a)
+        return add(mul(a, b), c)
 
     @o.function
     def exp_native(a, t=None):
@@ -489,11 +467,9 @@ def _native(o: ModuleType, dtype: type[np.floating], fused: bool) -> Operations:
     def round(a, t=None):
         return a if double else narrow(a)
 
-    machine_fma, machine_sqrt, exponential = o.fma, o.sqrt, exp(o, dtype)
-    double, narrow = dtype == np.float64, o.narrow
-    joined = fma if fused else product_then_sum
+    joined = o.fma if fused else product_then_sum
     return Operations(
-        dtype, fused, add, sub, mul, div, sqrt, joined, exp_native, round, dtype
+        dtype, fused, add, o.sub, mul, o.div, o.sqrt, joined, exp_native, round, dtype
     )
 
 
@@ -545,8 +521,14 @@ def _rounded(o: ModuleType, p: int, rounding: str, fused: bool) -> Operations:
     def exp_rounded(a, t=None):
         return narrow(rounded(exponential(widen(a))))
 
-    joined = fma if fused else product_then_sum
-    return Operations(np.float32, add, sub, mul, div, sqrt, joined, exp_rounded, _constant(p))
+    @o.function
+    def round(a, t=None):
+        return narrow(rounded(a))
+
+    joined, const = fma if fused else product_then_sum, _constant(p)
+    return Operations(
+        np.float32, fused, add, sub, mul, div, sqrt, joined, exp_rounded, round, const
+    )
 
 
 def _constant(p: int) -> Callable[[float], np.float32]:

@@ -17,8 +17,31 @@ from nanorepro import arithmetic
 function = np.errstate(all="ignore")
 
 
+# In every operation t is the ticket of stochastic rounding, which plain operations do not read.
+
+
 @function
-def sqrt(a: ArrayLike) -> np.ndarray:
+def add(a, b, t=None) -> np.ndarray:
+    return a + b
+
+
+@function
+def sub(a, b, t=None) -> np.ndarray:
+    return a - b
+
+
+@function
+def mul(a, b, t=None) -> np.ndarray:
+    return a * b
+
+
+@function
+def div(a, b, t=None) -> np.ndarray:
+    return a / b
+
+
+@function
+def sqrt(a: ArrayLike, t=None) -> np.ndarray:
     return np.sqrt(a)
 
 
@@ -55,7 +78,7 @@ _odd_add = arithmetic.odd_add(_this)
 _odd_fma = arithmetic.odd_fma(_this)
 
 
-def fma(a: ArrayLike, b: ArrayLike, c: ArrayLike) -> np.ndarray:
+def fma(a: ArrayLike, b: ArrayLike, c: ArrayLike, t=None) -> np.ndarray:
     """a·b + c, rounded once; all three of one type, float32 or float64."""
     a, b, c = np.broadcast_arrays(a, b, c)
     if a.dtype == np.float32:

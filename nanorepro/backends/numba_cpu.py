@@ -151,17 +151,38 @@ class Kit:
 
 
 def sequence(stages):
-    """One stage that carries out the given ones in order."""
-    if len(stages) == 1:
-        return stages[0]
-    head, tail = stages[0], sequence(stages[1:])
+    """One stage that carries out the given ones in order.
+
+    Six at a time: each further level costs another pass of the compiler over all below it.
+    """
+    if len(stages) > 6:
+        size = -(-len(stages) // 6)
+        return sequence([sequence(stages[k : k + size]) for k in range(0, len(stages), size)])
 
     @register_jitable
-    def both(m, x, first, rate, t):
-        head(m, x, first, rate, t)
-        tail(m, x, first, rate, t)
+    def nothing(m, x, first, rate, t):
+        return
 
-    return both
+    s0, s1, s2, s3, s4, s5 = (*stages, *[nothing] * (6 - len(stages)))
+
+    @register_jitable
+    def all_of(m, x, first, rate, t):
+        s0(m, x, first, rate, t)
+        s1(m, x, first, rate, t)
+        s2(m, x, first, rate, t)
+        s3(m, x, first, rate, t)
+        s4(m, x, first, rate, t)
+        s5(m, x, first, rate, t)
+
+    return all_of
+
+
+@register_jitable
+def copy_rows(target, source):
+    """target ← source, both (n, 2)."""
+    for row in range(target.shape[0]):
+        target[row, 0] = source[row, 0]
+        target[row, 1] = source[row, 1]
 
 
 def slot_access(components: int, lanes):
@@ -547,9 +568,9 @@ def compile_recipe(config: Config, dials: Dials, features: int) -> Compiled:
             for i in range(batch):
                 m.y[i] = y[k * batch + i]
             if plans.shape[0]:
-                m.plan[:] = plans[k % plans.shape[0]]
+                copy_rows(m.plan, plans[k % plans.shape[0]])
             if units.shape[0]:
-                m.units[:] = units[k % units.shape[0]]
+                copy_rows(m.units, units[k % units.shape[0]])
             t = (key[0], key[1], np.uint64(number + k))
             step(m, x, k * batch, rates[k % rates.shape[0]], t)
         return digest
@@ -558,7 +579,7 @@ def compile_recipe(config: Config, dials: Dials, features: int) -> Compiled:
     def forward(m, x, first, z, key, number, units):
         """Logits z (batch,) of the examples from `first` on."""
         if units.shape[0]:
-            m.units[:] = units[0]
+            copy_rows(m.units, units[0])
         ascend(m, x, first, m.y[0], (key[0], key[1], np.uint64(number)))
         for i in range(batch):
             z[i] = m.z[z_last + i]

@@ -14,13 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import (
-    intrinsic,
-    lower_builtin,
-    models,
-    register_jitable,
-    register_model,
-)
+from numba.extending import lower_builtin, models, register_jitable, register_model
 
 
 class Vector(types.Type):
@@ -174,8 +168,7 @@ def _address(context, builder, kind, array, index):
     return builder.gep(data, [index])
 
 
-@intrinsic
-def _load(typingctx, array, index, lanes):
+def _load(array, index, lanes):
     vector = Vector(array.dtype, lanes.count)
 
     def codegen(context, builder, sig, args):
@@ -185,11 +178,10 @@ def _load(typingctx, array, index, lanes):
         load.align = array.dtype.bitwidth // 8
         return load
 
-    return vector(array, types.intp, lanes), codegen
+    return vector, codegen
 
 
-@intrinsic
-def _store(typingctx, array, index, vector):
+def _store(array, index, vector):
     def codegen(context, builder, sig, args):
         pointer = _address(context, builder, sig.args[0], args[0], args[1])
         kind = context.get_value_type(vector)
@@ -197,162 +189,202 @@ def _store(typingctx, array, index, vector):
         store.align = array.dtype.bitwidth // 8
         return context.get_dummy_value()
 
-    return types.none(array, types.intp, vector), codegen
+    return types.none, codegen
 
 
-@intrinsic
-def _fill(typingctx, scalar, lanes):
+def _fill(scalar, lanes):
     vector = Vector(scalar, lanes.count)
 
     def codegen(context, builder, sig, args):
         return _splat(builder, args[0], vector.lanes)
 
-    return vector(scalar, lanes), codegen
+    return vector, codegen
 
 
-def _call(name):
-    """An intrinsic for LLVM's llvm.<name> over operands of one floating type."""
-
-    def codegen(context, builder, sig, args):
-        kind = context.get_value_type(sig.return_type)
-        scalar = _scalar(sig.return_type)
-        suffix = f"v{sig.return_type.lanes}" if isinstance(sig.return_type, Vector) else ""
-        function = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(kind, [kind] * len(args)),
-            f"llvm.{name}.{suffix}f{scalar.bitwidth}",
-        )
-        if suffix:
-            args = [
-                a if isinstance(k, Vector) else _splat(builder, a, sig.return_type.lanes)
-                for k, a in zip(sig.args, args, strict=True)
-            ]
-        return builder.call(function, args)
-
-    return codegen
+def _common(kinds):
+    """The vector type among some operand types, or else the last of them."""
+    return next((k for k in kinds if isinstance(k, Vector)), kinds[-1])
 
 
-@intrinsic
-def _fma(typingctx, a, b, c):
-    result = next((k for k in (a, b, c) if isinstance(k, Vector)), c)
-    return result(a, b, c), _call("fma")
+def _operands(context, builder, result, kinds, values):
+    """Operands as values of the type `result`: scalars beside vectors fill a vector."""
+    found = []
+    for kind, value in zip(kinds, values, strict=True):
+        if isinstance(result, Vector) and not isinstance(kind, Vector):
+            value = _splat(builder, context.cast(builder, value, kind, result.dtype), result.lanes)
+        found.append(value)
+    return found
 
 
-@intrinsic
-def _sqrt(typingctx, a):
-    return a(a), _call("sqrt")
+def _machine(name, arity):
+    """Typing of an LLVM instruction, or of the LLVM intrinsic llvm.<name>, on floats.
+
+    A further argument, the ticket of stochastic rounding, is not read.
+    """
+
+    def typing(*kinds):
+        result = _common(kinds[:arity])
+
+        def codegen(context, builder, sig, args):
+            values = _operands(context, builder, result, sig.args[:arity], args[:arity])
+            if name in _FLOAT.values():
+                return getattr(builder, name)(*values)
+            kind, scalar = context.get_value_type(result), _scalar(result)
+            lanes = f"v{result.lanes}" if isinstance(result, Vector) else ""
+            function = cgutils.get_or_insert_function(
+                builder.module,
+                ir.FunctionType(kind, [kind] * arity),
+                f"llvm.{name}.{lanes}f{scalar.bitwidth}",
+            )
+            return builder.call(function, values)
+
+        return result, codegen
+
+    return typing
 
 
-@intrinsic
-def _where(typingctx, condition, a, b):
-    like = next((kind for kind in (a, b, condition) if isinstance(kind, Vector)), b)
-    result = _of_type(_scalar(a if isinstance(a, Vector) else b), like)
-
-    def codegen(context, builder, sig, args):
-        values = [args[0]]
-        for kind, value in zip(sig.args[1:], args[1:], strict=True):
-            if not isinstance(kind, Vector):
-                value = context.cast(builder, value, kind, _scalar(result))
-                if isinstance(result, Vector):
-                    value = _splat(builder, value, result.lanes)
-            values.append(value)
-        return builder.select(*values)
-
-    return result(condition, a, b), codegen
-
-
-@intrinsic(prefer_literal=True)
-def _convert(typingctx, a, to):
-    """Between float32 and float64 (`to` is the bit width), rounded to nearest."""
-    result = _of_type(types.float64 if to.literal_value == 64 else types.float32, a)
+def _where(condition, a, b):
+    result = _common((b, a))
 
     def codegen(context, builder, sig, args):
-        kind = context.get_value_type(result)
-        source = _scalar(sig.args[0]).bitwidth
-        if source == to.literal_value:
-            return args[0]
-        return (builder.fpext if source < to.literal_value else builder.fptrunc)(args[0], kind)
+        values = _operands(context, builder, result, sig.args[1:], args[1:])
+        return builder.select(args[0], *values)
 
-    return result(a, to), codegen
+    return result, codegen
 
 
-@intrinsic(prefer_literal=True)
-def _bitcast(typingctx, a, to):
-    """The bits of a float as an unsigned integer of the same width (`to` = 0), or back (1)."""
-    width = _scalar(a).bitwidth
-    dtype = getattr(types, f"{'float' if to.literal_value else 'uint'}{width}")
-    result = _of_type(dtype, a)
+def _convert(width):
+    def typing(a, t=None):
+        result = _of_type(types.float64 if width == 64 else types.float32, a)
 
-    def codegen(context, builder, sig, args):
-        return builder.bitcast(args[0], context.get_value_type(result))
+        def codegen(context, builder, sig, args):
+            source = _scalar(sig.args[0]).bitwidth
+            if source == width:
+                return args[0]
+            convert = builder.fpext if source < width else builder.fptrunc
+            return convert(args[0], context.get_value_type(result))
 
-    return result(a, to), codegen
+        return result, codegen
 
-
-# The decorator of formulas; division by zero gives inf or NaN, as in a vector, and never raises.
-function = register_jitable(error_model="numpy")
-
-
-@register_jitable
-def load(array, index, lanes):
-    return _load(array, index, lanes)
+    return typing
 
 
-@register_jitable
-def store(array, index, vector):
-    _store(array, index, vector)
+def _bitcast(kind):
+    def typing(a):
+        result = _of_type(getattr(types, f"{kind}{_scalar(a).bitwidth}"), a)
+
+        def codegen(context, builder, sig, args):
+            return builder.bitcast(args[0], context.get_value_type(result))
+
+        return result, codegen
+
+    return typing
 
 
-@register_jitable
-def fill(scalar, lanes):
-    return _fill(scalar, lanes)
-
-
-@register_jitable
-def fma(a, b, c):
-    """a·b + c, rounded once."""
-    return _fma(a, b, c)
-
-
-@register_jitable
-def sqrt(a):
-    return _sqrt(a)
-
-
-@register_jitable
-def where(condition, a, b):
-    return _where(condition, a, b)
-
-
-@register_jitable
-def widen(a):
-    return _convert(a, 64)
-
-
-@register_jitable
-def narrow(a):
-    return _convert(a, 32)
-
-
-@register_jitable
-def bits(a):
-    return _bitcast(a, 0)
-
-
-@register_jitable
-def from_bits(a):
-    return _bitcast(a, 1)
-
-
-@intrinsic
-def _trailing_zeros(typingctx, a):
+def _trailing_zeros(a):
     def codegen(context, builder, sig, args):
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
 
-    return a(a), codegen
+    return a, codegen
 
 
-@register_jitable
+def load(array, index, lanes):
+    """The vector of the elements from `index` on, counted over all axes."""
+
+
+def store(array, index, vector):
+    """Write a vector to the elements from `index` on."""
+
+
+def fill(scalar, lanes):
+    """The vector whose elements are all `scalar`."""
+
+
+def add(a, b, t=None):
+    """a + b."""
+
+
+def sub(a, b, t=None):
+    """a - b."""
+
+
+def mul(a, b, t=None):
+    """a·b."""
+
+
+def div(a, b, t=None):
+    """a/b."""
+
+
+def sqrt(a, t=None):
+    """√a."""
+
+
+def fma(a, b, c, t=None):
+    """a·b + c, rounded once."""
+
+
+def where(condition, a, b):
+    """a where the condition holds, else b."""
+
+
+def widen(a):
+    """float32 to float64, exactly."""
+
+
+def narrow(a):
+    """float64 to float32, rounded to nearest."""
+
+
+def bits(a):
+    """The bits of a float as an unsigned integer of the same width."""
+
+
+def from_bits(a):
+    """A float from its bits."""
+
+
 def trailing_zeros(a):
     """Index of the lowest bit that is set in a ≠ 0."""
-    return _trailing_zeros(a)
+
+
+function = register_jitable(error_model="numpy")
+
+
+def _make_builtin(function, typing):
+    """Make a plain function one of the compiler's own: `typing(*types)` → (result type, codegen).
+
+    An intrinsic would do the same, but its identity changes from process to process, and with it
+    the key of every cached function that refers to it; and a wrapper is compiled for every type.
+    """
+
+    class Template(AbstractTemplate):
+        def generic(self, args, kws):
+            return signature(typing(*args)[0], *args)
+
+    infer_global(function)(Template)
+
+    def lower(context, builder, sig, args):
+        return typing(*sig.args)[1](context, builder, sig, args)
+
+    lower_builtin(function, types.VarArg(types.Any))(lower)
+
+
+for _function, _typing in {
+    load: _load,
+    store: _store,
+    fill: _fill,
+    add: _machine("fadd", 2),
+    sub: _machine("fsub", 2),
+    mul: _machine("fmul", 2),
+    div: _machine("fdiv", 2),
+    sqrt: _machine("sqrt", 1),
+    fma: _machine("fma", 3),
+    where: _where,
+    widen: _convert(64),
+    narrow: _convert(32),
+    bits: _bitcast("uint"),
+    from_bits: _bitcast("float"),
+    trailing_zeros: _trailing_zeros,
+}.items():
+    _make_builtin(_function, _typing)
