@@ -14,15 +14,15 @@ may capture only plain functions and constants.
 exponent range, stored as a float32.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
-Function = Callable[..., object]
+Function = Callable[..., Any]
 
 # 1.5 * 2**52, to which adding a number rounds it to an integer, and 2046 more: the last bits of
 # the sum are then the integer plus twice the exponent's bias.
@@ -437,12 +437,12 @@ def significand_bits(precision: str) -> int:
 def operations(o: ModuleType, precision: str, rounding: str, fma: bool) -> Operations:
     """The operations of `precision` ('float64', 'float32', 'bits:p') and `rounding`.
 
-    `rounding` is 'nearest' or, below float64, 'toward-zero'.  Without `fma` a product is rounded
-    before it is added.  exp of p-bit numbers is exp64 rounded to p bits.
+    `rounding` is 'nearest' or, below float64, 'toward-zero' or 'stochastic'.  Without `fma` a
+    product is rounded before it is added.  exp of p-bit numbers is exp64 rounded to p bits.
     """
     p = significand_bits(precision)
-    if rounding not in ("nearest", "toward-zero"):
-        raise ValueError(f"rounding {rounding!r}: expected nearest or toward-zero")
+    if rounding not in ("nearest", "toward-zero", "stochastic"):
+        raise ValueError(f"rounding {rounding!r}: expected nearest, toward-zero or stochastic")
     if rounding != "nearest" and p == 53:
         raise ValueError(f"rounding {rounding!r} needs precision float32 or bits:p, not float64")
     if rounding == "nearest" and not precision.startswith("bits"):
@@ -480,63 +480,89 @@ def _rounded(o: ModuleType, p: int, rounding: str, fused: bool) -> Operations:
     bits make the second rounding innocuous.  Otherwise, and for fma, it is rounded to odd.
     """
     widen, narrow = o.widen, o.narrow
-    rounded, exponential, fma_odd = round_to(o, p, rounding), exp64(o), odd_fma(o)
+    exponential, fma_odd, final = exp64(o), odd_fma(o), _last_rounding(o, p, rounding)
     if rounding == "nearest":
-        wide = _native(o, np.float64, False)
-        wide_add, wide_sub, wide_mul = wide.add, wide.sub, wide.mul
-        wide_div, wide_sqrt = wide.div, wide.sqrt
+        wide_add, wide_sub, wide_mul, wide_div, wide_sqrt = o.add, o.sub, o.mul, o.div, o.sqrt
     else:
         wide_add, wide_sub, wide_mul = odd_add(o), odd_sub(o), odd_mul(o)
         wide_div, wide_sqrt = odd_div(o), odd_sqrt(o)
 
     @o.function
     def add(a, b, t=None):
-        return narrow(rounded(wide_add(widen(a), widen(b))))
+        return narrow(final(wide_add(widen(a), widen(b)), t))
 
     @o.function
     def sub(a, b, t=None):
-        return narrow(rounded(wide_sub(widen(a), widen(b))))
+        return narrow(final(wide_sub(widen(a), widen(b)), t))
 
     @o.function
     def mul(a, b, t=None):
-        return narrow(rounded(wide_mul(widen(a), widen(b))))
+        return narrow(final(wide_mul(widen(a), widen(b)), t))
 
     @o.function
     def div(a, b, t=None):
-        return narrow(rounded(wide_div(widen(a), widen(b))))
+        return narrow(final(wide_div(widen(a), widen(b)), t))
 
     @o.function
     def sqrt(a, t=None):
-        return narrow(rounded(wide_sqrt(widen(a))))
+        return narrow(final(wide_sqrt(widen(a)), t))
 
     @o.function
     def fma(a, b, c, t=None):
-        return narrow(rounded(fma_odd(widen(a), widen(b), widen(c))))
+        return narrow(final(fma_odd(widen(a), widen(b), widen(c)), t))
 
     @o.function
     def product_then_sum(a, b, c, t=None):
-        return add(mul(a, b), c)
+        return add(mul(a, b, t), c, t)
 
     @o.function
     def exp_rounded(a, t=None):
-        return narrow(rounded(exponential(widen(a))))
+        return narrow(final(exponential(widen(a)), t))
 
     @o.function
     def round(a, t=None):
-        return narrow(rounded(a))
+        return narrow(final(a, t))
 
-    joined, const = fma if fused else product_then_sum, _constant(p)
+    joined = fma if fused else product_then_sum
     return Operations(
-        np.float32, fused, add, sub, mul, div, sqrt, joined, exp_rounded, round, const
+        np.float32, fused, add, sub, mul, div, sqrt, joined, exp_rounded, round, _constant(p)
     )
+
+
+def _last_rounding(o: ModuleType, p: int, rounding: str) -> Function:
+    """(x64, t) -> x rounded to p bits; t = (key 0, key 1, step), read by stochastic rounding only.
+
+    The random word of a stochastic rounding is a function of the stream's key, the step and the
+    number to be rounded: words 0 (high) and 1 of Philox at the counter (low word of x, high word
+    of x, low word of the step, high word of the step).  So it does not depend on the order in
+    which operations are carried out; equal numbers round alike within a step.
+    """
+    rounded, philox, bits = round_to(o, p, rounding), o.philox, o.bits
+    low, width = np.uint64(0xFFFFFFFF), np.uint64(32)
+    if rounding != "stochastic":
+
+        @o.function
+        def final(x, t):
+            return rounded(x)
+
+        return final
+
+    @o.function
+    def draw(x, t):
+        v = bits(x)
+        step = (v ^ v) + t[2]  # of the same type as v
+        high, rest, _, _ = philox(v & low, v >> width, step & low, step >> width, t[0], t[1])
+        return rounded(x, (high << width) | rest)
+
+    return draw
 
 
 def _constant(p: int) -> Callable[[float], np.float32]:
     """value -> the nearest p-bit number, ties to even."""
 
     def const(value: float) -> np.float32:
-        _, exponent = math.frexp(value)
-        quantum = 2.0 ** (max(exponent - 1, -126) + 1 - p)
+        _, exponent = np.frexp(value)
+        quantum = np.ldexp(1.0, np.maximum(exponent - 1, -126) + 1 - p)
         return np.float32(np.rint(value / quantum) * quantum)
 
     return const

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nanorepro import arithmetic
+from nanorepro.streams import philox as philox
 
 # Overflow, underflow and NaN are results here, not events.  Used as a decorator.
 function = np.errstate(all="ignore")

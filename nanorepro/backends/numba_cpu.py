@@ -21,7 +21,7 @@ from numba.extending import register_jitable
 from nanorepro import streams, summation
 from nanorepro.arithmetic import operations
 from nanorepro.backends import arrays, simd
-from nanorepro.backends.simd import fill, load, store, trailing_zeros
+from nanorepro.backends.simd import fill, load, philox, store, trailing_zeros
 from nanorepro.config import Config, Dials
 from nanorepro.data import World
 from nanorepro.network import ACTIVATIONS, Layer, Parameters, layers, sigmoid
@@ -31,7 +31,6 @@ from nanorepro.summation import ACCUMULATORS
 
 REGISTER = 64  # bytes of a vector; a CPU with shorter registers takes several for one
 
-philox = register_jitable(streams.philox)
 bounded = register_jitable(streams.bounded)
 permute = register_jitable(streams.permute)
 random_tree = register_jitable(summation.random_tree)
@@ -43,7 +42,8 @@ class Memory(NamedTuple):
     w, a: parameters and optimizer state, layer after layer, weights before biases
     wt: dense weights transposed, (fan_out, width below) each, for sums along the inputs
     z, h, d: (batch, width) of every layer: before and after the activation, the gradient by z
-    y: labels of the mini-batch; slots: partial sums of a plan
+    y: labels of the mini-batch; slots, unit_slots: partial sums of a plan, over the mini-batch and
+        over units
     on: present features of an example, or examples in which a feature is present
     plan: (m, 2), of the sums over the mini-batch; units: those of the sums over units
     """
@@ -56,6 +56,7 @@ class Memory(NamedTuple):
     d: np.ndarray
     y: np.ndarray
     slots: np.ndarray
+    unit_slots: np.ndarray
     on: np.ndarray
     plan: np.ndarray
     units: np.ndarray
@@ -212,9 +213,20 @@ def slot_access(components: int, lanes):
     return get, put
 
 
-def planned_sum(kit: Kit, accumulator, slots: int, lanes, join):
+@register_jitable
+def batch_slots(m):
+    return m.slots
+
+
+@register_jitable
+def unit_slots(m):
+    return m.unit_slots
+
+
+def planned_sum(kit: Kit, accumulator, memory, slots: int, lanes, join):
     """A sum by a plan of that many slots: `join(m, state, leaf, ...)` lets a term join a state.
 
+    The partial sums lie in memory(m), `batch_slots` or `unit_slots`.
     Returns total(m, plan, p0, p1, a, b, c, x, t): plan rows p0 to p1; a, b, c are for `join`.
     """
     start, _, _, merge, result = accumulator
@@ -223,17 +235,17 @@ def planned_sum(kit: Kit, accumulator, slots: int, lanes, join):
 
     @register_jitable
     def total(m, plan, p0, p1, a, b, c, x, t):
-        empty = start(fill(zero, lanes))
+        empty, held = start(fill(zero, lanes)), memory(m)
         for slot in range(slots):
-            put(m.slots, slot, empty)
+            put(held, slot, empty)
         for row in range(p0, p1):
             slot, source = plan[row, 0], plan[row, 1]
             if source >= 0:
-                put(m.slots, slot, join(m, get(m.slots, slot), source, a, b, c, x, t))
+                put(held, slot, join(m, get(held, slot), source, a, b, c, x, t))
             else:
-                put(m.slots, slot, merge(get(m.slots, slot), get(m.slots, ~source), t))
-                put(m.slots, ~source, empty)
-        return result(get(m.slots, 0), t)
+                put(held, slot, merge(get(held, slot), get(held, ~source), t))
+                put(held, ~source, empty)
+        return result(get(held, 0), t)
 
     return total
 
@@ -257,7 +269,7 @@ def first_forward(kit: Kit, place: Place):
             return term(state, load(m.w, w_at + j * row + c, lanes), t)
         return state
 
-    planned = planned_sum(kit, kit.unit_sum, place.slots[0], lanes, join)
+    planned = planned_sum(kit, kit.unit_sum, unit_slots, place.slots[0], lanes, join)
 
     @register_jitable
     def forward(m, x, first, rate, t):
@@ -312,7 +324,7 @@ def dense_forward(kit: Kit, place: Place):
         h = fill(m.h[h_at + i * below + j], lanes)
         return product(state, h, load(m.w, w_at + j * width + c, lanes), t)
 
-    planned = planned_sum(kit, kit.unit_sum, place.slots[0], lanes, join)
+    planned = planned_sum(kit, kit.unit_sum, unit_slots, place.slots[0], lanes, join)
 
     @register_jitable
     def forward(m, x, first, rate, t):
@@ -365,7 +377,7 @@ def dense_backward(kit: Kit, place: Place, under: Place):
         d = fill(m.d[d_at + i * width + u], lanes)
         return product(state, load(m.wt, wt_at + u * below + c, lanes), d, t)
 
-    planned = planned_sum(kit, kit.unit_sum, place.slots[1], lanes, join)
+    planned = planned_sum(kit, kit.unit_sum, unit_slots, place.slots[1], lanes, join)
 
     @register_jitable
     def backward(m, x, first, rate, t):
@@ -397,7 +409,7 @@ def bias_update(kit: Kit, place: Place):
     def join(m, state, i, c, unused, unused2, x, t):
         return term(state, load(m.d, d_at + i * width + c, lanes), t)
 
-    planned = planned_sum(kit, kit.batch_sum, kit.batch_slots, lanes, join)
+    planned = planned_sum(kit, kit.batch_sum, batch_slots, kit.batch_slots, lanes, join)
 
     @register_jitable
     def stage(m, x, first, rate, t):
@@ -431,7 +443,7 @@ def dense_update(kit: Kit, place: Place):
         h = fill(m.h[h_at + i * below + j], lanes)
         return product(state, h, load(m.d, d_at + i * width + c, lanes), t)
 
-    planned = planned_sum(kit, kit.batch_sum, kit.batch_slots, lanes, join)
+    planned = planned_sum(kit, kit.batch_sum, batch_slots, kit.batch_slots, lanes, join)
 
     @register_jitable
     def stage(m, x, first, rate, t):
@@ -474,7 +486,7 @@ def first_update(kit: Kit, place: Place):
             return term(state, load(m.d, d_at + i * width + c, lanes), t)
         return state
 
-    planned = planned_sum(kit, kit.batch_sum, kit.batch_slots, lanes, join)
+    planned = planned_sum(kit, kit.batch_sum, batch_slots, kit.batch_slots, lanes, join)
 
     @register_jitable
     def stage(m, x, first, rate, t):
@@ -608,9 +620,11 @@ class Model:
         longest = REGISTER // np.dtype(dtype).itemsize
         self.const = operations(arrays, dials.precision, dials.rounding, dials.fma).const
         start = self.const(self.compiled.start)
-        widest = max(summation.plan_slots(dials.tree, config.batch),
-                     *(n for place in chart.places for n in place.slots))
-        slot_type = np.float64 if "wide" in (dials.accumulator, dials.unit_accumulator) else dtype
+        widest = max(n for place in chart.places for n in place.slots)
+        wide, unit_wide = (
+            np.float64 if name == "wide" else dtype
+            for name in (dials.accumulator, dials.unit_accumulator)
+        )
         self.memory = Memory(
             w=np.zeros(chart.parameters, dtype),
             a=np.full(chart.parameters, start, dtype),
@@ -619,7 +633,8 @@ class Model:
             h=np.zeros(chart.activations, dtype),
             d=np.zeros(chart.activations, dtype),
             y=np.zeros(round_up(config.batch, longest), dtype),
-            slots=np.zeros(2 * widest * longest, slot_type),
+            slots=np.zeros(2 * summation.plan_slots(dials.tree, config.batch) * longest, wide),
+            unit_slots=np.zeros(2 * widest * longest, unit_wide),
             on=np.zeros(max(config.batch, recipe.features) + 1, np.int64),
             plan=np.zeros((summation.plan_rows(dials.tree, config.batch), 2), np.int64),
             units=np.zeros((chart.unit_rows, 2), np.int64),

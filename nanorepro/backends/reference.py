@@ -139,9 +139,10 @@ class Model:
                 self.w[name], self.state[name], g[name], rate, t
             )
 
-    def ticket(self):
-        """What stochastic rounding draws from in this step."""
-        return None
+    def ticket(self) -> tuple[np.uint64, np.uint64, np.uint64]:
+        """What stochastic rounding draws from in this step: the key of its stream, and the step."""
+        key = self.recipe.key("rounding")
+        return key[0], key[1], np.uint64(self.step)
 
 
 class Sum:

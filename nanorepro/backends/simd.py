@@ -16,6 +16,8 @@ from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin, models, register_jitable, register_model
 
+from nanorepro import streams
+
 
 class Vector(types.Type):
     """`lanes` elements of the scalar type `dtype`, kept in registers."""
@@ -245,6 +247,8 @@ def _machine(name, arity):
 
 def _where(condition, a, b):
     result = _common((b, a))
+    # a vector condition chooses lane by lane, between scalars too
+    result = result if isinstance(result, Vector) else _of_type(result, condition)
 
     def codegen(context, builder, sig, args):
         values = _operands(context, builder, result, sig.args[1:], args[1:])
@@ -349,6 +353,7 @@ def trailing_zeros(a):
 
 
 function = register_jitable(error_model="numpy")
+philox = function(streams.philox)
 
 
 def _make_builtin(function, typing):

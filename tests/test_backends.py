@@ -1,0 +1,447 @@
+"""Two executions, one contract: reference and numba give the same bits, in any way they are run."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from functools import cache
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nanorepro import Config, fit, initial_parameters, predict, simulate
+from nanorepro import config as names
+from nanorepro.data import FEATURES, examples, make_world
+from nanorepro.network import initial_values, layers
+from nanorepro.simulation import fingerprint
+from nanorepro.streams import permutation, stream_key
+
+SMALL = {"log2_examples": 8, "log2_eval": 5, "pairs": 1, "differ": "init,shuffle,order"}
+EVERY = int(os.environ.get("NANOREPRO_EXAMPLES", "6"))  # random configurations; each is compiled
+
+
+def small(**options):
+    """A run of a few mini-batches."""
+    return Config(**{**SMALL, **options})
+
+
+TABLE = [
+    small(model="linear"),
+    small(model="linear", optimizer="sgd", data="quadratic", fma="off", precision="float64"),
+    small(model="single", act="relu", epsilon_place="inside", epsilon=1e-3),
+    small(model="double", act="smelu", beta=0.5, epsilon_place="none", log2_window=2),
+    small(model="tower", act="relu", pairs=2, log2_examples=9, log2_window=1),
+    small(model="tower", act="swish", beta=2.0, optimizer="sgd", precision="float64"),
+    small(model="wide", act="smelu", precision="float64", log2_examples=6),
+    small(model="wide", act="relu", unit_tree="pairwise", tree="blocks:5", log2_examples=6),
+    small(model="deep", act="relu", data="quadratic", log2_examples=6),
+    small(hidden="5,3", act="identity", tree="pairwise", unit_tree="pairwise", fma="off"),
+    small(hidden="4", tree="lanes:3", unit_tree="lanes:3", accumulator="kahan", init="uniform"),
+    small(hidden="9", tree="blocks:5", unit_tree="blocks:5", unit_accumulator="kahan"),
+    small(
+        hidden="7",
+        tree="random",
+        unit_tree="random",
+        leaf_order="random",
+        unit_order="random",
+        accumulator="wide",
+        unit_accumulator="wide",
+    ),
+    small(
+        hidden="7",
+        tree="random",
+        unit_tree="random",
+        accumulator="kahan",
+        unit_accumulator="kahan",
+        precision="float64",
+        fma="off",
+    ),
+    small(hidden="6", leaf_order="reversed", unit_order="reversed", unit_accumulator="wide"),
+    small(
+        hidden="3", leaf_order="random", tree="lanes:3", accumulator="wide", unit_tree="blocks:5"
+    ),
+    small(hidden="3", act="swish", precision="bits:8", unit_tree="lanes:3", fma="off"),
+    small(hidden="3", act="smelu", precision="bits:11", tree="pairwise", unit_accumulator="kahan"),
+    small(hidden="3", act="swish", precision="bits:8", rounding="toward-zero", accumulator="wide"),
+    small(hidden="3", rounding="toward-zero", optimizer="sgd", accumulator="kahan"),
+    small(hidden="3", tree="chain,pairwise", precision="float32,bits:11", fma="on,off"),
+    small(hidden="3", init="zero", optimizer="sgd", differ="nudge", momentum=0.0, decay=0.0),
+]
+
+
+def label(config):
+    """The options that are not `small`'s, as a test's name."""
+    return names.command(config).partition("--")[2].replace(" ", "=").replace("--", " ")
+
+
+def assert_same_run(config, **options):
+    """Both backends give the same bits; the reference's result."""
+    one, other = simulate(config, backend="reference"), simulate(config, threads=1, **options)
+    for pair, (first, second) in enumerate(zip(one.parameters, other.parameters, strict=True)):
+        for model, (a, b) in enumerate(zip(first, second, strict=True)):
+            assert_same_record(a, b, f"pair {pair}, model {model}")
+    assert_same_bits(one.logits, other.logits, "logits")
+    assert one.fingerprint == other.fingerprint
+    assert np.array_equal(
+        [(p.pd, *p.loss) for p in one.pairs], [(p.pd, *p.loss) for p in other.pairs], equal_nan=True
+    )
+    return one
+
+
+def assert_same_record(a, b, where):
+    assert list(a) == list(b)
+    for name in a:
+        assert_same_bits(a[name], b[name], f"{where}, {name}")
+
+
+def assert_same_bits(a, b, where):
+    """Equal types, shapes and bits, with any NaN equal to any NaN."""
+    assert a.dtype == b.dtype and a.shape == b.shape, where
+    word = np.uint32 if a.dtype == np.float32 else np.uint64
+    a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
+    differ = (a.view(word) != b.view(word)) & ~(np.isnan(a) & np.isnan(b))
+    assert not differ.any(), f"{where}: {a[differ][:3]} is not {b[differ][:3]}"
+
+
+@pytest.mark.parametrize("config", TABLE, ids=label)
+def test_numba_equals_the_reference(config):
+    result = assert_same_run(config)
+    start = [[initial_parameters(config, p, m) for m in (0, 1)] for p in range(config.pairs)]
+    assert result.fingerprint != fingerprint(start), "nothing was trained"
+    assert not result.diverged
+
+
+def test_the_table_covers_every_choice():
+    seen = {field: set() for field in TABLE[0].__dataclass_fields__}
+    for config in TABLE:
+        for field, values in seen.items():
+            values.update(str(getattr(config, field)).split(","))
+    choices = {
+        "model": names.MODELS,
+        "act": names.ACTIVATIONS,
+        "data": names.WORLDS,
+        "optimizer": names.OPTIMIZERS,
+        "epsilon_place": names.EPSILON_PLACES,
+        "init": names.INITS,
+        "leaf_order": names.LEAF_ORDERS,
+        "unit_order": names.LEAF_ORDERS,
+        "tree": ("chain", "pairwise", "lanes:3", "blocks:5", "random"),
+        "unit_tree": ("chain", "pairwise", "lanes:3", "blocks:5", "random"),
+        "accumulator": ("plain", "kahan", "wide"),
+        "unit_accumulator": ("plain", "kahan", "wide"),
+        "precision": ("float32", "float64", "bits:8", "bits:11"),
+        "rounding": ("nearest", "toward-zero"),
+        "fma": ("on", "off"),
+    }
+    for field, values in choices.items():
+        assert not set(values) - seen[field], field
+
+
+# Random configurations, through `fit` on random arrays: any batch, any number of features.
+
+TREES = st.sampled_from(["chain", "pairwise", "lanes:2", "lanes:7", "blocks:3", "random"])
+ORDERS = st.sampled_from(names.LEAF_ORDERS)
+SUMS = st.sampled_from(["plain", "kahan", "wide"])
+
+
+@st.composite
+def configurations(draw):
+    precision = draw(st.sampled_from(["float32", "float64", "bits:5", "bits:8", "bits:24"]))
+    sums = st.sampled_from(["plain", "kahan"]) if precision == "float64" else SUMS
+    nearest = precision == "float64" or draw(st.booleans())
+    return Config(
+        hidden=draw(st.sampled_from(["1", "2", "3,2", "9", "17"])),
+        act=draw(st.sampled_from(names.ACTIVATIONS)),
+        beta=draw(st.sampled_from([0.25, 1.0, 3.0])),
+        batch=draw(st.sampled_from([1, 3, 8, 13, 33])),
+        optimizer=draw(st.sampled_from(names.OPTIMIZERS)),
+        epsilon_place=draw(st.sampled_from(names.EPSILON_PLACES)),
+        lr=draw(st.sampled_from([0.01, 0.3, 10.0])),
+        leaf_order=draw(ORDERS),
+        tree=draw(TREES),
+        accumulator=draw(sums),
+        unit_order=draw(ORDERS),
+        unit_tree=draw(TREES),
+        unit_accumulator=draw(sums),
+        precision=precision,
+        rounding="nearest" if nearest else "toward-zero",
+        fma=draw(st.sampled_from(["on", "off"])),
+        seed=draw(st.integers(0, 2**64 - 1)),
+    )
+
+
+def arrays_of(rng, n, d):
+    """Random features, some rare and one never present, and labels."""
+    rate = rng.choice([0.0, 0.05, 0.5, 0.9], d)
+    return (rng.random((n, d)) < rate).astype(np.uint8), rng.integers(0, 2, n)
+
+
+def random_parameters(rng, config, d):
+    """Random values of all parameters, the biases too."""
+    values = initial_values(config, layers(config, d), 0, 0)
+    return {name: rng.normal(0.0, 0.7, value.shape) for name, value in values.items()}
+
+
+def assert_same_fit(config, d, steps=5):
+    rng = np.random.default_rng(config.seed)
+    x, y = arrays_of(rng, steps * config.batch, d)
+    start = random_parameters(rng, config, d)
+    slow = fit(config, x, y, start, backend="reference")
+    fast = fit(config, x, y, start)
+    assert_same_record(slow, fast, names.command(config))
+    z = [predict(config, x, slow, backend=b) for b in ("reference", "numba")]
+    assert_same_bits(*z, "logits")
+    return slow, fast
+
+
+@settings(
+    max_examples=EVERY,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(config=configurations(), d=st.sampled_from([1, 2, 16, 31, 33, 50]))
+def test_any_configuration(config, d):
+    assert_same_fit(config, d)
+
+
+@pytest.mark.parametrize(
+    ("options", "batch", "d"),
+    [
+        ({"model": "wide"}, 10, 50),  # two sets of 25, the second over two words
+        ({"model": "linear"}, 7, 70),
+        ({"hidden": "3", "tree": "blocks:5"}, 3, 64),  # more blocks than terms
+        ({"hidden": "3", "tree": "pairwise", "unit_tree": "lanes:3"}, 1, 1),
+        ({"hidden": "20,5", "optimizer": "sgd"}, 100, 33),
+    ],
+)
+def test_batches_and_features_of_any_number(options, batch, d):
+    assert_same_fit(Config(batch=batch, seed=batch, **options), d)
+
+
+# The dials do something: else two backends that both ignore one would agree.
+
+BASE = small(hidden="5", batch=16, differ="none")
+
+
+@cache
+def print_of(config):
+    return simulate(config, backend="reference").fingerprint
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"act": "identity"},
+        {"act": "smelu"},
+        {"act": "swish"},
+        {"act": "swish", "beta": 2.0},
+        {"data": "quadratic"},
+        {"optimizer": "sgd"},
+        {"optimizer": "sgd", "momentum": 0.5},
+        {"optimizer": "sgd", "decay": 0.5},
+        {"lr": 0.2},
+        {"initial_accumulator": 0.2},
+        {"epsilon": 1e-3},
+        {"epsilon": 1e-3, "epsilon_place": "inside"},
+        {"epsilon_place": "none"},
+        {"init": "uniform"},
+        {"init": "zero"},
+        {"leaf_order": "reversed"},
+        {"leaf_order": "random"},
+        {"tree": "pairwise"},
+        {"tree": "lanes:3"},
+        {"tree": "blocks:5"},
+        {"tree": "random"},
+        {"accumulator": "kahan"},
+        {"accumulator": "wide"},
+        {"unit_order": "reversed"},
+        {"unit_order": "random"},
+        {"unit_tree": "pairwise"},
+        {"unit_tree": "lanes:3"},
+        {"unit_tree": "blocks:5"},
+        {"unit_tree": "random"},
+        {"unit_accumulator": "kahan"},
+        {"unit_accumulator": "wide"},
+        {"precision": "float64"},
+        {"precision": "bits:8"},
+        {"precision": "bits:23"},
+        {"rounding": "toward-zero"},
+        {"fma": "off"},
+        {"seed": 1},
+        {"first_example": 1},
+        {"log2_window": 2},
+        {"hidden": "6"},
+        {"batch": 32},
+    ],
+    ids=str,
+)
+def test_every_option_moves_the_bits(options):
+    assert print_of(replace(BASE, **options)) != print_of(BASE)
+
+
+def test_what_has_no_effect_moves_no_bit():
+    for options in ({"momentum": 0.5, "decay": 1.0}, {"precision": "bits:24"}, {"log2_eval": 4}):
+        assert print_of(replace(BASE, **options)) == print_of(BASE)
+
+
+# However it is run.
+
+RUN = Config(log2_examples=9, log2_eval=5, log2_window=1, pairs=3, differ="init,shuffle")
+
+
+def test_any_number_of_threads_gives_the_same_bits():
+    results = [simulate(RUN, threads=n) for n in (1, 2, 3, 5)]
+    assert len({r.fingerprint for r in results}) == 1
+    for other in results[1:]:
+        assert_same_bits(results[0].logits, other.logits, "logits")
+        assert results[0].pairs == other.pairs
+
+
+CALL = """
+from nanorepro import Config, simulate
+print(simulate({!r}, threads=2).fingerprint)
+"""
+
+
+@pytest.mark.parametrize("cpu", ["host", "generic"])
+def test_another_process_and_cpu_target_give_the_same_bits(cpu):
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    if cpu == "generic":
+        environment |= {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", CALL.format(RUN)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [simulate(RUN, threads=1).fingerprint]
+
+
+def test_more_pairs_and_more_checkpoints_leave_the_first_as_they_were():
+    short = simulate(RUN, backend="reference")
+    longer = simulate(replace(RUN, pairs=4, eval_every="log"), backend="reference")
+    assert fingerprint(longer.parameters[:3]) == short.fingerprint
+    assert longer.checkpoints == (1, 2, 4, 8, 16)
+    assert_same_bits(longer.logits[:3, :, -1], short.logits[:, :, -1], "logits")
+    assert longer.pairs[:3] == short.pairs
+
+
+def test_many_segments_leave_the_bits_as_they_were(monkeypatch):
+    """Drawing and training chunk by chunk is a matter of memory, not of bits."""
+    config = small(model="linear", log2_examples=9, log2_window=1, eval_every="3")
+    whole = simulate(config, backend="reference")
+    for chunk in (64, 128):
+        monkeypatch.setattr("nanorepro.simulation.CHUNK", chunk)
+        parts = simulate(config, backend="reference")
+        assert parts.fingerprint == whole.fingerprint
+        assert_same_bits(parts.logits, whole.logits, "logits")
+
+
+def test_a_batch_longer_than_a_chunk():
+    config = Config(model="linear", batch=65536, log2_examples=17, log2_eval=4, pairs=1)
+    result = assert_same_run(config)
+    key, world = stream_key(0, "examples", 0), make_world(0, "linear")
+    x, y = examples(world, key, 0, 1 << 17)
+    order = [k * 65536 + permutation(stream_key(0, "shuffle"), k, 65536) for k in (0, 1)]
+    order = np.concatenate(order)
+    bits = x[order, None] >> np.arange(32, dtype=np.uint32) & 1
+    once = fit(config, bits, y[order], initial_parameters(config))
+    assert_same_record(once, result.parameters[0][0], "one fit")
+
+
+# Pairs.
+
+MODELS = [
+    small(model=model, differ="none", log2_examples=6 if model in ("wide", "deep") else 8)
+    for model in names.MODELS
+]
+
+
+@pytest.mark.parametrize("config", MODELS, ids=label)
+def test_without_a_difference_the_pd_is_zero(config):
+    result = simulate(config, threads=2)
+    assert result.relative_pd == 0.0 and result.weight_distance == [0.0]
+    assert fingerprint([[result.parameters[0][0]]]) == fingerprint([[result.parameters[0][1]]])
+    different = simulate(replace(config, differ="shuffle"), threads=2)
+    assert different.relative_pd > 0.0
+
+
+@pytest.mark.parametrize("differ", ["init", "shuffle", "order", "nudge", "init,shuffle,order,nudge"])
+def test_the_first_model_does_not_depend_on_what_differs(differ):
+    config = replace(BASE, leaf_order="random", unit_order="random", pairs=2, log2_window=1)
+    same = simulate(config, backend="reference").parameters
+    other = simulate(replace(config, differ=differ), backend="reference").parameters
+    for pair in range(2):
+        assert_same_record(same[pair][0], other[pair][0], differ)
+        assert fingerprint([[same[pair][1]]]) != fingerprint([[other[pair][1]]])
+        assert fingerprint([[same[pair][0]]]) == fingerprint([[same[pair][1]]])
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64", "bits:8"])
+def test_the_nudge_moves_one_weight_by_one_unit_in_the_last_place(precision):
+    config = replace(BASE, differ="nudge", precision=precision, hidden="5,3")
+    p = {"float32": 24, "float64": 53, "bits:8": 8}[precision]
+    places = set()
+    for pair in range(8):
+        first, second = (initial_parameters(config, pair, m) for m in (0, 1))
+        moved = [(n, i) for n in first for i in np.flatnonzero(first[n] != second[n])]
+        assert len(moved) == 1
+        name, at = moved[0]
+        places.add((name, int(at)))
+        old, new = float(first[name].flat[at]), float(second[name].flat[at])
+        unit = 2.0 ** (np.frexp(max(abs(old), abs(new)))[1] - p)
+        assert name.startswith("w") and new - old in (unit, unit / 2)
+    assert len(places) > 4
+
+
+def test_a_run_is_a_fit_on_the_pairs_examples_in_their_shuffled_order():
+    """The loop of windows, rebuilt: window k takes permutation k of the shuffle stream."""
+    config = small(hidden="4", log2_examples=9, log2_window=2, first_example=77, pairs=2)
+    config = replace(config, differ="shuffle", seed=3)
+    result = simulate(config, backend="reference")
+    world = make_world(3, "linear")
+    for pair, model in product((0, 1), (0, 1)):
+        x, y = examples(world, stream_key(3, "examples", pair), 77, 512)
+        shuffle = stream_key(3, "shuffle", pair, model)
+        order = np.concatenate([128 * k + permutation(shuffle, k, 128) for k in range(4)])
+        assert sorted(order) == list(range(512))
+        bits = x[order, None] >> np.arange(32, dtype=np.uint32) & 1
+        start = initial_parameters(config, pair, model)
+        trained = fit(config, bits, y[order], start, backend="reference")
+        assert_same_record(trained, result.parameters[pair][model], f"{pair}, {model}")
+
+
+# Where numbers end.
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adagrad"])
+def test_divergence_gives_the_same_bits_and_is_named(optimizer):
+    config = small(hidden="5,3,4,3", optimizer=optimizer, lr=1e12, act="relu", log2_examples=9)
+    if optimizer == "adagrad":
+        config = replace(config, act="identity", initial_accumulator=1e-12)
+    result = assert_same_run(config)
+    assert result.diverged == [(0, 0), (0, 1)]
+    assert any(np.isnan(v).any() for v in result.parameters[0][0].values())
+    assert np.isnan(result.relative_pd) and result.finite() == []
+
+
+def test_subnormal_numbers_are_kept():
+    """Momentum of a feature that is gone decays through float32's subnormals."""
+    config = Config(model="linear", optimizer="sgd", momentum=0.5, decay=0.0, batch=1)
+    x = np.zeros((300, FEATURES), np.uint8)
+    x[0, 0] = 1
+    start = {"w0": np.zeros((FEATURES, 1)), "b0": np.zeros(1)}
+    tiny = replace(config, lr=1e-12)
+    slow, fast = (fit(tiny, x[:100], x[:100, 1], start, b) for b in ("reference", "numba"))
+    assert_same_record(slow, fast, "few steps")
+    small_weights = {"w0": np.full((FEATURES, 1), 2.0**-140), "b0": np.full(1, -3 * 2.0**-149)}
+    z = [predict(config, x[:1], small_weights, b) for b in ("reference", "numba")]
+    assert_same_bits(*z, "logits")
+    assert z[0][0] == np.float32(2.0**-140 - 3 * 2.0**-149) != 0
