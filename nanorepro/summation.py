@@ -6,6 +6,9 @@ sums ("slots") that all start at +0.  A source ≥ 0 is a leaf: that term joins 
 end.  A term that is absent (a feature that is 0) is passed over.
 """
 
+import math
+from fractions import Fraction
+
 import numpy as np
 
 from nanorepro.config import split_kind
@@ -223,4 +226,64 @@ def wide(o, ops):
     return start, product, term, merge, result
 
 
-ACCUMULATORS = {"plain": plain, "kahan": kahan, "wide": wide}
+def exact(o, ops):
+    """The exact sum, rounded once: s ← s + a·b in fractions; without fma the product is rounded.
+
+    The state is an array of fractions, and what is infinite or NaN summed beside it.  This is the
+    specification (NumPy); compiled code has its own way to the same bits.
+    """
+    mul, fused = ops.mul, ops.fused
+
+    def start(zero):
+        return (np.full(np.shape(zero), Fraction(0), object), np.zeros(np.shape(zero)))
+
+    def fractions(a):
+        finite = np.isfinite(a)
+        return finite, np.vectorize(Fraction, otypes=[object])(np.where(finite, a, 0.0))
+
+    def product(state, a, b, t):
+        if not fused:
+            return term(state, mul(a, b, t), t)
+        a, b = np.broadcast_arrays(o.widen(a), o.widen(b))
+        finite_a, fa = fractions(a)
+        finite_b, fb = fractions(b)
+        with np.errstate(all="ignore"):
+            special = np.where(finite_a & finite_b, 0.0, a * b)
+            return (state[0] + fa * fb, state[1] + special)
+
+    def term(state, a, t):
+        finite, fa = fractions(o.widen(a))
+        with np.errstate(all="ignore"):
+            return (state[0] + fa, state[1] + np.where(finite, 0.0, o.widen(a)))
+
+    def merge(state, other, t):
+        return (state[0] + other[0], state[1] + other[1])
+
+    def result(state, t):
+        nearest = np.vectorize(float_of, otypes=[np.float64])
+        if ops.dtype == np.float64:
+            total = nearest(state[0])
+        else:
+            total = np.vectorize(odd_of, otypes=[np.float64])(state[0])
+        return ops.round(np.where(state[1] == 0.0, total, state[1]), t)
+
+    return start, product, term, merge, result
+
+
+def float_of(q: Fraction) -> float:
+    """The float64 nearest to a fraction: Python's division of integers is correctly rounded."""
+    try:
+        return float(q)
+    except OverflowError:
+        return math.copysign(math.inf, q)
+
+
+def odd_of(q: Fraction) -> float:
+    """A fraction rounded to odd: if inexact, the neighbouring float64 whose last bit is 1."""
+    x = float(q)
+    if Fraction(x) == q or int(np.float64(x).view(np.uint64)) & 1:
+        return x
+    return float(np.nextafter(x, math.inf if q > Fraction(x) else -math.inf))
+
+
+ACCUMULATORS = {"plain": plain, "kahan": kahan, "wide": wide, "exact": exact}

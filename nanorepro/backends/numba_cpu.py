@@ -9,6 +9,7 @@ number of units, padded to full vectors.  What padding holds never reaches a res
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -19,17 +20,18 @@ from numba import njit
 from numba.extending import register_jitable
 
 from nanorepro import streams, summation
-from nanorepro.arithmetic import operations
+from nanorepro.arithmetic import Operations, operations
 from nanorepro.backends import arrays, simd
+from nanorepro.backends.exact_sum import BINS
+from nanorepro.backends.numba_sums import REGISTER, Matrix, Sums, lanes_of, products, terms
 from nanorepro.backends.simd import fill, load, philox, store, trailing_zeros
 from nanorepro.config import Config, Dials
 from nanorepro.data import World
 from nanorepro.network import ACTIVATIONS, Layer, Parameters, layers, sigmoid
 from nanorepro.optimizers import OPTIMIZERS, learning_rate
 from nanorepro.recipe import Recipe
-from nanorepro.summation import ACCUMULATORS
 
-REGISTER = 64  # bytes of a vector; a CPU with shorter registers takes several for one
+BLOCK = 4096  # weights whose gradients are held before they are applied
 
 bounded = register_jitable(streams.bounded)
 permute = register_jitable(streams.permute)
@@ -42,9 +44,10 @@ class Memory(NamedTuple):
     w, a: parameters and optimizer state, layer after layer, weights before biases
     wt: dense weights transposed, (fan_out, width below) each, for sums along the inputs
     z, h, d: (batch, width) of every layer: before and after the activation, the gradient by z
-    y: labels of the mini-batch; slots, unit_slots: partial sums of a plan, over the mini-batch and
-        over units
-    on: present features of an example, or examples in which a feature is present
+    y: labels of the mini-batch; g: gradients of a block of weights; one: the number 1
+    on: rows of w of an example's features; hits, counts: for every feature, rows of d of the
+    examples that have it, and how many
+    slots, bins, special, lane: partial sums of plans and of exact sums
     plan: (m, 2), of the sums over the mini-batch; units: those of the sums over units
     """
 
@@ -55,9 +58,15 @@ class Memory(NamedTuple):
     h: np.ndarray
     d: np.ndarray
     y: np.ndarray
-    slots: np.ndarray
-    unit_slots: np.ndarray
+    g: np.ndarray
+    one: np.ndarray
     on: np.ndarray
+    hits: np.ndarray
+    counts: np.ndarray
+    slots: np.ndarray
+    bins: np.ndarray
+    special: np.ndarray
+    lane: np.ndarray
     plan: np.ndarray
     units: np.ndarray
 
@@ -76,9 +85,8 @@ class Place:
     wt: int
     z: int
     z_below: int
-    units: tuple[int, int]  # first rows of the unit plans, forward and backward
-    plan_rows: tuple[int, int]
-    slots: tuple[int, int]
+    up: int  # first row of the unit plans, forward
+    down: int  # and backward
 
 
 @dataclass(frozen=True)
@@ -90,65 +98,65 @@ class Map:
     transposed: int
     activations: int
     unit_rows: int
+    slots: int
 
 
 def round_up(n: int, multiple: int) -> int:
     return -(-n // multiple) * multiple
 
 
-def make_map(net: tuple[Layer, ...], batch: int, itemsize: int, unit_tree: str) -> Map:
-    """Lay out the memory of a model."""
-    longest = REGISTER // itemsize
+def terms_of(layer: Layer) -> tuple[int, int]:
+    """Terms of the sums over units of a layer, forward and backward."""
+    return layer.fan_in // layer.sets, layer.fan_out
+
+
+def make_map(net: tuple[Layer, ...], batch: int, longest: int, dials: Dials) -> Map:
+    """Lay out the memory of a model; vectors have `longest` lanes at most."""
     places: list[Place] = []
     below = w = wt = z = z_below = units = 0
+    slots = summation.plan_slots(dials.tree, batch)
     for k, layer in enumerate(net):
         lanes = min(longest, 1 << (layer.row - 1).bit_length())
         row = round_up(layer.row, lanes)
         width = row * layer.sets
         b = w + layer.fan_in * row
-        terms = (layer.fan_in // layer.sets, layer.fan_out)
-        rows = tuple(summation.plan_rows(unit_tree, n) for n in terms)
-        slots = tuple(summation.plan_slots(unit_tree, n) for n in terms)
+        rows = [summation.plan_rows(dials.unit_tree, n) for n in terms_of(layer)]
+        slots = max(slots, *(summation.plan_slots(dials.unit_tree, n) for n in terms_of(layer)))
+        down = units + rows[0]
         places.append(
-            Place(
-                layer, below, width, row, lanes, w, b, wt, z, z_below,
-                (units, units + rows[0]), rows, slots,
-            )
-        )  # fmt: skip
+            Place(layer, below, width, row, lanes, w, b, wt, z, z_below, units, down)
+        )
         w = b + (width if layer.bias else 0)
         wt += layer.fan_out * below if k else 0
         z_below, z = z, z + batch * width
         below, units = width, units + sum(rows)
-    return Map(tuple(places), w, wt, z + longest, units)
+    return Map(tuple(places), w, wt, z + longest, units, slots)
 
 
-def lanes_of(n: int) -> tuple[int, ...]:
-    """A number of lanes as simd wants it: the length of a tuple."""
-    return (0,) * n
-
-
-# Stages: (m, x, first, rate, t) with x (n, words) the packed examples, `first` the index of the
-# mini-batch's first, `rate` the learning rate and t what stochastic rounding draws from.
+def flat_lanes(n: int, longest: int) -> int:
+    """Lanes of the vectors that n elements side by side fill exactly."""
+    return min(longest, n & -n)
 
 
 @dataclass(frozen=True)
 class Kit:
-    """What the factories share: the dials' operations and sums, as compiled functions."""
+    """What the factories share: sizes, the dials' sums, and the formulas as compiled functions."""
 
     batch: int
     words: int
-    ops: object
-    zero: object
-    batch_sum: tuple
-    unit_sum: tuple
-    batch_slots: int
-    batch_chain: bool
-    unit_chain: bool
-    value: object
-    slope: object
-    sigmoid: object
-    update: object
+    longest: int
+    ops: Operations
+    batch_sums: Sums
+    unit_sums: Sums
+    value: Callable
+    slope: Callable
+    sigmoid: Callable
+    update: Callable
     skip_unchanged: bool  # a zero gradient leaves weight and state as they are
+
+
+# Stages: (m, x, first, rate, t) with x (n, words) the packed examples, `first` the index of the
+# mini-batch's first, `rate` the learning rate and t what stochastic rounding draws from.
 
 
 def sequence(stages):
@@ -186,121 +194,6 @@ def copy_rows(target, source):
         target[row, 1] = source[row, 1]
 
 
-def slot_access(components: int, lanes):
-    """Functions that read and write one partial sum, a tuple of vectors, in the scratch memory."""
-    n = len(lanes)
-    if components == 1:
-
-        @register_jitable
-        def get(slots, k):
-            return (load(slots, k * n, lanes),)
-
-        @register_jitable
-        def put(slots, k, state):
-            store(slots, k * n, state[0])
-
-    else:
-
-        @register_jitable
-        def get(slots, k):
-            return (load(slots, 2 * k * n, lanes), load(slots, (2 * k + 1) * n, lanes))
-
-        @register_jitable
-        def put(slots, k, state):
-            store(slots, 2 * k * n, state[0])
-            store(slots, (2 * k + 1) * n, state[1])
-
-    return get, put
-
-
-@register_jitable
-def batch_slots(m):
-    return m.slots
-
-
-@register_jitable
-def unit_slots(m):
-    return m.unit_slots
-
-
-def planned_sum(kit: Kit, accumulator, memory, slots: int, lanes, join):
-    """A sum by a plan of that many slots: `join(m, state, leaf, ...)` lets a term join a state.
-
-    The partial sums lie in memory(m), `batch_slots` or `unit_slots`.
-    Returns total(m, plan, p0, p1, a, b, c, x, t): plan rows p0 to p1; a, b, c are for `join`.
-    """
-    start, _, _, merge, result = accumulator
-    get, put = slot_access(len(start(0.0)), lanes)
-    zero = kit.zero
-
-    @register_jitable
-    def total(m, plan, p0, p1, a, b, c, x, t):
-        empty, held = start(fill(zero, lanes)), memory(m)
-        for slot in range(slots):
-            put(held, slot, empty)
-        for row in range(p0, p1):
-            slot, source = plan[row, 0], plan[row, 1]
-            if source >= 0:
-                put(held, slot, join(m, get(held, slot), source, a, b, c, x, t))
-            else:
-                put(held, slot, merge(get(held, slot), get(held, ~source), t))
-                put(held, ~source, empty)
-        return result(get(held, 0), t)
-
-    return total
-
-
-def first_forward(kit: Kit, place: Place):
-    """z = Σ_j W[j] over the features present, + b; h = A(z).  Eqs. 4 to 6; embeddings have no b."""
-    layer, lanes = place.layer, lanes_of(place.lanes)
-    n, step, row, width = layer.fan_in // layer.sets, place.lanes, place.row, place.width
-    batch, words, sets, zero = kit.batch, kit.words, layer.sets, kit.zero
-    w_at, b_at, z_at = place.w, place.b, place.z
-    bias, active, chain = layer.bias, layer.active, kit.unit_chain
-    u0, u1 = place.units[0], place.units[0] + place.plan_rows[0]
-    add, value = kit.ops.add, kit.value
-    start, _, term, _, result = kit.unit_sum
-    masks = set_masks(layer.sets, n, words)
-
-    @register_jitable
-    def join(m, state, j, at, feature0, c, x, t):
-        j += feature0
-        if (x[at, j >> 5] >> np.uint32(j & 31)) & np.uint32(1):
-            return term(state, load(m.w, w_at + j * row + c, lanes), t)
-        return state
-
-    planned = planned_sum(kit, kit.unit_sum, unit_slots, place.slots[0], lanes, join)
-
-    @register_jitable
-    def forward(m, x, first, rate, t):
-        for i in range(batch):
-            for part in range(sets):
-                present = 0
-                for word in range(words):
-                    v = x[first + i, word] & masks[part, word]
-                    while v != 0:
-                        m.on[present] = w_at + (32 * word + np.int64(trailing_zeros(v))) * row
-                        present += 1
-                        v &= v - np.uint32(1)
-                for c in range(0, row, step):
-                    if chain:
-                        state = start(fill(zero, lanes))
-                        for k in range(present):
-                            state = term(state, load(m.w, m.on[k] + c, lanes), t)
-                        z = result(state, t)
-                    else:
-                        z = planned(m, m.units, u0, u1, first + i, part * n, c, x, t)
-                    if bias:
-                        z = add(z, load(m.w, b_at + c, lanes), t)
-                    at = z_at + i * width + part * row + c
-                    store(m.z, at, z)
-                    if active:
-                        z = value(z, t)
-                    store(m.h, at, z)
-
-    return forward
-
-
 def set_masks(sets: int, n: int, words: int) -> np.ndarray:
     """Bits of the features of each set in each word, (sets, words) uint32."""
     masks = np.zeros((sets, words), np.uint32)
@@ -309,223 +202,235 @@ def set_masks(sets: int, n: int, words: int) -> np.ndarray:
     return masks
 
 
-def dense_forward(kit: Kit, place: Place):
-    """z[i, u] = Σ_j h[i, j]·W[j, u] + b[u]; h = A(z)."""
-    layer, lanes = place.layer, lanes_of(place.lanes)
-    fan_in, below, width, step = layer.fan_in, place.below, place.width, place.lanes
-    w_at, b_at, z_at, h_at = place.w, place.b, place.z, place.z_below
-    active, batch, zero, chain = layer.active, kit.batch, kit.zero, kit.unit_chain
-    u0, u1 = place.units[0], place.units[0] + place.plan_rows[0]
+def find_features(kit: Kit, place: Place) -> Callable:
+    """List what the packed examples say: m.hits and m.counts of every feature."""
+    layer, batch, words = place.layer, kit.batch, kit.words
+    fan_in, n, row, width = layer.fan_in, layer.fan_in // layer.sets, place.row, place.width
+    d_at, compact = place.z, kit.batch_sums.chain
+
+    @register_jitable
+    def stage(m, x, first, rate, t):
+        for j in range(fan_in):
+            m.counts[j] = 0
+        if not compact:
+            for k in range(fan_in * batch):
+                m.hits[k] = -1
+        for i in range(batch):
+            for word in range(words):
+                v = x[first + i, word]
+                while v != 0:
+                    j = 32 * word + np.int64(trailing_zeros(v))
+                    v &= v - np.uint32(1)
+                    at = m.counts[j] if compact else i
+                    m.hits[j * batch + at] = d_at + i * width + (j // n) * row
+                    m.counts[j] += 1
+
+    return stage
+
+
+def first_forward(kit: Kit, place: Place) -> Callable:
+    """z = Σ_j W[j] over the features present; embeddings: one sum for each set (section 5)."""
+    layer, batch, words, sets = place.layer, kit.batch, kit.words, place.layer.sets
+    n, row, width, w_at, z_at = layer.fan_in // sets, place.row, place.width, place.w, place.z
+    masks, compact = set_masks(sets, n, words), kit.unit_sums.chain
+    total = terms(kit.unit_sums, n, row, place.up)
+
+    @register_jitable
+    def stage(m, x, first, rate, t):
+        for i in range(batch):
+            for part in range(sets):
+                if not compact:
+                    for j in range(n):
+                        m.on[j] = -1
+                present = 0
+                for word in range(words):
+                    v = x[first + i, word] & masks[part, word]
+                    while v != 0:
+                        j = 32 * word + np.int64(trailing_zeros(v))
+                        v &= v - np.uint32(1)
+                        at = present if compact else j - part * n
+                        m.on[at] = w_at + j * row
+                        present += 1
+                out = z_at + i * width + part * row
+                total(m, m.units, m.w, m.on, 0, present, m.z, out, t)
+
+    return stage
+
+
+def dense_forward(kit: Kit, place: Place) -> Callable:
+    """z[i, u] = Σ_j h[i, j]·W[j, u]."""
+    left = Matrix(place.z_below, 1, place.below)
+    right = Matrix(place.w, place.width, 0)
+    total = products(kit.unit_sums, place.layer.fan_in, place.width, left, right, place.up)
+    batch, z_at = kit.batch, place.z
+
+    @register_jitable
+    def stage(m, x, first, rate, t):
+        total(m, m.units, m.h, m.w, m.z, z_at, 0, batch, t)
+
+    return stage
+
+
+def activate(kit: Kit, place: Place) -> Callable:
+    """z ← z + b (embeddings have no b); h = A(z), or z where no activation follows."""
+    lanes, step, width, batch = lanes_of(place.lanes), place.lanes, place.width, kit.batch
+    z_at, b_at, bias, active = place.z, place.b, place.layer.bias, place.layer.active
     add, value = kit.ops.add, kit.value
-    start, product, _, _, result = kit.unit_sum
 
     @register_jitable
-    def join(m, state, j, i, c, unused, x, t):
-        h = fill(m.h[h_at + i * below + j], lanes)
-        return product(state, h, load(m.w, w_at + j * width + c, lanes), t)
-
-    planned = planned_sum(kit, kit.unit_sum, unit_slots, place.slots[0], lanes, join)
-
-    @register_jitable
-    def forward(m, x, first, rate, t):
+    def stage(m, x, first, rate, t):
         for i in range(batch):
             for c in range(0, width, step):
-                if chain:
-                    state = start(fill(zero, lanes))
-                    for j in range(fan_in):
-                        state = join(m, state, j, i, c, 0, x, t)
-                    z = result(state, t)
-                else:
-                    z = planned(m, m.units, u0, u1, i, c, 0, x, t)
-                z = add(z, load(m.w, b_at + c, lanes), t)
-                store(m.z, z_at + i * width + c, z)
+                at = z_at + i * width + c
+                z = load(m.z, at, lanes)
+                if bias:
+                    z = add(z, load(m.w, b_at + c, lanes), t)
+                    store(m.z, at, z)
                 if active:
                     z = value(z, t)
-                store(m.h, z_at + i * width + c, z)
+                store(m.h, at, z)
 
-    return forward
+    return stage
 
 
-def output_gradient(kit: Kit, place: Place, longest: int):
+def output_gradient(kit: Kit, place: Place) -> Callable:
     """δ[i] = (σ(z[i]) - y[i])/s, the gradient of the mini-batch's mean loss; vectors of examples."""
-    lanes, z_at, batch = lanes_of(longest), place.z, kit.batch
-    size = kit.ops.const(float(kit.batch))
+    longest, z_at, batch = kit.longest, place.z, kit.batch
+    lanes, size = lanes_of(longest), kit.ops.const(float(kit.batch))
     squash, sub, div = kit.sigmoid, kit.ops.sub, kit.ops.div
 
     @register_jitable
-    def gradient(m, x, first, rate, t):
+    def stage(m, x, first, rate, t):
         for i in range(0, batch, longest):
             p = squash(load(m.z, z_at + i, lanes), t)
             d = div(sub(p, load(m.y, i, lanes), t), fill(size, lanes), t)
             store(m.d, z_at + i, d)
 
-    return gradient
+    return stage
 
 
-def dense_backward(kit: Kit, place: Place, under: Place):
+def dense_backward(kit: Kit, place: Place, under: Place) -> Callable:
     """δ_below[i, j] = (Σ_u W[j, u]·δ[i, u])·A'(z_below[i, j])."""
-    lanes, step = lanes_of(under.lanes), under.lanes
-    fan_out, below, width = place.layer.fan_out, place.below, place.width
-    wt_at, d_at, z_at = place.wt, place.z, place.z_below
-    active, batch, zero, chain = under.layer.active, kit.batch, kit.zero, kit.unit_chain
-    u0, u1 = place.units[1], place.units[1] + place.plan_rows[1]
-    start, product, _, _, result = kit.unit_sum
-    mul, slope = kit.ops.mul, kit.slope
-
-    @register_jitable
-    def join(m, state, u, i, c, unused, x, t):
-        d = fill(m.d[d_at + i * width + u], lanes)
-        return product(state, load(m.wt, wt_at + u * below + c, lanes), d, t)
-
-    planned = planned_sum(kit, kit.unit_sum, unit_slots, place.slots[1], lanes, join)
-
-    @register_jitable
-    def backward(m, x, first, rate, t):
-        for i in range(batch):
-            for c in range(0, below, step):
-                if chain:
-                    state = start(fill(zero, lanes))
-                    for u in range(fan_out):
-                        state = join(m, state, u, i, c, 0, x, t)
-                    g = result(state, t)
-                else:
-                    g = planned(m, m.units, u0, u1, i, c, 0, x, t)
-                at = z_at + i * below + c
-                if active:
-                    g = mul(g, slope(load(m.z, at, lanes), t), t)
-                store(m.d, at, g)
-
-    return backward
-
-
-def bias_update(kit: Kit, place: Place):
-    """b ← update(b, Σ_i δ[i])."""
-    lanes, step, width, batch = lanes_of(place.lanes), place.lanes, place.width, kit.batch
-    d_at, b_at, zero, chain = place.z, place.b, kit.zero, kit.batch_chain
-    start, _, term, _, result = kit.batch_sum
-    update = kit.update
-
-    @register_jitable
-    def join(m, state, i, c, unused, unused2, x, t):
-        return term(state, load(m.d, d_at + i * width + c, lanes), t)
-
-    planned = planned_sum(kit, kit.batch_sum, batch_slots, kit.batch_slots, lanes, join)
+    left, right = Matrix(place.z, 1, place.width), Matrix(place.wt, place.below, 0)
+    total = products(kit.unit_sums, place.layer.fan_out, place.below, left, right, place.down)
+    batch, z_at, active = kit.batch, place.z_below, under.layer.active
+    n = batch * place.below
+    step = flat_lanes(n, kit.longest)
+    lanes, mul, slope = lanes_of(step), kit.ops.mul, kit.slope
 
     @register_jitable
     def stage(m, x, first, rate, t):
-        for c in range(0, width, step):
-            if chain:
-                state = start(fill(zero, lanes))
-                for i in range(batch):
-                    state = join(m, state, i, c, 0, 0, x, t)
-                g = result(state, t)
-            else:
-                g = planned(m, m.plan, 0, m.plan.shape[0], c, 0, 0, x, t)
-            w, a = load(m.w, b_at + c, lanes), load(m.a, b_at + c, lanes)
-            w, a = update(w, a, g, fill(rate, lanes), t)
-            store(m.w, b_at + c, w)
-            store(m.a, b_at + c, a)
+        total(m, m.units, m.d, m.wt, m.d, z_at, 0, batch, t)
+        if active:
+            for at in range(z_at, z_at + n, step):
+                g = mul(load(m.d, at, lanes), slope(load(m.z, at, lanes), t), t)
+                store(m.d, at, g)
 
     return stage
 
 
-def dense_update(kit: Kit, place: Place):
-    """W[j, u] ← update(W[j, u], Σ_i h[i, j]·δ[i, u]); the gradient is never stored."""
-    layer, lanes, step = place.layer, lanes_of(place.lanes), place.lanes
-    fan_in, fan_out, width, below = layer.fan_in, layer.fan_out, place.width, place.below
-    w_at, wt_at, d_at, h_at = place.w, place.wt, place.z, place.z_below
-    batch, zero, chain = kit.batch, kit.zero, kit.batch_chain
-    start, product, _, _, result = kit.batch_sum
-    update = kit.update
+def apply_gradients(kit: Kit, n: int) -> Callable:
+    """Update the n weights from `at` on by the gradients at the beginning of m.g."""
+    step = flat_lanes(n, kit.longest)
+    lanes, update = lanes_of(step), kit.update
 
     @register_jitable
-    def join(m, state, i, j, c, unused, x, t):
-        h = fill(m.h[h_at + i * below + j], lanes)
-        return product(state, h, load(m.d, d_at + i * width + c, lanes), t)
+    def apply(m, at, rate, t):
+        for k in range(0, n, step):
+            w, a = load(m.w, at + k, lanes), load(m.a, at + k, lanes)
+            w, a = update(w, a, load(m.g, k, lanes), fill(rate, lanes), t)
+            store(m.w, at + k, w)
+            store(m.a, at + k, a)
 
-    planned = planned_sum(kit, kit.batch_sum, batch_slots, kit.batch_slots, lanes, join)
+    return apply
+
+
+def bias_update(kit: Kit, place: Place) -> Callable:
+    """b ← update(b, Σ_i δ[i]), the sum as one of products 1·δ[i], which are exact."""
+    left, right = Matrix(0, 0, 0), Matrix(place.z, place.width, 0)
+    total = products(kit.batch_sums, kit.batch, place.width, left, right, 0)
+    apply, b_at = apply_gradients(kit, place.width), place.b
 
     @register_jitable
     def stage(m, x, first, rate, t):
-        for j in range(fan_in):
-            for c in range(0, width, step):
-                if chain:
-                    state = start(fill(zero, lanes))
-                    for i in range(batch):
-                        state = join(m, state, i, j, c, 0, x, t)
-                    g = result(state, t)
-                else:
-                    g = planned(m, m.plan, 0, m.plan.shape[0], j, c, 0, x, t)
-                at = w_at + j * width + c
-                w, a = update(load(m.w, at, lanes), load(m.a, at, lanes), g, fill(rate, lanes), t)
-                store(m.w, at, w)
-                store(m.a, at, a)
-        for j in range(fan_in):
+        total(m, m.plan, m.one, m.d, m.g, 0, 0, 1, t)
+        apply(m, b_at, rate, t)
+
+    return stage
+
+
+def dense_update(kit: Kit, place: Place) -> Callable:
+    """W[j, u] ← update(W[j, u], Σ_i h[i, j]·δ[i, u]), a block of rows at a time."""
+    layer, width, below = place.layer, place.width, place.below
+    fan_in, fan_out, w_at, wt_at = layer.fan_in, layer.fan_out, place.w, place.wt
+    left = Matrix(place.z_below, below, 1)
+    right = Matrix(place.z, width, 0)
+    total = products(kit.batch_sums, kit.batch, width, left, right, 0)
+    block = fan_in if fan_in * width <= BLOCK else min(fan_in, 16)
+    rest = fan_in % block
+    full = fan_in - rest
+    apply, apply_rest = apply_gradients(kit, block * width), apply_gradients(kit, rest * width or 1)
+
+    @register_jitable
+    def transpose(m, j0, j1):
+        for j in range(j0, j1):
             for u in range(fan_out):
                 m.wt[wt_at + u * below + j] = m.w[w_at + j * width + u]
 
+    @register_jitable
+    def stage(m, x, first, rate, t):
+        for j in range(0, full, block):
+            total(m, m.plan, m.h, m.d, m.g, 0, j, j + block, t)
+            apply(m, w_at + j * width, rate, t)
+            transpose(m, j, j + block)
+        if rest:
+            total(m, m.plan, m.h, m.d, m.g, 0, full, fan_in, t)
+            apply_rest(m, w_at + full * width, rate, t)
+            transpose(m, full, fan_in)
+
     return stage
 
 
-def first_update(kit: Kit, place: Place):
+def first_update(kit: Kit, place: Place) -> Callable:
     """W[j] ← update(W[j], Σ_i δ[i] over the examples in which feature j is present).
 
-    A feature that no example of the mini-batch has, leaves its row as it is under AdaGrad: the row
-    is passed over.
+    A feature that no example of the mini-batch has, leaves its row as it is under AdaGrad.  Where a
+    row fills vectors it is then passed over; shorter rows are updated all at once.
     """
-    layer, lanes, step = place.layer, lanes_of(place.lanes), place.lanes
-    fan_in, row, width, n = layer.fan_in, place.row, place.width, layer.fan_in // layer.sets
-    w_at, d_at, batch, zero = place.w, place.z, kit.batch, kit.zero
-    chain, skip = kit.batch_chain, kit.skip_unchanged
-    start, _, term, _, result = kit.batch_sum
-    update = kit.update
-
-    @register_jitable
-    def join(m, state, i, j, c, first, x, t):
-        if (x[first + i, j >> 5] >> np.uint32(j & 31)) & np.uint32(1):
-            return term(state, load(m.d, d_at + i * width + c, lanes), t)
-        return state
-
-    planned = planned_sum(kit, kit.batch_sum, batch_slots, kit.batch_slots, lanes, join)
+    layer, row, batch, w_at = place.layer, place.row, kit.batch, place.w
+    fan_in = layer.fan_in
+    by_row = row >= kit.longest
+    skip = by_row and kit.skip_unchanged
+    total = terms(kit.batch_sums, batch, row, 0)
+    apply = apply_gradients(kit, row if by_row else fan_in * row)
 
     @register_jitable
     def stage(m, x, first, rate, t):
         for j in range(fan_in):
-            word, bit = j >> 5, np.uint32(j & 31)
-            part = (j // n) * row
-            present = 0
-            for i in range(batch):
-                m.on[present] = d_at + i * width + part
-                present += np.int64((x[first + i, word] >> bit) & np.uint32(1))
-            if skip and present == 0:
+            if skip and m.counts[j] == 0:
                 continue
-            for c in range(0, row, step):
-                if chain:
-                    state = start(fill(zero, lanes))
-                    for k in range(present):
-                        state = term(state, load(m.d, m.on[k] + c, lanes), t)
-                    g = result(state, t)
-                else:
-                    g = planned(m, m.plan, 0, m.plan.shape[0], j, part + c, first, x, t)
-                at = w_at + j * row + c
-                w, a = update(load(m.w, at, lanes), load(m.a, at, lanes), g, fill(rate, lanes), t)
-                store(m.w, at, w)
-                store(m.a, at, a)
+            at = 0 if by_row else j * row
+            total(m, m.plan, m.d, m.hits, j * batch, m.counts[j], m.g, at, t)
+            if by_row:
+                apply(m, w_at + j * row, rate, t)
+        if not by_row:
+            apply(m, w_at, rate, t)
 
     return stage
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """The functions of a recipe and the memory they work on."""
+    """The functions of a recipe and what their memory has to be."""
 
     map: Map
-    ops: object
+    ops: Operations
     start: float
-    train: object
-    forward: object
+    train: Callable
+    forward: Callable
 
 
+@cache
 def sources() -> int:
     """A digest of this package's sources: compiled code on disk is that of these sources only."""
     digest = hashlib.sha256()
@@ -539,43 +444,42 @@ def compile_recipe(config: Config, dials: Dials, features: int) -> Compiled:
     """The functions for a configuration as `essence` gives it."""
     net = layers(config, features)
     ops = operations(simd, dials.precision, dials.rounding, dials.fma)
-    itemsize = np.dtype(ops.dtype).itemsize
-    chart = make_map(net, config.batch, itemsize, dials.unit_tree)
+    longest = REGISTER // np.dtype(ops.dtype).itemsize
+    chart = make_map(net, config.batch, longest, dials)
     places = chart.places
-    longest = REGISTER // itemsize
     value, slope = ACTIVATIONS[config.act](simd, ops, config.beta)
     update, start = OPTIMIZERS[config.optimizer](simd, ops, config)
     kit = Kit(
         batch=config.batch,
         words=-(-features // 32),
+        longest=longest,
         ops=ops,
-        zero=ops.const(0.0),
-        batch_sum=ACCUMULATORS[dials.accumulator](simd, ops),
-        unit_sum=ACCUMULATORS[dials.unit_accumulator](simd, ops),
-        batch_slots=summation.plan_slots(dials.tree, config.batch),
-        batch_chain=dials.tree == "chain",
-        unit_chain=dials.unit_tree == "chain" and dials.unit_order == "given",
+        batch_sums=Sums(ops, dials.accumulator, dials.tree, True),
+        unit_sums=Sums(
+            ops, dials.unit_accumulator, dials.unit_tree, dials.unit_order == "given"
+        ),
         value=value,
         slope=slope,
         sigmoid=sigmoid(simd, ops),
         update=update,
         skip_unchanged=config.optimizer == "adagrad",
     )
-    up = [first_forward(kit, places[0])]
-    up += [dense_forward(kit, place) for place in places[1:]]
-    down = [output_gradient(kit, places[-1], longest)]
+    up = [first_forward(kit, places[0]), activate(kit, places[0])]
+    for place in places[1:]:
+        up += [dense_forward(kit, place), activate(kit, place)]
+    down = [output_gradient(kit, places[-1])]
     for k in range(len(places) - 1, 0, -1):
         down.append(dense_backward(kit, places[k], places[k - 1]))
         down += [dense_update(kit, places[k]), bias_update(kit, places[k])]
-    down.append(first_update(kit, places[0]))
+    down += [find_features(kit, places[0]), first_update(kit, places[0])]
     if places[0].layer.bias:
         down.append(bias_update(kit, places[0]))
-    ascend, step, batch, digest = sequence(up), sequence(up + down), config.batch, sources()
+    ascend, descend, batch, digest = sequence(up), sequence(down), config.batch, sources()
+    z_last = places[-1].z
 
     @njit(cache=True, nogil=True)
     def train(m, x, y, rates, key, number, plans, units):
         """Train on the examples x (n, words), y (n,), a whole number of mini-batches."""
-        t = (key[0], key[1], np.uint64(number))
         for k in range(x.shape[0] // batch):
             for i in range(batch):
                 m.y[i] = y[k * batch + i]
@@ -584,20 +488,23 @@ def compile_recipe(config: Config, dials: Dials, features: int) -> Compiled:
             if units.shape[0]:
                 copy_rows(m.units, units[k % units.shape[0]])
             t = (key[0], key[1], np.uint64(number + k))
-            step(m, x, k * batch, rates[k % rates.shape[0]], t)
+            rate = rates[k % rates.shape[0]]
+            ascend(m, x, k * batch, rate, t)
+            descend(m, x, k * batch, rate, t)
         return digest
 
     @njit(cache=True, nogil=True)
-    def forward(m, x, first, z, key, number, units):
-        """Logits z (batch,) of the examples from `first` on."""
+    def forward(m, x, z, key, number, units):
+        """Logits z (n,) of the examples x (n, words), a whole number of mini-batches."""
         if units.shape[0]:
             copy_rows(m.units, units[0])
-        ascend(m, x, first, m.y[0], (key[0], key[1], np.uint64(number)))
-        for i in range(batch):
-            z[i] = m.z[z_last + i]
+        t = (key[0], key[1], np.uint64(number))
+        for k in range(x.shape[0] // batch):
+            ascend(m, x, k * batch, m.y[0], t)
+            for i in range(batch):
+                z[k * batch + i] = m.z[z_last + i]
         return digest
 
-    z_last = places[-1].z
     return Compiled(chart, ops, start, train, forward)
 
 
@@ -619,23 +526,25 @@ class Model:
         chart, dtype = self.compiled.map, self.compiled.ops.dtype
         longest = REGISTER // np.dtype(dtype).itemsize
         self.const = operations(arrays, dials.precision, dials.rounding, dials.fma).const
-        start = self.const(self.compiled.start)
-        widest = max(n for place in chart.places for n in place.slots)
-        wide, unit_wide = (
-            np.float64 if name == "wide" else dtype
-            for name in (dials.accumulator, dials.unit_accumulator)
-        )
+        slot_type = np.float64 if "wide" in (dials.accumulator, dials.unit_accumulator) else dtype
+        largest = max(BLOCK, *(16 * place.width for place in chart.places))
         self.memory = Memory(
             w=np.zeros(chart.parameters, dtype),
-            a=np.full(chart.parameters, start, dtype),
+            a=np.full(chart.parameters, self.const(self.compiled.start), dtype),
             wt=np.zeros(chart.transposed, dtype),
             z=np.zeros(chart.activations, dtype),
             h=np.zeros(chart.activations, dtype),
             d=np.zeros(chart.activations, dtype),
             y=np.zeros(round_up(config.batch, longest), dtype),
-            slots=np.zeros(2 * summation.plan_slots(dials.tree, config.batch) * longest, wide),
-            unit_slots=np.zeros(2 * widest * longest, unit_wide),
-            on=np.zeros(max(config.batch, recipe.features) + 1, np.int64),
+            g=np.zeros(max(largest, recipe.features * longest), dtype),
+            one=np.ones(1, dtype),
+            on=np.zeros(recipe.features + 1, np.int64),
+            hits=np.zeros(recipe.features * config.batch, np.int64),
+            counts=np.zeros(recipe.features, np.int64),
+            slots=np.zeros(2 * chart.slots * longest, slot_type),
+            bins=np.zeros(BINS, np.int64),
+            special=np.zeros(1),
+            lane=np.zeros(longest, dtype),
             plan=np.zeros((summation.plan_rows(dials.tree, config.batch), 2), np.int64),
             units=np.zeros((chart.unit_rows, 2), np.int64),
         )
@@ -684,11 +593,9 @@ class Model:
         batch, n = self.recipe.config.batch, len(x)
         x = np.concatenate([x, np.zeros((-n % batch, x.shape[1]), np.uint32)])
         z = np.empty(len(x), self.compiled.ops.dtype)
-        units = self._unit_plans(1)
-        for first in range(0, n, batch):
-            self.compiled.forward(
-                self.memory, x, first, z[first:], self._rounding_key(), self.step, units
-            )
+        self.compiled.forward(
+            self.memory, x, z, self._rounding_key(), self.step, self._unit_plans(1)
+        )
         return z[:n]
 
     def _rates(self, steps: int) -> np.ndarray:
@@ -732,11 +639,10 @@ class Model:
         plans = np.zeros((steps if random else 1, *self.memory.units.shape), np.int64)
         for k in range(len(plans)):
             for at, place in enumerate(places):
-                for back, n in enumerate((place.layer.fan_in // place.layer.sets,
-                                          place.layer.fan_out)):
+                for back, n in enumerate(terms_of(place.layer)):
                     block = ((self.step + k) * len(places) + at) * 2 + back
                     rows = summation.plan(dials.unit_tree, dials.unit_order, n, key, block)
-                    plans[k, place.units[back] :][: len(rows)] = rows
+                    plans[k, (place.up, place.down)[back] :][: len(rows)] = rows
         return plans
 
 

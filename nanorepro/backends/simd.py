@@ -292,6 +292,77 @@ def _trailing_zeros(a):
     return a, codegen
 
 
+def _first(vector):
+    def codegen(context, builder, sig, args):
+        return builder.extract_element(args[0], ir.Constant(ir.IntType(32), 0))
+
+    return vector.dtype, codegen
+
+
+def _any_nonzero(vector):
+    def codegen(context, builder, sig, args):
+        kind = context.get_value_type(vector)
+        mask = builder.fcmp_unordered("!=", args[0], ir.Constant(kind, None))
+        whole = builder.bitcast(mask, ir.IntType(vector.lanes))
+        return builder.icmp_unsigned("!=", whole, ir.Constant(ir.IntType(vector.lanes), 0))
+
+    return types.boolean, codegen
+
+
+def _fill_tile(scalar, lanes, rows, cols):
+    tile = types.UniTuple(Vector(scalar, lanes.count), rows.count * cols.count)
+
+    def codegen(context, builder, sig, args):
+        vector = _splat(builder, args[0], lanes.count)
+        return context.make_tuple(builder, tile, [vector] * tile.count)
+
+    return tile, codegen
+
+
+def _outer(acc, a, at, stride, b, bt, rows, cols):
+    def codegen(context, builder, sig, args):
+        tile, a_array, at, stride, b_array, bt = args[:6]
+        kind = context.get_value_type(acc.dtype)
+        lanes = ir.Constant(ir.IntType(64), acc.dtype.lanes)
+        fused = _machine("fma", 3)(acc.dtype, acc.dtype, acc.dtype)[1]
+        right = []
+        for c in range(cols.count):
+            pointer = _address(context, builder, sig.args[4], b_array, bt)
+            value = builder.load(builder.bitcast(pointer, kind.as_pointer()))
+            value.align = acc.dtype.dtype.bitwidth // 8
+            right.append(value)
+            bt = builder.add(bt, lanes)
+        sums = []
+        for r in range(rows.count):
+            scalar = builder.load(_address(context, builder, sig.args[1], a_array, at))
+            left = _splat(builder, scalar, acc.dtype.lanes)
+            for c in range(cols.count):
+                term = builder.extract_value(tile, r * cols.count + c)
+                three = acc.dtype(acc.dtype, acc.dtype, acc.dtype)
+                sums.append(fused(context, builder, three, (left, right[c], term)))
+            at = builder.add(at, stride)
+        return context.make_tuple(builder, acc, sums)
+
+    return acc, codegen
+
+
+def _store_tile(acc, array, at, stride, rows, cols):
+    def codegen(context, builder, sig, args):
+        tile, out, at, stride = args[:4]
+        kind = context.get_value_type(acc.dtype)
+        for r in range(rows.count):
+            for c in range(cols.count):
+                offset = ir.Constant(ir.IntType(64), c * acc.dtype.lanes)
+                pointer = _address(context, builder, sig.args[1], out, builder.add(at, offset))
+                value = builder.extract_value(tile, r * cols.count + c)
+                store = builder.store(value, builder.bitcast(pointer, kind.as_pointer()))
+                store.align = acc.dtype.dtype.bitwidth // 8
+            at = builder.add(at, stride)
+        return context.get_dummy_value()
+
+    return types.none, codegen
+
+
 def load(array, index, lanes):
     """The vector of the elements from `index` on, counted over all axes."""
 
@@ -352,6 +423,26 @@ def trailing_zeros(a):
     """Index of the lowest bit that is set in a ≠ 0."""
 
 
+def first(vector):
+    """The first element."""
+
+
+def any_nonzero(vector):
+    """Whether an element is not 0 (NaN is not)."""
+
+
+def fill_tile(scalar, lanes, rows, cols):
+    """rows × cols vectors, all filled with `scalar`; numbers are lengths of tuples here, too."""
+
+
+def outer(acc, a, at, stride, b, bt, rows, cols):
+    """acc[r, c] ← fma(a[at + r·stride], vector c of b from bt on, acc[r, c]) for a tile of sums."""
+
+
+def store_tile(acc, array, at, stride, rows, cols):
+    """Write a tile, row r from array[at + r·stride] on."""
+
+
 function = register_jitable(error_model="numpy")
 philox = function(streams.philox)
 
@@ -391,5 +482,10 @@ for _function, _typing in {
     bits: _bitcast("uint"),
     from_bits: _bitcast("float"),
     trailing_zeros: _trailing_zeros,
+    first: _first,
+    any_nonzero: _any_nonzero,
+    fill_tile: _fill_tile,
+    outer: _outer,
+    store_tile: _store_tile,
 }.items():
     _make_builtin(_function, _typing)

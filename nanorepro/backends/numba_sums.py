@@ -1,0 +1,228 @@
+"""Sums in a fixed order, compiled: chains in registers, any other plan and accumulator in memory.
+
+Two kinds of sums make up a training step: products, C[r, c] = Σ_k A[k, r]·B[k, c], and terms,
+the sum of some rows of a table.  Vectors lie along c; the order of k is the plan's.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numba.extending import register_jitable
+
+from nanorepro import summation
+from nanorepro.arithmetic import Operations
+from nanorepro.backends import simd
+from nanorepro.backends.exact_sum import exact_total
+from nanorepro.backends.simd import fill, fill_tile, load, outer, store, store_tile
+
+REGISTER = 64  # bytes of a vector; a CPU with shorter registers takes several for one
+TILE = 16  # sums kept in registers at a time
+
+
+def lanes_of(n: int) -> tuple[int, ...]:
+    """A number of lanes as simd wants it: the length of a tuple."""
+    return (0,) * n
+
+
+@dataclass(frozen=True)
+class Sums:
+    """The dials of a kind of sums: over the mini-batch, or over units."""
+
+    ops: Operations
+    accumulator: str
+    tree: str
+    fixed_order: bool  # leaves in the given order (a mini-batch's are brought into order before)
+
+    @property
+    def chain(self) -> bool:
+        return (self.tree == "chain" and self.fixed_order) or self.accumulator == "exact"
+
+    @property
+    def tiled(self) -> bool:
+        """Whether products go through register tiles: chains of plain fused operations."""
+        ops = self.ops
+        native = ops.fma is simd.fma
+        return native and ops.fused and self.chain and self.accumulator == "plain"
+
+
+def total_of(sums: Sums, n: int, lanes: tuple[int, ...], make_join: Callable) -> Callable:
+    """A function total(m, plan, p0, count, r, c, a, b, t) that gives one vector of sums.
+
+    `make_join(lanes)(product, term)` gives join(m, state, k, r, c, a, b, t), the state after the
+    k-th term joined it.  `count` is how many terms there are, where that is not n; the plan's
+    instructions lie from row p0 on.
+    """
+    if sums.accumulator == "exact":
+        return exact_total(sums.ops, lanes, make_join)
+    start, product, term, merge, result = summation.ACCUMULATORS[sums.accumulator](simd, sums.ops)
+    join, zero = make_join(lanes)(product, term), sums.ops.const(0.0)
+    if sums.chain:
+
+        @register_jitable
+        def chain(m, plan, p0, count, r, c, a, b, t):
+            state = start(fill(zero, lanes))
+            for k in range(count):
+                state = join(m, state, k, r, c, a, b, t)
+            return result(state, t)
+
+        return chain
+
+    get, put = slot_access(len(start(0.0)), lanes)
+    rows, slots = summation.plan_rows(sums.tree, n), summation.plan_slots(sums.tree, n)
+
+    @register_jitable
+    def planned(m, plan, p0, count, r, c, a, b, t):
+        empty = start(fill(zero, lanes))
+        for slot in range(slots):
+            put(m.slots, slot, empty)
+        for row in range(p0, p0 + rows):
+            slot, source = plan[row, 0], plan[row, 1]
+            if source >= 0:
+                put(m.slots, slot, join(m, get(m.slots, slot), source, r, c, a, b, t))
+            else:
+                put(m.slots, slot, merge(get(m.slots, slot), get(m.slots, ~source), t))
+                put(m.slots, ~source, empty)
+        return result(get(m.slots, 0), t)
+
+    return planned
+
+
+def slot_access(components: int, lanes: tuple[int, ...]) -> tuple[Callable, Callable]:
+    """Functions that read and write one partial sum, a tuple of vectors, in the scratch memory."""
+    n = len(lanes)
+    if components == 1:
+
+        @register_jitable
+        def get(slots, k):
+            return (load(slots, k * n, lanes),)
+
+        @register_jitable
+        def put(slots, k, state):
+            store(slots, k * n, state[0])
+
+    else:
+
+        @register_jitable
+        def get(slots, k):
+            return (load(slots, 2 * k * n, lanes), load(slots, (2 * k + 1) * n, lanes))
+
+        @register_jitable
+        def put(slots, k, state):
+            store(slots, 2 * k * n, state[0])
+            store(slots, (2 * k + 1) * n, state[1])
+
+    return get, put
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Where element (k, r) of a matrix lies in a flat array: base + k·by_k + r·by_r."""
+
+    base: int
+    by_k: int
+    by_r: int
+
+
+def products(sums: Sums, n: int, width: int, left: Matrix, right: Matrix, p0: int) -> Callable:
+    """A function that gives rows of C[r, c] = Σ_k A[k, r]·B[k, c], k < n, c < width.
+
+    products(m, plan, a, b, out, at, r0, r1, t) writes row r to out[at + (r - r0)·width + c].
+    The columns of B lie side by side.
+    """
+    longest = REGISTER // np.dtype(sums.ops.dtype).itemsize
+    step = min(longest, width)
+    if not sums.tiled:
+        return _one_by_one(sums, n, width, step, left, right, p0)
+    columns = next(c for c in (4, 2, 1) if width // step % c == 0)
+    by_rows = TILE // columns
+    tall = _tile(sums, n, width, step, by_rows, columns, left, right)
+    flat = _tile(sums, n, width, step, 1, columns, left, right)
+
+    @register_jitable
+    def tiles(m, plan, a, b, out, at, r0, r1, t):
+        full = r1 - (r1 - r0) % by_rows
+        # columns outside: one panel of B stays in the cache while all rows pass by
+        for c in range(0, width, step * columns):
+            for r in range(r0, full, by_rows):
+                tall(a, b, out, at + (r - r0) * width, r, c)
+            for r in range(full, r1):
+                flat(a, b, out, at + (r - r0) * width, r, c)
+
+    return tiles
+
+
+def _tile(sums, n, width, step, by_rows, columns, left: Matrix, right: Matrix) -> Callable:
+    """by_rows × columns vectors of sums in registers: each value of A meets each vector of B."""
+    rows, cols, lanes, zero = (0,) * by_rows, (0,) * columns, lanes_of(step), sums.ops.const(0.0)
+    a0, ak, ar, b0, bk = left.base, left.by_k, left.by_r, right.base, right.by_k
+
+    @register_jitable
+    def tile(a, b, out, at, r, c):
+        acc = fill_tile(zero, lanes, rows, cols)
+        for k in range(n):
+            acc = outer(acc, a, a0 + k * ak + r * ar, ar, b, b0 + k * bk + c, rows, cols)
+        store_tile(acc, out, at + c, width, rows, cols)
+
+    return tile
+
+
+def _one_by_one(sums, n, width, step, left: Matrix, right: Matrix, p0: int) -> Callable:
+    """The same for any plan, accumulator and operations, a vector of sums at a time."""
+    a0, ak, ar, b0, bk = left.base, left.by_k, left.by_r, right.base, right.by_k
+
+    def make_join(lanes):
+        def with_lanes(product, term):
+            @register_jitable
+            def join(m, state, k, r, c, a, b, t):
+                x = fill(a[a0 + k * ak + r * ar], lanes)
+                return product(state, x, load(b, b0 + k * bk + c, lanes), t)
+
+            return join
+
+        return with_lanes
+
+    total = total_of(sums, n, lanes_of(step), make_join)
+
+    @register_jitable
+    def each(m, plan, a, b, out, at, r0, r1, t):
+        for r in range(r0, r1):
+            for c in range(0, width, step):
+                value = total(m, plan, p0, n, r, c, a, b, t)
+                store(out, at + (r - r0) * width + c, value)
+
+    return each
+
+
+def terms(sums: Sums, n: int, width: int, p0: int) -> Callable:
+    """A function that sums rows of a table: terms(m, plan, table, on, first, count, out, at, t).
+
+    on[first + k] is where the k-th row lies in the table, or < 0 where that term is absent; of the
+    n places only `count` are used in a chain, where those present lie together.  `width` sums go to
+    out[at], out[at + 1], ...
+    """
+    longest = REGISTER // np.dtype(sums.ops.dtype).itemsize
+    step = min(longest, width)
+    sparse = not sums.chain
+
+    def make_join(lanes):
+        def with_lanes(product, term):
+            @register_jitable
+            def join(m, state, k, first, c, table, on, t):
+                at = on[first + k]
+                if sparse and at < 0:
+                    return state
+                return term(state, load(table, at + c, lanes), t)
+
+            return join
+
+        return with_lanes
+
+    total = total_of(sums, n, lanes_of(step), make_join)
+
+    @register_jitable
+    def some(m, plan, table, on, first, count, out, at, t):
+        for c in range(0, width, step):
+            store(out, at + c, total(m, plan, p0, count, first, c, table, on, t))
+
+    return some
