@@ -24,7 +24,7 @@ from nanorepro.arithmetic import Operations, operations
 from nanorepro.backends import arrays, simd
 from nanorepro.backends.exact_sum import BINS
 from nanorepro.backends.numba_sums import REGISTER, Matrix, Sums, lanes_of, products, terms
-from nanorepro.backends.simd import fill, load, philox, store, trailing_zeros
+from nanorepro.backends.simd import fill, inlined, load, philox, store, trailing_zeros
 from nanorepro.config import Config, Dials
 from nanorepro.data import World
 from nanorepro.network import ACTIVATIONS, Layer, Parameters, layers, sigmoid
@@ -168,13 +168,9 @@ def sequence(stages):
         size = -(-len(stages) // 6)
         return sequence([sequence(stages[k : k + size]) for k in range(0, len(stages), size)])
 
-    @register_jitable
-    def nothing(m, x, first, rate, t):
-        return
-
     s0, s1, s2, s3, s4, s5 = (*stages, *[nothing] * (6 - len(stages)))
 
-    @register_jitable
+    @inlined
     def all_of(m, x, first, rate, t):
         s0(m, x, first, rate, t)
         s1(m, x, first, rate, t)
@@ -186,7 +182,12 @@ def sequence(stages):
     return all_of
 
 
-@register_jitable
+@inlined
+def nothing(m, x, first, rate, t):
+    return
+
+
+@inlined
 def copy_rows(target, source):
     """target ← source, both (n, 2)."""
     for row in range(target.shape[0]):
@@ -208,7 +209,7 @@ def find_features(kit: Kit, place: Place) -> Callable:
     fan_in, n, row, width = layer.fan_in, layer.fan_in // layer.sets, place.row, place.width
     d_at, compact = place.z, kit.batch_sums.chain
 
-    @register_jitable
+    @inlined
     def stage(m, x, first, rate, t):
         for j in range(fan_in):
             m.counts[j] = 0
@@ -235,7 +236,7 @@ def first_forward(kit: Kit, place: Place) -> Callable:
     masks, compact = set_masks(sets, n, words), kit.unit_sums.chain
     total = terms(kit.unit_sums, n, row, place.up)
 
-    @register_jitable
+    @inlined
     def stage(m, x, first, rate, t):
         for i in range(batch):
             for part in range(sets):
@@ -261,12 +262,12 @@ def dense_forward(kit: Kit, place: Place) -> Callable:
     """z[i, u] = Σ_j h[i, j]·W[j, u]."""
     left = Matrix(place.z_below, 1, place.below)
     right = Matrix(place.w, place.width, 0)
-    total = products(kit.unit_sums, place.layer.fan_in, place.width, left, right, place.up)
-    batch, z_at = kit.batch, place.z
+    n, batch, z_at = place.layer.fan_in, kit.batch, place.z
+    total = products(kit.unit_sums, n, batch, place.width, left, right, place.up)
 
-    @register_jitable
+    @inlined
     def stage(m, x, first, rate, t):
-        total(m, m.units, m.h, m.w, m.z, z_at, 0, batch, t)
+        total(m, m.units, m.h, m.w, m.z, z_at, 0, t)
 
     return stage
 
@@ -277,7 +278,7 @@ def activate(kit: Kit, place: Place) -> Callable:
     z_at, b_at, bias, active = place.z, place.b, place.layer.bias, place.layer.active
     add, value = kit.ops.add, kit.value
 
-    @register_jitable
+    @inlined
     def stage(m, x, first, rate, t):
         for i in range(batch):
             for c in range(0, width, step):
@@ -299,7 +300,7 @@ def output_gradient(kit: Kit, place: Place) -> Callable:
     lanes, size = lanes_of(longest), kit.ops.const(float(kit.batch))
     squash, sub, div = kit.sigmoid, kit.ops.sub, kit.ops.div
 
-    @register_jitable
+    @inlined
     def stage(m, x, first, rate, t):
         for i in range(0, batch, longest):
             p = squash(load(m.z, z_at + i, lanes), t)
@@ -312,15 +313,15 @@ def output_gradient(kit: Kit, place: Place) -> Callable:
 def dense_backward(kit: Kit, place: Place, under: Place) -> Callable:
     """δ_below[i, j] = (Σ_u W[j, u]·δ[i, u])·A'(z_below[i, j])."""
     left, right = Matrix(place.z, 1, place.width), Matrix(place.wt, place.below, 0)
-    total = products(kit.unit_sums, place.layer.fan_out, place.below, left, right, place.down)
-    batch, z_at, active = kit.batch, place.z_below, under.layer.active
+    fan_out, batch, z_at, active = place.layer.fan_out, kit.batch, place.z_below, under.layer.active
+    total = products(kit.unit_sums, fan_out, batch, place.below, left, right, place.down)
     n = batch * place.below
     step = flat_lanes(n, kit.longest)
     lanes, mul, slope = lanes_of(step), kit.ops.mul, kit.slope
 
-    @register_jitable
+    @inlined
     def stage(m, x, first, rate, t):
-        total(m, m.units, m.d, m.wt, m.d, z_at, 0, batch, t)
+        total(m, m.units, m.d, m.wt, m.d, z_at, 0, t)
         if active:
             for at in range(z_at, z_at + n, step):
                 g = mul(load(m.d, at, lanes), slope(load(m.z, at, lanes), t), t)
@@ -334,7 +335,7 @@ def apply_gradients(kit: Kit, n: int) -> Callable:
     step = flat_lanes(n, kit.longest)
     lanes, update = lanes_of(step), kit.update
 
-    @register_jitable
+    @inlined
     def apply(m, at, rate, t):
         for k in range(0, n, step):
             w, a = load(m.w, at + k, lanes), load(m.a, at + k, lanes)
@@ -348,12 +349,12 @@ def apply_gradients(kit: Kit, n: int) -> Callable:
 def bias_update(kit: Kit, place: Place) -> Callable:
     """b ← update(b, Σ_i δ[i]), the sum as one of products 1·δ[i], which are exact."""
     left, right = Matrix(0, 0, 0), Matrix(place.z, place.width, 0)
-    total = products(kit.batch_sums, kit.batch, place.width, left, right, 0)
+    total = products(kit.batch_sums, kit.batch, 1, place.width, left, right, 0)
     apply, b_at = apply_gradients(kit, place.width), place.b
 
-    @register_jitable
+    @inlined
     def stage(m, x, first, rate, t):
-        total(m, m.plan, m.one, m.d, m.g, 0, 0, 1, t)
+        total(m, m.plan, m.one, m.d, m.g, 0, 0, t)
         apply(m, b_at, rate, t)
 
     return stage
@@ -365,30 +366,38 @@ def dense_update(kit: Kit, place: Place) -> Callable:
     fan_in, fan_out, w_at, wt_at = layer.fan_in, layer.fan_out, place.w, place.wt
     left = Matrix(place.z_below, below, 1)
     right = Matrix(place.z, width, 0)
-    total = products(kit.batch_sums, kit.batch, width, left, right, 0)
     block = fan_in if fan_in * width <= BLOCK else min(fan_in, 16)
     rest = fan_in % block
     full = fan_in - rest
-    apply, apply_rest = apply_gradients(kit, block * width), apply_gradients(kit, rest * width or 1)
+    total = products(kit.batch_sums, kit.batch, block, width, left, right, 0)
+    apply = apply_gradients(kit, block * width)
 
-    @register_jitable
+    @inlined
     def transpose(m, j0, j1):
         for j in range(j0, j1):
             for u in range(fan_out):
                 m.wt[wt_at + u * below + j] = m.w[w_at + j * width + u]
 
-    @register_jitable
+    @inlined
     def stage(m, x, first, rate, t):
         for j in range(0, full, block):
-            total(m, m.plan, m.h, m.d, m.g, 0, j, j + block, t)
+            total(m, m.plan, m.h, m.d, m.g, 0, j, t)
             apply(m, w_at + j * width, rate, t)
             transpose(m, j, j + block)
-        if rest:
-            total(m, m.plan, m.h, m.d, m.g, 0, full, fan_in, t)
-            apply_rest(m, w_at + full * width, rate, t)
-            transpose(m, full, fan_in)
 
-    return stage
+    if rest == 0:
+        return stage
+    total_rest = products(kit.batch_sums, kit.batch, rest, width, left, right, 0)
+    apply_rest = apply_gradients(kit, rest * width)
+
+    @inlined
+    def stage_and_rest(m, x, first, rate, t):
+        stage(m, x, first, rate, t)
+        total_rest(m, m.plan, m.h, m.d, m.g, 0, full, t)
+        apply_rest(m, w_at + full * width, rate, t)
+        transpose(m, full, fan_in)
+
+    return stage_and_rest
 
 
 def first_update(kit: Kit, place: Place) -> Callable:
@@ -404,7 +413,7 @@ def first_update(kit: Kit, place: Place) -> Callable:
     total = terms(kit.batch_sums, batch, row, 0)
     apply = apply_gradients(kit, row if by_row else fan_in * row)
 
-    @register_jitable
+    @inlined
     def stage(m, x, first, rate, t):
         for j in range(fan_in):
             if skip and m.counts[j] == 0:

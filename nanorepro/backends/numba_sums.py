@@ -8,13 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numba.extending import register_jitable
 
 from nanorepro import summation
 from nanorepro.arithmetic import Operations
 from nanorepro.backends import simd
 from nanorepro.backends.exact_sum import exact_total
-from nanorepro.backends.simd import fill, fill_tile, load, outer, store, store_tile
+from nanorepro.backends.simd import fill, fill_tile, inlined, load, outer, store, store_tile
 
 REGISTER = 64  # bytes of a vector; a CPU with shorter registers takes several for one
 TILE = 16  # sums kept in registers at a time
@@ -59,7 +58,7 @@ def total_of(sums: Sums, n: int, lanes: tuple[int, ...], make_join: Callable) ->
     join, zero = make_join(lanes)(product, term), sums.ops.const(0.0)
     if sums.chain:
 
-        @register_jitable
+        @inlined
         def chain(m, plan, p0, count, r, c, a, b, t):
             state = start(fill(zero, lanes))
             for k in range(count):
@@ -71,7 +70,7 @@ def total_of(sums: Sums, n: int, lanes: tuple[int, ...], make_join: Callable) ->
     get, put = slot_access(len(start(0.0)), lanes)
     rows, slots = summation.plan_rows(sums.tree, n), summation.plan_slots(sums.tree, n)
 
-    @register_jitable
+    @inlined
     def planned(m, plan, p0, count, r, c, a, b, t):
         empty = start(fill(zero, lanes))
         for slot in range(slots):
@@ -93,21 +92,21 @@ def slot_access(components: int, lanes: tuple[int, ...]) -> tuple[Callable, Call
     n = len(lanes)
     if components == 1:
 
-        @register_jitable
+        @inlined
         def get(slots, k):
             return (load(slots, k * n, lanes),)
 
-        @register_jitable
+        @inlined
         def put(slots, k, state):
             store(slots, k * n, state[0])
 
     else:
 
-        @register_jitable
+        @inlined
         def get(slots, k):
             return (load(slots, 2 * k * n, lanes), load(slots, (2 * k + 1) * n, lanes))
 
-        @register_jitable
+        @inlined
         def put(slots, k, state):
             store(slots, 2 * k * n, state[0])
             store(slots, (2 * k + 1) * n, state[1])
@@ -124,32 +123,43 @@ class Matrix:
     by_r: int
 
 
-def products(sums: Sums, n: int, width: int, left: Matrix, right: Matrix, p0: int) -> Callable:
-    """A function that gives rows of C[r, c] = Σ_k A[k, r]·B[k, c], k < n, c < width.
+def products(
+    sums: Sums, n: int, rows: int, width: int, left: Matrix, right: Matrix, p0: int
+) -> Callable:
+    """A function that gives `rows` rows of C[r, c] = Σ_k A[k, r]·B[k, c], k < n, c < width.
 
-    products(m, plan, a, b, out, at, r0, r1, t) writes row r to out[at + (r - r0)·width + c].
+    products(m, plan, a, b, out, at, r0, t) writes row r to out[at + (r - r0)·width + c].
     The columns of B lie side by side.
     """
     longest = REGISTER // np.dtype(sums.ops.dtype).itemsize
     step = min(longest, width)
     if not sums.tiled:
-        return _one_by_one(sums, n, width, step, left, right, p0)
+        return _one_by_one(sums, n, rows, width, step, left, right, p0)
     columns = next(c for c in (4, 2, 1) if width // step % c == 0)
-    by_rows = TILE // columns
-    tall = _tile(sums, n, width, step, by_rows, columns, left, right)
-    flat = _tile(sums, n, width, step, 1, columns, left, right)
+    by_rows = min(TILE // columns, rows)
+    full = rows - rows % by_rows
+    tile = _tile(sums, n, width, step, by_rows, columns, left, right)
+    if full == rows:
 
-    @register_jitable
-    def tiles(m, plan, a, b, out, at, r0, r1, t):
-        full = r1 - (r1 - r0) % by_rows
-        # columns outside: one panel of B stays in the cache while all rows pass by
+        @inlined
+        def tiles(m, plan, a, b, out, at, r0, t):
+            # columns outside: one panel of B stays in the cache while all rows pass by
+            for c in range(0, width, step * columns):
+                for r in range(0, full, by_rows):
+                    tile(a, b, out, at + r * width, r0 + r, c)
+
+        return tiles
+
+    last = _tile(sums, n, width, step, rows - full, columns, left, right)
+
+    @inlined
+    def tiles_and_rest(m, plan, a, b, out, at, r0, t):
         for c in range(0, width, step * columns):
-            for r in range(r0, full, by_rows):
-                tall(a, b, out, at + (r - r0) * width, r, c)
-            for r in range(full, r1):
-                flat(a, b, out, at + (r - r0) * width, r, c)
+            for r in range(0, full, by_rows):
+                tile(a, b, out, at + r * width, r0 + r, c)
+            last(a, b, out, at + full * width, r0 + full, c)
 
-    return tiles
+    return tiles_and_rest
 
 
 def _tile(sums, n, width, step, by_rows, columns, left: Matrix, right: Matrix) -> Callable:
@@ -157,7 +167,7 @@ def _tile(sums, n, width, step, by_rows, columns, left: Matrix, right: Matrix) -
     rows, cols, lanes, zero = (0,) * by_rows, (0,) * columns, lanes_of(step), sums.ops.const(0.0)
     a0, ak, ar, b0, bk = left.base, left.by_k, left.by_r, right.base, right.by_k
 
-    @register_jitable
+    @inlined
     def tile(a, b, out, at, r, c):
         acc = fill_tile(zero, lanes, rows, cols)
         for k in range(n):
@@ -167,13 +177,13 @@ def _tile(sums, n, width, step, by_rows, columns, left: Matrix, right: Matrix) -
     return tile
 
 
-def _one_by_one(sums, n, width, step, left: Matrix, right: Matrix, p0: int) -> Callable:
+def _one_by_one(sums, n, rows, width, step, left: Matrix, right: Matrix, p0: int) -> Callable:
     """The same for any plan, accumulator and operations, a vector of sums at a time."""
     a0, ak, ar, b0, bk = left.base, left.by_k, left.by_r, right.base, right.by_k
 
     def make_join(lanes):
         def with_lanes(product, term):
-            @register_jitable
+            @inlined
             def join(m, state, k, r, c, a, b, t):
                 x = fill(a[a0 + k * ak + r * ar], lanes)
                 return product(state, x, load(b, b0 + k * bk + c, lanes), t)
@@ -184,12 +194,12 @@ def _one_by_one(sums, n, width, step, left: Matrix, right: Matrix, p0: int) -> C
 
     total = total_of(sums, n, lanes_of(step), make_join)
 
-    @register_jitable
-    def each(m, plan, a, b, out, at, r0, r1, t):
-        for r in range(r0, r1):
+    @inlined
+    def each(m, plan, a, b, out, at, r0, t):
+        for r in range(rows):
             for c in range(0, width, step):
-                value = total(m, plan, p0, n, r, c, a, b, t)
-                store(out, at + (r - r0) * width + c, value)
+                value = total(m, plan, p0, n, r0 + r, c, a, b, t)
+                store(out, at + r * width + c, value)
 
     return each
 
@@ -207,7 +217,7 @@ def terms(sums: Sums, n: int, width: int, p0: int) -> Callable:
 
     def make_join(lanes):
         def with_lanes(product, term):
-            @register_jitable
+            @inlined
             def join(m, state, k, first, c, table, on, t):
                 at = on[first + k]
                 if sparse and at < 0:
@@ -220,7 +230,7 @@ def terms(sums: Sums, n: int, width: int, p0: int) -> Callable:
 
     total = total_of(sums, n, lanes_of(step), make_join)
 
-    @register_jitable
+    @inlined
     def some(m, plan, table, on, first, count, out, at, t):
         for c in range(0, width, step):
             store(out, at + c, total(m, plan, p0, count, first, c, table, on, t))

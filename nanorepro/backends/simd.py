@@ -444,6 +444,8 @@ def store_tile(acc, array, at, stride, rows, cols):
 
 
 function = register_jitable(error_model="numpy")
+# for what a kernel calls in its loops: a call would pass every array of the memory anew
+inlined = register_jitable(error_model="numpy", forceinline=True)
 philox = function(streams.philox)
 
 
