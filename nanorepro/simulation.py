@@ -249,8 +249,8 @@ class _Run:
                     recipe.key("shuffle"), first // c.window, n // c.window, c.window
                 )
                 for low, high, evaluate in _segments(c, first, n):
-                    part = order[low:high]
-                    model.train(x[part][:, None], y[part])
+                    xs, ys = self.backend.arrange(x, y, order[low:high])
+                    model.train(xs[:, None], ys)
                     if evaluate:
                         logits[k].append(model.logits(self.evaluation.x[:, None]))
                     self.report(high - low)
@@ -264,7 +264,8 @@ def _segments(config: Config, first: int, n: int) -> list[tuple[int, int, bool]]
     """Parts (low, high, whether a checkpoint follows) of a chunk of n examples from `first` on."""
     marks = {s * config.batch - first for s in config.checkpoints}
     inside = {m for m in marks if 0 < m <= n}
-    ends = sorted(inside | {n} | set(range(CHUNK, n, CHUNK)))
+    piece = max(CHUNK, config.batch)
+    ends = sorted(inside | {n} | set(range(piece, n, piece)))
     return [(a, b, b in inside) for a, b in zip([0, *ends], ends, strict=False)]
 
 

