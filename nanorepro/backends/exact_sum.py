@@ -196,11 +196,18 @@ def rounded(bins, special, to_odd):
     return -magnitude if negative else magnitude
 
 
-def exact_total(ops: Operations, lanes: tuple[int, ...], make_join: Callable) -> Callable:
+def exact_total(
+    ops: Operations,
+    n: int,
+    lanes: tuple[int, ...],
+    masked: bool,
+    make_join: Callable,
+    in_chain: Callable,
+) -> Callable:
     """The function of `numba_sums.total_of` for the accumulator `exact`."""
     start, product, term, result = expansion(ops)
     mul, round, fused, double = ops.mul, ops.round, ops.fused, ops.dtype == np.float64
-    zero, n, one = ops.const(0.0), len(lanes), (0,)
+    zero, width, one = ops.const(0.0), len(lanes), (0,)
 
     @register_jitable
     def slow_product(state, a, b, t):
@@ -215,26 +222,23 @@ def exact_total(ops: Operations, lanes: tuple[int, ...], make_join: Callable) ->
         add_term(state[0], state[1], widen(first(a)))
         return state
 
-    join, slow_join = make_join(lanes)(product, term), make_join(one)(slow_product, slow_term)
+    chain = in_chain(make_join(lanes)(product, term), n, masked)
+    slow_chain = in_chain(make_join(one)(slow_product, slow_term), n, masked)
 
     @register_jitable
-    def slow(m, count, r, c, a, b, t):
-        for lane in range(n):
+    def slow(m, r, c, a, b, t):
+        for lane in range(width):
             m.bins[:] = 0
             m.special[0] = 0.0
-            state = (m.bins, m.special)
-            for k in range(count):
-                state = slow_join(m, state, k, r, c + lane, a, b, t)
+            slow_chain(m, (m.bins, m.special), r, c + lane, a, b, t)
             m.lane[lane] = first(round(fill(rounded(m.bins, m.special, not double), one), t))
         return load(m.lane, 0, lanes)
 
     @register_jitable
-    def total(m, plan, p0, count, r, c, a, b, t):
-        state = start(fill(zero, lanes))
-        for k in range(count):
-            state = join(m, state, k, r, c, a, b, t)
+    def total(m, plan, r, c, a, b, t):
+        state = chain(m, start(fill(zero, lanes)), r, c, a, b, t)
         if any_nonzero(state[-1]):
-            return slow(m, count, r, c, a, b, t)
+            return slow(m, r, c, a, b, t)
         return result(state, t)
 
     return total

@@ -24,14 +24,14 @@ from nanorepro.arithmetic import Operations, operations
 from nanorepro.backends import arrays, simd
 from nanorepro.backends.exact_sum import BINS
 from nanorepro.backends.numba_sums import REGISTER, Matrix, Sums, lanes_of, products, terms
-from nanorepro.backends.simd import fill, inlined, load, philox, store, trailing_zeros
+from nanorepro.backends.simd import ballot, fill, inlined, load, philox, store
 from nanorepro.config import Config, Dials
 from nanorepro.data import World
 from nanorepro.network import ACTIVATIONS, Layer, Parameters, layers, sigmoid
 from nanorepro.optimizers import OPTIMIZERS, learning_rate
 from nanorepro.recipe import Recipe
 
-EIGHT = lanes_of(8)
+EIGHT, THIRTY_TWO = lanes_of(8), lanes_of(32)
 BLOCK = 4096  # weights whose gradients are held before they are applied
 
 bounded = register_jitable(streams.bounded)
@@ -46,8 +46,8 @@ class Memory(NamedTuple):
     wt: dense weights transposed, (fan_out, width below) each, for sums along the inputs
     z, h, d: (batch, width) of every layer: before and after the activation, the gradient by z
     y: labels of the mini-batch; g: gradients of a block of weights; one: the number 1
-    on: rows of w of an example's features; hits, counts: for every feature, rows of d of the
-    examples that have it, and how many
+    word, present: packed features of some examples, and of one; columns: packed examples of
+    every feature
     slots, bins, special, lane: partial sums of plans and of exact sums
     plan: (m, 2), of the sums over the mini-batch; units: those of the sums over units
     """
@@ -61,9 +61,9 @@ class Memory(NamedTuple):
     y: np.ndarray
     g: np.ndarray
     one: np.ndarray
-    on: np.ndarray
-    hits: np.ndarray
-    counts: np.ndarray
+    word: np.ndarray
+    present: np.ndarray
+    columns: np.ndarray
     slots: np.ndarray
     bins: np.ndarray
     special: np.ndarray
@@ -196,36 +196,21 @@ def copy_rows(target, source):
         target[row, 1] = source[row, 1]
 
 
-def set_masks(sets: int, n: int, words: int) -> np.ndarray:
-    """Bits of the features of each set in each word, (sets, words) uint32."""
-    masks = np.zeros((sets, words), np.uint32)
-    for j in range(sets * n):
-        masks[j // n, j // 32] |= np.uint32(1 << (j % 32))
-    return masks
-
-
 def find_features(kit: Kit, place: Place) -> Callable:
-    """List what the packed examples say: m.hits and m.counts of every feature."""
-    layer, batch, words = place.layer, kit.batch, kit.words
-    fan_in, n, row, width = layer.fan_in, layer.fan_in // layer.sets, place.row, place.width
-    d_at, compact = place.z, kit.batch_sums.chain
+    """m.columns: for every feature, the examples of the mini-batch that have it, a bit each."""
+    batch, words, blocks = kit.batch, kit.words, -(-kit.batch // 32)
 
     @inlined
     def stage(m, x, first, rate, t):
-        for j in range(fan_in):
-            m.counts[j] = 0
-        if not compact:
-            for k in range(fan_in * batch):
-                m.hits[k] = -1
-        for i in range(batch):
+        for block in range(blocks):
+            n = min(32, batch - 32 * block)
             for word in range(words):
-                v = x[first + i, word]
-                while v != 0:
-                    j = 32 * word + np.int64(trailing_zeros(v))
-                    v &= v - np.uint32(1)
-                    at = m.counts[j] if compact else i
-                    m.hits[j * batch + at] = d_at + i * width + (j // n) * row
-                    m.counts[j] += 1
+                for i in range(n):
+                    m.word[i] = x[first + 32 * block + i, word]
+                v = load(m.word, 0, THIRTY_TWO)
+                for j in range(32):
+                    bit = np.uint32(1) << np.uint32(j)
+                    m.columns[(32 * word + j) * blocks + block] = ballot(v & bit)
 
     return stage
 
@@ -233,28 +218,27 @@ def find_features(kit: Kit, place: Place) -> Callable:
 def first_forward(kit: Kit, place: Place) -> Callable:
     """z = Σ_j W[j] over the features present; embeddings: one sum for each set (section 5)."""
     layer, batch, words, sets = place.layer, kit.batch, kit.words, place.layer.sets
-    n, row, width, w_at, z_at = layer.fan_in // sets, place.row, place.width, place.w, place.z
-    masks, compact = set_masks(sets, n, words), kit.unit_sums.chain
-    total = terms(kit.unit_sums, n, row, place.up)
+    row, width, w_at, z_at = place.row, place.width, place.w, place.z
+    n = layer.fan_in // sets
+    whole, rest = n // 32, np.uint32((1 << (n % 32)) - 1)
+    total = terms(kit.unit_sums, n, row, row, place.up)
 
     @inlined
     def stage(m, x, first, rate, t):
         for i in range(batch):
             for part in range(sets):
-                if not compact:
-                    for j in range(n):
-                        m.on[j] = -1
-                present = 0
-                for word in range(words):
-                    v = x[first + i, word] & masks[part, word]
-                    while v != 0:
-                        j = 32 * word + np.int64(trailing_zeros(v))
-                        v &= v - np.uint32(1)
-                        at = present if compact else j - part * n
-                        m.on[at] = w_at + j * row
-                        present += 1
+                # the bits of the set's features, from bit 0 on
+                word, shift = part * n // 32, np.uint32(part * n % 32)
+                for k in range(words - word):
+                    v = x[first + i, word + k] >> shift
+                    if shift != 0 and word + k + 1 < words:
+                        v |= x[first + i, word + k + 1] << (np.uint32(32) - shift)
+                    m.present[k] = v
+                if sets > 1 and rest != 0:
+                    m.present[whole] &= rest
+                at = w_at + part * n * row
                 out = z_at + i * width + part * row
-                total(m, m.units, m.w, m.on, 0, present, m.z, out, t)
+                total(m, m.units, m.w, at, m.present, 0, m.z, out, t)
 
     return stage
 
@@ -411,16 +395,22 @@ def first_update(kit: Kit, place: Place) -> Callable:
     fan_in = layer.fan_in
     by_row = row >= kit.longest
     skip = by_row and kit.skip_unchanged
-    total = terms(kit.batch_sums, batch, row, 0)
+    total = terms(kit.batch_sums, batch, row, place.width, 0)
     apply = apply_gradients(kit, row if by_row else fan_in * row)
+    d_at, n, blocks = place.z, fan_in // layer.sets, -(-batch // 32)
 
     @inlined
     def stage(m, x, first, rate, t):
         for j in range(fan_in):
-            if skip and m.counts[j] == 0:
-                continue
+            if skip:
+                found = np.uint32(0)
+                for block in range(blocks):
+                    found |= m.columns[j * blocks + block]
+                if found == 0:
+                    continue
             at = 0 if by_row else j * row
-            total(m, m.plan, m.d, m.hits, j * batch, m.counts[j], m.g, at, t)
+            base = d_at + (j // n) * row
+            total(m, m.plan, m.d, base, m.columns, j * blocks, m.g, at, t)
             if by_row:
                 apply(m, w_at + j * row, rate, t)
         if not by_row:
@@ -548,9 +538,9 @@ class Model:
             y=np.zeros(round_up(config.batch, longest), dtype),
             g=np.zeros(max(largest, recipe.features * longest), dtype),
             one=np.ones(1, dtype),
-            on=np.zeros(recipe.features + 1, np.int64),
-            hits=np.zeros(recipe.features * config.batch, np.int64),
-            counts=np.zeros(recipe.features, np.int64),
+            word=np.zeros(32, np.uint32),
+            present=np.zeros(-(-recipe.features // 32) + 1, np.uint32),
+            columns=np.zeros(32 * -(-recipe.features // 32) * -(-config.batch // 32), np.uint32),
             slots=np.zeros(2 * chart.slots * longest, slot_type),
             bins=np.zeros(BINS, np.int64),
             special=np.zeros(1),

@@ -13,7 +13,16 @@ from nanorepro import summation
 from nanorepro.arithmetic import Operations
 from nanorepro.backends import simd
 from nanorepro.backends.exact_sum import exact_total
-from nanorepro.backends.simd import fill, fill_tile, inlined, load, outer, store, store_tile
+from nanorepro.backends.simd import (
+    fill,
+    fill_tile,
+    inlined,
+    load,
+    outer,
+    store,
+    store_tile,
+    trailing_zeros,
+)
 
 REGISTER = 64  # bytes of a vector; a CPU with shorter registers takes several for one
 TILE = 16  # sums kept in registers at a time
@@ -45,43 +54,72 @@ class Sums:
         return native and ops.fused and self.chain and self.accumulator == "plain"
 
 
-def total_of(sums: Sums, n: int, lanes: tuple[int, ...], make_join: Callable) -> Callable:
-    """A function total(m, plan, p0, count, r, c, a, b, t) that gives one vector of sums.
+def in_chain(join: Callable, n: int, masked: bool) -> Callable:
+    """A function that lets the terms 0, ..., n - 1 join a state in this order.
+
+    Of masked terms only those join whose bit is set in the 32-bit words of b from r on.
+    """
+    if not masked:
+
+        @inlined
+        def all_terms(m, state, r, c, a, b, t):
+            for k in range(n):
+                state = join(m, state, k, r, c, a, b, t)
+            return state
+
+        return all_terms
+
+    words = -(-n // 32)
+
+    @inlined
+    def present_terms(m, state, r, c, a, b, t):
+        for word in range(words):
+            v = b[r + word]
+            while v != 0:
+                k = 32 * word + np.int64(trailing_zeros(v))
+                v &= v - np.uint32(1)
+                state = join(m, state, k, r, c, a, b, t)
+        return state
+
+    return present_terms
+
+
+def total_of(
+    sums: Sums, n: int, lanes: tuple[int, ...], p0: int, masked: bool, make_join: Callable
+) -> Callable:
+    """A function total(m, plan, r, c, a, b, t) that gives one vector of sums of n terms.
 
     `make_join(lanes)(product, term)` gives join(m, state, k, r, c, a, b, t), the state after the
-    k-th term joined it.  `count` is how many terms there are, where that is not n; the plan's
-    instructions lie from row p0 on.
+    k-th term joined it.  The plan's instructions lie from row p0 on.
     """
     if sums.accumulator == "exact":
-        return exact_total(sums.ops, lanes, make_join)
+        return exact_total(sums.ops, n, lanes, masked, make_join, in_chain)
     start, product, term, merge, result = summation.ACCUMULATORS[sums.accumulator](simd, sums.ops)
     join, zero = make_join(lanes)(product, term), sums.ops.const(0.0)
     if sums.chain:
+        chain = in_chain(join, n, masked)
 
         @inlined
-        def chain(m, plan, p0, count, r, c, a, b, t):
-            state = start(fill(zero, lanes))
-            for k in range(count):
-                state = join(m, state, k, r, c, a, b, t)
-            return result(state, t)
+        def chained(m, plan, r, c, a, b, t):
+            return result(chain(m, start(fill(zero, lanes)), r, c, a, b, t), t)
 
-        return chain
+        return chained
 
     get, put = slot_access(len(start(0.0)), lanes)
     rows, slots = summation.plan_rows(sums.tree, n), summation.plan_slots(sums.tree, n)
 
     @inlined
-    def planned(m, plan, p0, count, r, c, a, b, t):
+    def planned(m, plan, r, c, a, b, t):
         empty = start(fill(zero, lanes))
         for slot in range(slots):
             put(m.slots, slot, empty)
         for row in range(p0, p0 + rows):
             slot, source = plan[row, 0], plan[row, 1]
-            if source >= 0:
-                put(m.slots, slot, join(m, get(m.slots, slot), source, r, c, a, b, t))
-            else:
+            if source < 0:
                 put(m.slots, slot, merge(get(m.slots, slot), get(m.slots, ~source), t))
                 put(m.slots, ~source, empty)
+            elif not masked or b[r + (source >> 5)] >> np.uint32(source & 31) & np.uint32(1):
+                put(m.slots, slot, join(m, get(m.slots, slot), source, r, c, a, b, t))
         return result(get(m.slots, 0), t)
 
     return planned
@@ -192,47 +230,43 @@ def _one_by_one(sums, n, rows, width, step, left: Matrix, right: Matrix, p0: int
 
         return with_lanes
 
-    total = total_of(sums, n, lanes_of(step), make_join)
+    total = total_of(sums, n, lanes_of(step), p0, False, make_join)
 
     @inlined
     def each(m, plan, a, b, out, at, r0, t):
         for r in range(rows):
             for c in range(0, width, step):
-                value = total(m, plan, p0, n, r0 + r, c, a, b, t)
+                value = total(m, plan, r0 + r, c, a, b, t)
                 store(out, at + r * width + c, value)
 
     return each
 
 
-def terms(sums: Sums, n: int, width: int, p0: int) -> Callable:
-    """A function that sums rows of a table: terms(m, plan, table, on, first, count, out, at, t).
+def terms(sums: Sums, n: int, width: int, stride: int, p0: int) -> Callable:
+    """A function that sums those of n rows of a table that a mask names.
 
-    on[first + k] is where the k-th row lies in the table, or < 0 where that term is absent; of the
-    n places only `count` are used in a chain, where those present lie together.  `width` sums go to
+    terms(m, plan, table, base, masks, word, out, at, t): row k, k < n, begins at table[base +
+    k·stride] and is a term if bit k is set in the 32-bit words masks[word], ...; `width` sums go to
     out[at], out[at + 1], ...
     """
     longest = REGISTER // np.dtype(sums.ops.dtype).itemsize
     step = min(longest, width)
-    sparse = not sums.chain
 
     def make_join(lanes):
         def with_lanes(product, term):
             @inlined
-            def join(m, state, k, first, c, table, on, t):
-                at = on[first + k]
-                if sparse and at < 0:
-                    return state
-                return term(state, load(table, at + c, lanes), t)
+            def join(m, state, k, word, c, table, masks, t):
+                return term(state, load(table, c + k * stride, lanes), t)
 
             return join
 
         return with_lanes
 
-    total = total_of(sums, n, lanes_of(step), make_join)
+    total = total_of(sums, n, lanes_of(step), p0, True, make_join)
 
     @inlined
-    def some(m, plan, table, on, first, count, out, at, t):
+    def some(m, plan, table, base, masks, word, out, at, t):
         for c in range(0, width, step):
-            store(out, at + c, total(m, plan, p0, count, first, c, table, on, t))
+            store(out, at + c, total(m, plan, word, base + c, table, masks, t))
 
     return some

@@ -309,6 +309,15 @@ def _any_nonzero(vector):
     return types.boolean, codegen
 
 
+def _ballot(vector):
+    def codegen(context, builder, sig, args):
+        zero = ir.Constant(context.get_value_type(vector), None)
+        mask = builder.icmp_unsigned("!=", args[0], zero)
+        return builder.bitcast(mask, ir.IntType(32))
+
+    return types.uint32, codegen
+
+
 def _fill_tile(scalar, lanes, rows, cols):
     tile = types.UniTuple(Vector(scalar, lanes.count), rows.count * cols.count)
 
@@ -431,6 +440,10 @@ def any_nonzero(vector):
     """Whether an element is not 0 (NaN is not)."""
 
 
+def ballot(vector):
+    """Of 32 integers: bit k says whether the k-th is not 0."""
+
+
 def fill_tile(scalar, lanes, rows, cols):
     """rows × cols vectors, all filled with `scalar`; numbers are lengths of tuples here, too."""
 
@@ -486,6 +499,7 @@ for _function, _typing in {
     trailing_zeros: _trailing_zeros,
     first: _first,
     any_nonzero: _any_nonzero,
+    ballot: _ballot,
     fill_tile: _fill_tile,
     outer: _outer,
     store_tile: _store_tile,
