@@ -224,7 +224,7 @@ def exp64(o: ModuleType) -> Function:
 
 
 @cache
-def exp(o: ModuleType, dtype: type[np.floating]) -> Function:
+def exp(o: ModuleType, dtype: Any) -> Function:
     """x -> exp(x): `exp64`, or for float32 narrow(exp64(widen(x))).
 
     The float32 result is the correctly rounded one for every input.
@@ -420,7 +420,7 @@ class Operations:
     fma: Function
     exp: Function
     round: Function
-    const: Callable[[float], np.floating]
+    const: Callable[[Any], Any]
 
 
 def significand_bits(precision: str) -> int:
@@ -452,7 +452,7 @@ def operations(o: ModuleType, precision: str, rounding: str, fma: bool) -> Opera
 
 def _native(o: ModuleType, dtype: type[np.floating], fused: bool) -> Operations:
     """float32 and float64 to nearest: the machine's own operations."""
-    add, mul, exponential = o.add, o.mul, exp(o, dtype)
+    add, mul, exponential = o.add, o.mul, exp(o, dtype)  # type: ignore[arg-type]
     double, narrow = dtype == np.float64, o.narrow
 
     @o.function

@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 CONTRACT = 1  # version of docs/arithmetic.md: any change of any bit raises it
 
@@ -32,6 +33,8 @@ ACCUMULATORS = ("plain", "kahan", "wide", "exact")
 PRECISIONS = ("float32", "float64", "bits:p")
 ROUNDINGS = ("nearest", "stochastic", "toward-zero")
 BACKENDS = ("numba", "reference")
+WIDTH = range(1, 65537)
+EVALUATIONS = 1024  # checkpoints of a run at most
 
 
 class ConfigError(ValueError):
@@ -47,15 +50,16 @@ def _wrong(name: str, value: object, right: str) -> ConfigError:
     return ConfigError(f"{option(name)}: {value!r} is not allowed; give {right}")
 
 
-def _opt(default, help, choices=None, paper=None, type=None):
-    """A field that says itself on the command line what it means, its default, the paper's value."""
+def _opt(default, help, choices=None, paper=None):
+    """A field that says itself on the command line what it means, its default, the paper's value.
+
+    The command line passes text on as it is, so that every error is worded here.
+    """
     shown = "none" if default in ("", ()) else default
     note = f"default: {shown}" + (f"; paper: {paper}" if paper is not None else "")
-    metadata: dict[str, object] = {"help": f"{help} ({note})"}
-    if choices:
-        metadata["metavar"] = "{" + ",".join(choices) + "}"
-    if type:
-        metadata["type"] = type
+    shape = {int: "N", float: "X", str: "LIST"}[type(default)]
+    metavar = "{" + ",".join(choices) + "}" if choices else shape
+    metadata = {"help": f"{help} ({note})", "type": str, "metavar": metavar}
     return field(default=default, metadata=metadata)
 
 
@@ -114,9 +118,7 @@ class Config:
     momentum: float = _opt(0.9, "SGD: momentum, from 0 to below 1", paper=0.9)
     decay: float = _opt(0.001, "SGD: the rate is lr/(1 + decay·step), 0 or more", paper=0.001)
     init: str = _opt("glorot", "initial weights; uniform is ±0.05", INITS, paper="Keras's")
-    leaf_order: str = _opt(
-        "given", "order of the terms in a sum over the mini-batch", LEAF_ORDERS
-    )
+    leaf_order: str = _opt("given", "order of the terms in a sum over the mini-batch", LEAF_ORDERS)
     tree: str = _opt("chain", "tree of a sum over the mini-batch", TREES)
     accumulator: str = _opt("plain", "accumulator of a sum over the mini-batch", ACCUMULATORS)
     unit_order: str = _opt("given", "order of the terms in a sum over units", LEAF_ORDERS)
@@ -128,7 +130,9 @@ class Config:
     rounding: str = _opt("nearest", "every operation's rounding", ROUNDINGS)
     fma: str = _opt("on", "a product joins a sum unrounded (on) or rounded (off)", ("on", "off"))
     eval_every: str = _opt(
-        "", "also evaluate during training: every so many mini-batches, or log for 1, 2, 4, ..."
+        "",
+        "also evaluate during training: every N mini-batches, or log for 1, 2, 4, ...",
+        ("N", "log"),
     )
     seed: int = _opt(0, "seed of all streams, from 0 to 2^64 - 1")
     warm_start: str = _opt("", "fingerprint of the run whose parameters this one starts from")
@@ -209,8 +213,8 @@ def canonical(config: Config) -> str:
 
 
 def dials(config: Config, model: int) -> Dials:
-    """The dials of the first (0) or second (1) model of a pair: `a,b` gives a to one, b to the other."""
-    values = {}
+    """The dials of the first (0) or second (1) model of a pair; `a,b` gives a to the first."""
+    values: dict[str, Any] = {}
     for f in fields(Dials):
         parts = str(getattr(config, f.name)).split(",")
         if len(parts) > 2:
@@ -240,13 +244,14 @@ def split_kind(name: str, value: str) -> tuple[str, int]:
     kind, colon, number = value.partition(":")
     if not colon:
         return kind, 0
-    if not (number.isascii() and number.isdecimal()):
+    if not (number.isascii() and number.isdecimal() and len(number) <= 9):
         raise _wrong(name, value, "a whole number after the colon")
     return kind, int(number)
 
 
 def check_dials(d: Dials) -> None:
     """Raise ConfigError for a dial out of range or dials that contradict each other."""
+    one_of: dict[str, tuple[str, ...]]
     one_of = {"leaf_order": LEAF_ORDERS, "unit_order": LEAF_ORDERS, "rounding": ROUNDINGS}
     one_of |= {"accumulator": ACCUMULATORS, "unit_accumulator": ACCUMULATORS}
     for name, allowed in one_of.items():
@@ -350,6 +355,9 @@ def check_sequence(c: Config) -> None:
         raise _wrong("log2_window", c.log2_window, "a window that divides the sequence")
     if c.window > 2**31:
         raise _wrong("log2_window", c.log2_window, "a window of at most 2^31 examples")
+    if c.eval_every not in ("", "log") and c.steps > EVALUATIONS * int(c.eval_every):
+        least = -(-c.steps // EVALUATIONS)
+        raise _wrong("eval_every", c.eval_every, f"{least} or more: {EVALUATIONS} evaluations")
 
 
 def _check_lists(c: Config) -> None:
@@ -360,10 +368,12 @@ def _check_lists(c: Config) -> None:
         if c.model != "tower":
             raise _wrong("hidden", c.hidden, f"no widths with --model {c.model}, or --model tower")
         widths = c.hidden.split(",")
-        if not all(w.isascii() and w.isdecimal() and 1 <= int(w) <= 65536 for w in widths):
+        ok = (w.isascii() and w.isdecimal() and len(w) < 9 and int(w) in WIDTH for w in widths)
+        if not all(ok):
             raise _wrong("hidden", c.hidden, "widths from 1 to 65536, as in 64,32")
     every = c.eval_every
-    if every and every != "log" and not (every.isascii() and every.isdecimal() and int(every) > 0):
+    number = every.isascii() and every.isdecimal() and len(every) <= 15 and int(every) > 0
+    if every and every != "log" and not number:
         raise _wrong("eval_every", every, "a number of mini-batches above 0, or log")
     if c.warm_start and (len(c.warm_start) != 64 or set(c.warm_start) - set("0123456789abcdef")):
         raise _wrong("warm_start", c.warm_start, "the 64 hex digits of a run's fingerprint")

@@ -184,7 +184,7 @@ def binary(name: str, a: object, axes: int) -> np.ndarray:
     """The caller's array as uint8 of 0 and 1; raises ConfigError for anything else."""
     array = np.asarray(a)
     if array.ndim != axes or 0 in array.shape:
-        raise ConfigError(f"{name}: shape {array.shape} is not allowed; give {axes} axes, not empty")
+        raise ConfigError(f"{name}: shape {array.shape} is wrong; give {axes} axes, not empty")
     if array.dtype.kind not in "buif":
         raise ConfigError(f"{name}: type {array.dtype} is not allowed; give numbers 0 and 1")
     if not np.isin(array, (0, 1)).all():

@@ -101,7 +101,7 @@ def constant_loss(log_odds: np.ndarray, counts: np.ndarray) -> float:
 
 
 def is_stuck(loss: float, constant: float) -> bool:
-    """A model that learned no more than a constant: its loss is not below 99 % of the constant's."""
+    """A model that learned no more than a constant: a loss not below 99 % of the constant's."""
     return not loss < STUCK * constant
 
 

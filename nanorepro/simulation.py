@@ -127,9 +127,7 @@ class Result:
         return metrics.bootstrap_interval(values, stream_key(self.config.seed, "bootstrap"))
 
     def _named(self, what: str) -> list[tuple[int, int]]:
-        return [
-            (k, m) for k, p in enumerate(self.pairs) for m in (0, 1) if getattr(p, what)[m]
-        ]
+        return [(k, m) for k, p in enumerate(self.pairs) for m in (0, 1) if getattr(p, what)[m]]
 
 
 def load_backend(name: str) -> ModuleType:
@@ -176,7 +174,7 @@ def _rounded(recipe: Recipe, values: Parameters) -> Parameters:
 
 
 def _nudge(parameters: Parameters, precision: str, key: np.ndarray) -> None:
-    """Move one weight, drawn from all, by one unit in the last place towards +infinity, in place."""
+    """Move one weight, drawn from all, one unit in the last place towards +infinity, in place."""
     names = [name for name in parameters if not name.startswith("b")]
     sizes = [parameters[name].size for name in names]
     high, low = words(key, np.arange(1))[:2]
@@ -332,7 +330,8 @@ def _measure(run: _Run, backend: str, trained: list[list[Trained]], begin: float
         weight_distance=[metrics.weight_distance(*p) for p in both],
         weight_correlation=[metrics.weight_correlation(*p) for p in both],
         deviation_cosine=[
-            metrics.deviation_cosine(*p, run.world.theta) if comparable else np.nan for p in both
+            metrics.deviation_cosine(a, b, run.world.theta) if comparable else np.nan
+            for a, b in both
         ],
         constant_loss=constant,
         fingerprint=fingerprint(both),
@@ -344,8 +343,11 @@ def _pair(evaluation: Evaluation, models: list[Trained], c: int, constant: float
     """The measures of one pair at checkpoint c."""
     odds, counts = evaluation.log_odds, evaluation.counts
     z1, z2 = (m.logits[c] for m in models)
-    bad = tuple(not np.isfinite(z).all() or (m.diverged and c == len(m.logits) - 1)
-                for m, z in zip(models, (z1, z2), strict=True))  # fmt: skip
+
+    def is_bad(m: Trained) -> bool:
+        return not np.isfinite(m.logits[c]).all() or (m.diverged and c == len(m.logits) - 1)
+
+    bad = (is_bad(models[0]), is_bad(models[1]))
     if any(bad):
         nan = float("nan")
         return Pair(nan, (nan, nan), (False, False), bad, nan, nan)
@@ -411,7 +413,7 @@ def fit(
     if len(bits) != len(labels):
         raise ConfigError(f"y: {len(labels)} labels do not fit {len(bits)} examples of x")
     if len(labels) % config.batch:
-        raise ConfigError(f"x: {len(labels)} examples; give a multiple of the batch, {config.batch}")
+        raise ConfigError(f"x: {len(labels)} examples; give a multiple of batch, {config.batch}")
     record = check_parameters(config, bits.shape[1], parameters)
     recipe = Recipe(config, bits.shape[1], 0, 0)
     model = load_backend(backend).Model(recipe, record)

@@ -50,9 +50,7 @@ def stream_key(seed: int, stream: str, pair: int = 0, model: int = 0) -> np.ndar
     the two differ in.
     """
     u = np.uint64
-    words = philox(
-        u(STREAMS[stream]), u(pair), u(model), u(0), u(seed & 0xFFFFFFFF), u(seed >> 32)
-    )
+    words = philox(u(STREAMS[stream]), u(pair), u(model), u(0), u(seed & 0xFFFFFFFF), u(seed >> 32))
     return np.array(words[:2], np.uint64)
 
 
@@ -64,7 +62,7 @@ def words(key: np.ndarray, counters: np.ndarray, block: int = 0) -> tuple[np.nda
 
 
 def uniform(key: np.ndarray, n: int, block: int = 0) -> np.ndarray:
-    """n values (word + 1/2)/2^32 in (0, 1), float64, each from the first word of its own counter."""
+    """n values (word + 1/2)/2^32 in (0, 1), float64, from the first word of each counter."""
     first = words(key, np.arange(n), block)[0]
     return (first.astype(np.float64) + 0.5) * 2.0**-32
 

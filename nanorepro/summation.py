@@ -90,8 +90,10 @@ def random_tree(n, key, block_low, block_high, plan):
 def fixed_plan(tree: str, n: int) -> np.ndarray:
     """The plan of a tree that is the same in every step (all but `random`), (m, 2) int64."""
     kind, k = split_kind("tree", tree)
-    rows = {"chain": chain, "pairwise": pairwise}[kind](n) if k == 0 else (
-        {"lanes": lanes, "blocks": blocks}[kind](n, k)
+    rows = (
+        {"chain": chain, "pairwise": pairwise}[kind](n)
+        if k == 0
+        else ({"lanes": lanes, "blocks": blocks}[kind](n, k))
     )
     return np.array(rows, np.int64).reshape(-1, 2)
 
@@ -158,7 +160,7 @@ def plain(o, ops):
 
 
 def kahan(o, ops):
-    """Kahan's compensated sum of s with compensation c: y = a - c, u = s + y, c ← (u - s) - y, s ← u.
+    """Kahan's sum s with compensation c: y = a - c, u = s + y, c ← (u - s) - y, s ← u.
 
     A product enters as y = fma(a, b, -c).  Another partial sum (s', c') enters as the term s', and
     c' is added to c.

@@ -8,12 +8,10 @@ exponents.  Neither result depends on the order of the terms.
 from collections.abc import Callable
 
 import numpy as np
-from numba import njit
-from numba.extending import register_jitable
 
 from nanorepro.arithmetic import Operations, odd_add, two_sum
 from nanorepro.backends import simd
-from nanorepro.backends.simd import any_nonzero, fill, first, load, where, widen
+from nanorepro.backends.simd import any_nonzero, fill, first, function, load, where, widen
 
 OFFSET = 2176  # position of the bit 2^0: products of subnormal float64 begin at 2^-2148
 BINS = 140  # of 32 bits each, in int64
@@ -25,12 +23,12 @@ pair = two_sum(simd)
 odd = odd_add(simd)
 
 
-@register_jitable
+@function
 def absolute(x):
     return simd.from_bits(simd.bits(x) & MAGNITUDE)
 
 
-@register_jitable
+@function
 def grow2(s, x):
     """(s0, s1, lost) + x: exact unless `lost` becomes nonzero."""
     s0, e = pair(s[0], x)
@@ -38,7 +36,7 @@ def grow2(s, x):
     return (s0, s1, s[2] + absolute(e))
 
 
-@register_jitable
+@function
 def grow4(s, x):
     """(s0, ..., s3, lost) + x."""
     s0, e = pair(s[0], x)
@@ -52,44 +50,45 @@ def expansion(ops: Operations) -> tuple[Callable, ...]:
     """start, product, term and result of the fast way; the last of the state is `lost`."""
     mul, round, fused = ops.mul, ops.round, ops.fused
 
-    @register_jitable
+    @function
     def start2(zero):
         z = widen(zero)
         return (z, z, z)
 
-    @register_jitable
+    @function
     def product2(state, a, b, t):
         if fused:
             return grow2(state, widen(a) * widen(b))
         return grow2(state, widen(mul(a, b, t)))
 
-    @register_jitable
+    @function
     def term2(state, a, t):
         return grow2(state, widen(a))
 
-    @register_jitable
+    @function
     def result2(state, t):
         return round(odd(state[0], state[1]), t)
 
-    @register_jitable
+    @function
     def start4(zero):
         return (zero, zero, zero, zero, zero)
 
-    @register_jitable
+    @function
     def product4(state, a, b, t):
         p = mul(a, b, t)
         if not fused:
             return grow4(state, p)
         s = grow4(grow4(state, p), simd.fma(a, b, -p))
         # the residual of a product near underflow is not exact
-        near = where(a == 0.0, 0.0, where(b == 0.0, 0.0, where(absolute(p) < 2.0**-960, 1.0, p - p)))
+        near = where(absolute(p) < 2.0**-960, 1.0, p - p)
+        near = where(a == 0.0, 0.0, where(b == 0.0, 0.0, near))
         return (s[0], s[1], s[2], s[3], s[4] + near)
 
-    @register_jitable
+    @function
     def term4(state, a, t):
         return grow4(state, a)
 
-    @register_jitable
+    @function
     def result4(state, t):
         s0, s1, s2, s3 = state[0], state[1], state[2], state[3]
         for _ in range(3):
@@ -103,7 +102,7 @@ def expansion(ops: Operations) -> tuple[Callable, ...]:
     return start2, product2, term2, result2
 
 
-@register_jitable
+@function
 def add_integer(bins, negative, value, position):
     """bins += ±value·2^position, 0 ≤ value < 2^54."""
     k, shift = position >> 5, position & 31
@@ -113,7 +112,7 @@ def add_integer(bins, negative, value, position):
         bins[k + i] += -parts[i] if negative else parts[i]
 
 
-@register_jitable
+@function
 def significand(x):
     """A finite float64 as (integer, exponent) of its magnitude."""
     pattern = simd.bits(x)
@@ -122,7 +121,7 @@ def significand(x):
     return (fraction | (1 << 52), exponent - 1075) if exponent else (fraction, np.int64(-1074))
 
 
-@njit(cache=True, nogil=True)
+@function
 def add_term(bins, special, x):
     """bins += x; what is infinite or NaN joins special[0]."""
     if not absolute(x) < np.inf:
@@ -132,7 +131,7 @@ def add_term(bins, special, x):
     add_integer(bins, x < 0.0, integer, exponent + OFFSET)
 
 
-@njit(cache=True, nogil=True)
+@function
 def add_product(bins, special, x, y):
     """bins += x·y, exactly."""
     if not (absolute(x) < np.inf and absolute(y) < np.inf):
@@ -148,7 +147,7 @@ def add_product(bins, special, x, y):
     add_integer(bins, negative, a1 * b1, at + 54)
 
 
-@njit(cache=True, nogil=True)
+@function
 def rounded(bins, special, to_odd):
     """The sum as a float64, rounded to odd or to nearest (ties to even); +0 for zero."""
     if special[0] != 0.0:
@@ -189,8 +188,10 @@ def rounded(bins, special, to_odd):
         n += np.int64(half != 0 and (rest != 0 or n & 1 == 1))
     exponent = lowest - OFFSET
     # in two steps: 2^exponent by itself may be subnormal
-    scale = simd.from_bits(np.uint64(exponent + 1223) << np.uint64(52)) if exponent < 0 else (
-        simd.from_bits(np.uint64(exponent + 1023) << np.uint64(52))
+    scale = (
+        simd.from_bits(np.uint64(exponent + 1223) << np.uint64(52))
+        if exponent < 0
+        else (simd.from_bits(np.uint64(exponent + 1023) << np.uint64(52)))
     )
     magnitude = np.float64(n) * scale * (2.0**-200 if exponent < 0 else 1.0)
     return -magnitude if negative else magnitude
@@ -209,7 +210,7 @@ def exact_total(
     mul, round, fused, double = ops.mul, ops.round, ops.fused, ops.dtype == np.float64
     zero, width, one = ops.const(0.0), len(lanes), (0,)
 
-    @register_jitable
+    @function
     def slow_product(state, a, b, t):
         if fused:
             add_product(state[0], state[1], widen(first(a)), widen(first(b)))
@@ -217,7 +218,7 @@ def exact_total(
             add_term(state[0], state[1], widen(first(mul(a, b, t))))
         return state
 
-    @register_jitable
+    @function
     def slow_term(state, a, t):
         add_term(state[0], state[1], widen(first(a)))
         return state
@@ -225,16 +226,17 @@ def exact_total(
     chain = in_chain(make_join(lanes)(product, term), n, masked)
     slow_chain = in_chain(make_join(one)(slow_product, slow_term), n, masked)
 
-    @register_jitable
+    @function
     def slow(m, r, c, a, b, t):
         for lane in range(width):
-            m.bins[:] = 0
+            for k in range(BINS):
+                m.bins[k] = 0
             m.special[0] = 0.0
             slow_chain(m, (m.bins, m.special), r, c + lane, a, b, t)
             m.lane[lane] = first(round(fill(rounded(m.bins, m.special, not double), one), t))
         return load(m.lane, 0, lanes)
 
-    @register_jitable
+    @function
     def total(m, plan, r, c, a, b, t):
         state = chain(m, start(fill(zero, lanes)), r, c, a, b, t)
         if any_nonzero(state[-1]):

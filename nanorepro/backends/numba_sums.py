@@ -114,7 +114,7 @@ def total_of(
         for slot in range(slots):
             put(m.slots, slot, empty)
         for row in range(p0, p0 + rows):
-            slot, source = plan[row, 0], plan[row, 1]
+            slot, source = plan[2 * row], plan[2 * row + 1]
             if source < 0:
                 put(m.slots, slot, merge(get(m.slots, slot), get(m.slots, ~source), t))
                 put(m.slots, ~source, empty)
@@ -176,43 +176,37 @@ def products(
     columns = next(c for c in (4, 2, 1) if width // step % c == 0)
     by_rows = min(TILE // columns, rows)
     full = rows - rows % by_rows
-    tile = _tile(sums, n, width, step, by_rows, columns, left, right)
+    tiles = _tiles(sums, n, full, width, step, by_rows, columns, left, right)
     if full == rows:
-
-        @inlined
-        def tiles(m, plan, a, b, out, at, r0, t):
-            # columns outside: one panel of B stays in the cache while all rows pass by
-            for c in range(0, width, step * columns):
-                for r in range(0, full, by_rows):
-                    tile(a, b, out, at + r * width, r0 + r, c)
-
         return tiles
-
-    last = _tile(sums, n, width, step, rows - full, columns, left, right)
+    rest = _tiles(sums, n, rows - full, width, step, rows - full, columns, left, right)
 
     @inlined
-    def tiles_and_rest(m, plan, a, b, out, at, r0, t):
-        for c in range(0, width, step * columns):
-            for r in range(0, full, by_rows):
-                tile(a, b, out, at + r * width, r0 + r, c)
-            last(a, b, out, at + full * width, r0 + full, c)
+    def both(m, plan, a, b, out, at, r0, t):
+        tiles(m, plan, a, b, out, at, r0, t)
+        rest(m, plan, a, b, out, at + full * width, r0 + full, t)
 
-    return tiles_and_rest
+    return both
 
 
-def _tile(sums, n, width, step, by_rows, columns, left: Matrix, right: Matrix) -> Callable:
-    """by_rows × columns vectors of sums in registers: each value of A meets each vector of B."""
-    rows, cols, lanes, zero = (0,) * by_rows, (0,) * columns, lanes_of(step), sums.ops.const(0.0)
+def _tiles(sums, n, rows, width, step, by_rows, columns, left: Matrix, right: Matrix) -> Callable:
+    """Products, by_rows × columns vectors of sums in registers at a time."""
+    tall, wide, lanes, zero = (0,) * by_rows, (0,) * columns, lanes_of(step), sums.ops.const(0.0)
     a0, ak, ar, b0, bk = left.base, left.by_k, left.by_r, right.base, right.by_k
 
     @inlined
-    def tile(a, b, out, at, r, c):
-        acc = fill_tile(zero, lanes, rows, cols)
-        for k in range(n):
-            acc = outer(acc, a, a0 + k * ak + r * ar, ar, b, b0 + k * bk + c, rows, cols)
-        store_tile(acc, out, at + c, width, rows, cols)
+    def tiles(m, plan, a, b, out, at, r0, t):
+        # columns outside: one panel of B stays in the cache while all rows pass by
+        for c in range(0, width, step * columns):
+            for r in range(0, rows, by_rows):
+                acc = fill_tile(zero, lanes, tall, wide)
+                for k in range(n):
+                    # each value of A meets each vector of B
+                    a_at = a0 + k * ak + (r0 + r) * ar
+                    acc = outer(acc, a, a_at, ar, b, b0 + k * bk + c, tall, wide)
+                store_tile(acc, out, at + r * width + c, width, tall, wide)
 
-    return tile
+    return tiles
 
 
 def _one_by_one(sums, n, rows, width, step, left: Matrix, right: Matrix, p0: int) -> Callable:

@@ -6,7 +6,7 @@ all outputs at once.  docs/arithmetic.md says the same in words.
 
 import numpy as np
 
-from nanorepro import data, streams, summation
+from nanorepro import data, streams
 from nanorepro.arithmetic import operations
 from nanorepro.backends import arrays
 from nanorepro.network import ACTIVATIONS, Layer, Parameters, sigmoid

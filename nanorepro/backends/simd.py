@@ -165,9 +165,17 @@ def _negate(context, builder, sig, args):
 
 
 def _address(context, builder, kind, array, index):
-    """Pointer to element `index` of a C-contiguous array, counted over all its axes."""
-    data = context.make_array(kind)(context, builder, array).data
-    return builder.gep(data, [index])
+    """Pointer to element `index` of a pointer, or of a C-contiguous array over all its axes."""
+    if not isinstance(kind, types.CPointer):
+        array = context.make_array(kind)(context, builder, array).data
+    return builder.gep(array, [index])
+
+
+def _pointer(array):
+    def codegen(context, builder, sig, args):
+        return context.make_array(sig.args[0])(context, builder, args[0]).data
+
+    return types.CPointer(array.dtype), codegen
 
 
 def _load(array, index, lanes):
@@ -335,7 +343,7 @@ def _outer(acc, a, at, stride, b, bt, rows, cols):
         lanes = ir.Constant(ir.IntType(64), acc.dtype.lanes)
         fused = _machine("fma", 3)(acc.dtype, acc.dtype, acc.dtype)[1]
         right = []
-        for c in range(cols.count):
+        for _ in range(cols.count):
             pointer = _address(context, builder, sig.args[4], b_array, bt)
             value = builder.load(builder.bitcast(pointer, kind.as_pointer()))
             value.align = acc.dtype.dtype.bitwidth // 8
@@ -355,6 +363,40 @@ def _outer(acc, a, at, stride, b, bt, rows, cols):
     return acc, codegen
 
 
+def _transpose(source, at, stride, target, to, to_stride, lanes):
+    def codegen(context, builder, sig, args):
+        n = lanes.count
+        kind = ir.VectorType(_element(source.dtype), n)
+        index = ir.VectorType(ir.IntType(32), n)
+        half = range(n // 2)
+        low = ir.Constant(index, [k + n * b for k in half for b in (0, 1)])
+        high = ir.Constant(index, [k + n // 2 + n * b for k in half for b in (0, 1)])
+
+        def place(number, array, offset):
+            pointer = _address(context, builder, sig.args[number], array, offset)
+            return builder.bitcast(pointer, kind.as_pointer())
+
+        rows, at, to = [], args[1], args[4]
+        for _ in range(n):
+            row = builder.load(place(0, args[0], at))
+            row.align = source.dtype.bitwidth // 8
+            rows.append(row)
+            at = builder.add(at, args[2])
+        # log2(n) perfect shuffles of the rows
+        for _ in range(n.bit_length() - 1):
+            mixed = []
+            for a, b in zip(rows[: n // 2], rows[n // 2 :], strict=True):
+                mixed += [builder.shuffle_vector(a, b, low), builder.shuffle_vector(a, b, high)]
+            rows = mixed
+        for row in rows:
+            store = builder.store(row, place(3, args[3], to))
+            store.align = source.dtype.bitwidth // 8
+            to = builder.add(to, args[5])
+        return context.get_dummy_value()
+
+    return types.none, codegen
+
+
 def _store_tile(acc, array, at, stride, rows, cols):
     def codegen(context, builder, sig, args):
         tile, out, at, stride = args[:4]
@@ -370,6 +412,10 @@ def _store_tile(acc, array, at, stride, rows, cols):
         return context.get_dummy_value()
 
     return types.none, codegen
+
+
+def pointer(array):
+    """Where an array's elements begin.  A kernel passes on one word for it, an array is seven."""
 
 
 def load(array, index, lanes):
@@ -452,13 +498,18 @@ def outer(acc, a, at, stride, b, bt, rows, cols):
     """acc[r, c] ← fma(a[at + r·stride], vector c of b from bt on, acc[r, c]) for a tile of sums."""
 
 
+def transpose(source, at, stride, target, to, to_stride, lanes):
+    """Transpose a square of lanes × lanes: row r from source[at + r·stride] becomes a column."""
+
+
 def store_tile(acc, array, at, stride, rows, cols):
     """Write a tile, row r from array[at + r·stride] on."""
 
 
-function = register_jitable(error_model="numpy")
-# for what a kernel calls in its loops: a call would pass every array of the memory anew
-inlined = register_jitable(error_model="numpy", forceinline=True)
+_options = {"error_model": "numpy", "no_cfunc_wrapper": True, "no_cpython_wrapper": True}
+function = register_jitable(**_options)
+# for what a kernel calls in its loops
+inlined = register_jitable(**_options, forceinline=True)
 philox = function(streams.philox)
 
 
@@ -482,6 +533,7 @@ def _make_builtin(function, typing):
 
 
 for _function, _typing in {
+    pointer: _pointer,
     load: _load,
     store: _store,
     fill: _fill,
@@ -502,6 +554,7 @@ for _function, _typing in {
     ballot: _ballot,
     fill_tile: _fill_tile,
     outer: _outer,
+    transpose: _transpose,
     store_tile: _store_tile,
 }.items():
     _make_builtin(_function, _typing)
