@@ -57,7 +57,7 @@ class Memory(NamedTuple):
     y: labels of the mini-batch; g: gradients of a block of weights; one: the number 1
     word, present: packed features of some examples, and of one; columns: packed examples of
     every feature
-    slots, bins, special, lane: partial sums of plans and of exact sums
+    slots, wide_slots, bins, special, lane: partial sums of plans and of exact sums
     plan: (m, 2), of the sums over the mini-batch; units: those of the sums over units
     """
 
@@ -74,6 +74,7 @@ class Memory(NamedTuple):
     present: np.ndarray
     columns: np.ndarray
     slots: np.ndarray
+    wide_slots: np.ndarray
     bins: np.ndarray
     special: np.ndarray
     lane: np.ndarray
@@ -98,6 +99,7 @@ def pointers(m):
         pointer(m.present),
         pointer(m.columns),
         pointer(m.slots),
+        pointer(m.wide_slots),
         pointer(m.bins),
         pointer(m.special),
         pointer(m.lane),
@@ -570,7 +572,6 @@ class Model:
         chart, dtype = self.compiled.map, self.compiled.ops.dtype
         longest = REGISTER // np.dtype(dtype).itemsize
         self.const = operations(arrays, dials.precision, dials.rounding, dials.fma).const
-        slot_type = np.float64 if "wide" in (dials.accumulator, dials.unit_accumulator) else dtype
         largest = max(BLOCK, *(16 * place.width for place in chart.places))
         self.memory = Memory(
             w=np.zeros(chart.parameters, dtype),
@@ -585,7 +586,8 @@ class Model:
             word=np.zeros(32, np.uint32),
             present=np.zeros(-(-recipe.features // 32) + 1, np.uint32),
             columns=np.zeros(32 * -(-recipe.features // 32) * -(-config.batch // 32), np.uint32),
-            slots=np.zeros(2 * chart.slots * longest, slot_type),
+            slots=np.zeros(2 * chart.slots * longest, dtype),
+            wide_slots=np.zeros(chart.slots * longest),
             bins=np.zeros(BINS, np.int64),
             special=np.zeros(1),
             lane=np.zeros(longest, dtype),

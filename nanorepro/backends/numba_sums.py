@@ -105,22 +105,22 @@ def total_of(
 
         return chained
 
-    get, put = slot_access(len(start(0.0)), lanes)
+    get, put, wide = *slot_access(len(start(0.0)), lanes), sums.accumulator == "wide"
     rows, slots = summation.plan_rows(sums.tree, n), summation.plan_slots(sums.tree, n)
 
     @inlined
     def planned(m, plan, r, c, a, b, t):
-        empty = start(fill(zero, lanes))
+        empty, held = start(fill(zero, lanes)), m.wide_slots if wide else m.slots
         for slot in range(slots):
-            put(m.slots, slot, empty)
+            put(held, slot, empty)
         for row in range(p0, p0 + rows):
             slot, source = plan[2 * row], plan[2 * row + 1]
             if source < 0:
-                put(m.slots, slot, merge(get(m.slots, slot), get(m.slots, ~source), t))
-                put(m.slots, ~source, empty)
+                put(held, slot, merge(get(held, slot), get(held, ~source), t))
+                put(held, ~source, empty)
             elif not masked or b[r + (source >> 5)] >> np.uint32(source & 31) & np.uint32(1):
-                put(m.slots, slot, join(m, get(m.slots, slot), source, r, c, a, b, t))
-        return result(get(m.slots, 0), t)
+                put(held, slot, join(m, get(held, slot), source, r, c, a, b, t))
+        return result(get(held, 0), t)
 
     return planned
 

@@ -1,0 +1,261 @@
+"""The store: what is written is read back, and nothing else is believed."""
+
+import contextlib
+import os
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import xarray
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nanorepro import Config, ConfigError, simulate, store
+
+CONFIGS = {
+    "tower": Config(log2_examples=8, log2_eval=8, pairs=2, eval_every="log"),
+    "linear": Config(model="linear", log2_examples=8, log2_eval=8, precision="float64,float32"),
+    "wide": Config(model="wide", log2_examples=6, log2_eval=6, pairs=1),
+    "same widths": Config(hidden="8,8", log2_examples=6, log2_eval=6, pairs=1, differ="none"),
+    "diverged": Config(
+        hidden="4,4", act="identity", optimizer="sgd", lr=1e12, log2_examples=8, log2_eval=8,
+        pairs=2,
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def results():
+    return {name: simulate(config, "reference", threads=1) for name, config in CONFIGS.items()}
+
+
+@pytest.fixture(scope="module")
+def stored(results, tmp_path_factory):
+    return store.save(results["tower"], tmp_path_factory.mktemp("runs"))
+
+
+def same(a, b) -> bool:
+    """Whether two results hold the same numbers."""
+    one, two = store.contents(a), store.contents(b)
+    return a.config == b.config and all(
+        np.array_equal(one[name], two[name], equal_nan=True) for name in one
+    )
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_result_comes_back_as_it_was(name, results, tmp_path):
+    result = results[name]
+    path = store.save(result, tmp_path / "new" / "folder")
+    back = store.load(path)
+    assert path.name == f"{result.config.id}.h5"
+    assert os.listdir(path.parent) == [path.name]
+    assert same(result, back)
+    assert back.fingerprint == result.fingerprint
+    assert (back.seconds, back.backend) == (result.seconds, "reference")
+    assert back.constant_loss == result.constant_loss
+    assert back.stuck == result.stuck
+    assert back.diverged == result.diverged
+    np.testing.assert_equal(back.relative_pd_interval, result.relative_pd_interval)
+    for pair, other in zip(result.parameters, back.parameters, strict=True):
+        for model, record in zip(pair, other, strict=True):
+            assert {k: v.dtype for k, v in model.items()} == {k: v.dtype for k, v in record.items()}
+
+
+def test_the_diverged_configuration_diverges(results):
+    assert results["diverged"].diverged
+
+
+def test_provenance(stored):
+    back = store.load(stored)
+    assert back.provenance["command"].startswith("python -m nanorepro.run --log2-examples 8")
+    assert back.provenance["source"] == store.source_digest()
+    assert {"numpy", "numba", "h5py", "python", "cpu"} <= set(back.provenance)
+
+
+def test_the_same_result_twice_keeps_the_first_file(results, tmp_path):
+    path = store.save(results["linear"], tmp_path)
+    before = path.read_bytes()
+    later = replace(results["linear"], seconds=99.0)
+    assert store.save(later, tmp_path) == path
+    assert path.read_bytes() == before
+
+
+def test_other_bits_under_the_same_id_are_an_error(results, tmp_path):
+    result = results["linear"]
+    path = store.save(result, tmp_path)
+    before = path.read_bytes()
+    other = replace(result, weight_distance=[x + 1.0 for x in result.weight_distance])
+    with pytest.raises(store.Conflict, match="another result under the same id"):
+        store.save(other, tmp_path)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_a_failure_leaves_nothing_behind(results, tmp_path, monkeypatch):
+    def fails(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(store, "_seal", fails)
+    with pytest.raises(OSError, match="disk full"):
+        store.save(results["linear"], tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_that_appears_meanwhile_is_not_replaced(results, tmp_path, monkeypatch):
+    path = store.save(results["linear"], tmp_path)
+    before = path.stat().st_ino
+    monkeypatch.setattr(Path, "exists", lambda self: False)
+    assert store.save(results["linear"], tmp_path) == path
+    assert path.stat().st_ino == before
+
+
+def test_others_may_read_the_file(stored):
+    mask = os.umask(0)
+    os.umask(mask)
+    assert stat.S_IMODE(stored.stat().st_mode) == 0o666 & ~mask
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_xarray_opens_it(name, results, tmp_path):
+    result = results[name]
+    path = store.save(result, tmp_path)
+    with xarray.open_dataset(path, engine="h5netcdf") as found:
+        assert found.attrs["fingerprint"] == result.fingerprint
+        assert found["logits"].dims == ("pair", "model", "pattern")
+        assert found["loss"].dims == ("checkpoint", "pair", "model")
+        assert found["checkpoint"].values.tolist() == list(result.checkpoints)
+        np.testing.assert_array_equal(found["pattern"], result.evaluation.x)
+        mean = float(found["pd"].isel(checkpoint=-1).mean(skipna=False))
+        if not result.diverged:
+            assert mean == pytest.approx(result.relative_pd)
+        for key, value in result.parameters[0][1].items():
+            np.testing.assert_array_equal(found[key][0, 1], value)
+    with xarray.open_dataset(path) as found:  # the engine xarray itself chooses
+        assert "w0" in found
+
+
+def test_truncated_files_are_refused(stored, tmp_path):
+    whole = stored.read_bytes()
+    path = tmp_path / "part.h5"
+    for size in {0, 1, 7, 8, 100, len(whole) // 2, len(whole) - 73, len(whole) - 1}:
+        path.write_bytes(whole[:size])
+        with pytest.raises(ConfigError, match=r"part\.h5"):
+            store.load(path)
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_flipped_bits_are_refused(stored, tmp_path, data):
+    whole = bytearray(stored.read_bytes())
+    at = data.draw(st.integers(0, len(whole) - 1))
+    whole[at] ^= 1 << data.draw(st.integers(0, 7))
+    path = tmp_path / "flipped.h5"
+    path.write_bytes(whole)
+    with pytest.raises(ConfigError):
+        store.load(path)
+
+
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_flipped_bits_under_a_fitting_seal_do_no_harm(stored, results, tmp_path, data):
+    """Whoever repairs the seal gets an error or, where the bit means nothing here, a result."""
+    whole = bytearray(stored.read_bytes()[: -store.SEAL_BYTES])
+    at = data.draw(st.integers(0, len(whole) - 1))
+    whole[at] ^= 1 << data.draw(st.integers(0, 7))
+    path = tmp_path / "forged.h5"
+    path.write_bytes(whole)
+    store._seal(path)
+    with contextlib.suppress(ConfigError):
+        back = store.load(path)
+        assert back.config == results["tower"].config
+        assert back.fingerprint == results["tower"].fingerprint
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.__delitem__("w0"), "w0 is missing"),
+        (lambda f: f["w0"].__setitem__((0, 0, 0, 0), 7.0), "not those of the fingerprint"),
+        (lambda f: f["w0"].__setitem__((0, 0, 0, 0), np.nan), "model 0 of pair 0 has NaN"),
+        (lambda f: f["logits"].__setitem__((1, 1, 0), np.inf), "model 1 of pair 1 has NaN"),
+        (lambda f: f["pd"].__setitem__((0, 0), np.nan), "pd has NaN"),
+        (lambda f: f["loss"].__setitem__((0, 0, 1), np.nan), "loss has NaN"),
+        (lambda f: f["count"].__setitem__(0, -1), "counts"),
+        (lambda f: f["stuck"].__setitem__((0, 0, 0), 2), "stuck is not 0 or 1"),
+        (lambda f: f["log_odds"].__setitem__(0, np.nan), "log_odds has NaN"),
+        (lambda f: f.attrs.__setitem__("format", "other"), "not a stored run"),
+        (lambda f: f.attrs.__setitem__("contract", 0), "contract 0"),
+        (lambda f: f.attrs.__setitem__("id", "0" * 16), "id is not"),
+        (lambda f: f.attrs.__setitem__("config", "[]"), "config is not a record"),
+        (lambda f: f.attrs.__setitem__("config", "{"), "JSONDecodeError"),
+        (lambda f: f.attrs.__setitem__("config", '{"model": "x"}'), "--model"),
+        (lambda f: f.attrs.__setitem__("config", '{"no": 1}'), "TypeError"),
+        (lambda f: f.attrs.__delitem__("fingerprint"), "not a stored run"),
+    ],
+)
+def test_inconsistent_files_are_refused(stored, tmp_path, change, message):
+    path = tmp_path / "changed.h5"
+    path.write_bytes(stored.read_bytes()[: -store.SEAL_BYTES])
+    with h5py.File(path, "r+") as f:
+        change(f)
+    store._seal(path)
+    with pytest.raises(ConfigError, match=message):
+        store.load(path)
+
+
+def replace_dataset(path: Path, name: str, **settings) -> None:
+    with h5py.File(path, "r+") as f:
+        del f[name]
+        f.create_dataset(name, **settings)
+    store._seal(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("w0", {"data": np.zeros((2, 2, 32, 15), "f4")}, "shape"),
+        ("w0", {"data": np.zeros((2, 2, 32, 16), "f8")}, "type"),
+        ("w0", {"data": np.zeros((2, 2, 32, 16), ">f4")}, "type"),
+        ("w0", {"data": "text"}, "type"),
+        ("w0", {"shape": (2, 2, 32, 16), "dtype": "f4", "chunks": True}, "not in the file"),
+        ("w0", {"shape": (2, 2, 32, 16), "dtype": "f4", "external": "/etc/passwd"}, "w0"),
+        ("pattern", {"shape": (1 << 40,), "dtype": "u4", "chunks": (1024,)}, "patterns"),
+        ("pattern", {"shape": (), "dtype": "u4"}, "patterns"),
+    ],
+)
+def test_datasets_that_are_not_what_they_must_be(stored, tmp_path, name, settings, message):
+    path = tmp_path / "other.h5"
+    path.write_bytes(stored.read_bytes()[: -store.SEAL_BYTES])
+    replace_dataset(path, name, **settings)
+    with pytest.raises(ConfigError, match=message):
+        store.load(path)
+
+
+def test_links_out_of_the_file_are_not_followed(stored, tmp_path):
+    path = tmp_path / "link.h5"
+    path.write_bytes(stored.read_bytes()[: -store.SEAL_BYTES])
+    with h5py.File(path, "r+") as f:
+        del f["w0"]
+        f["w0"] = h5py.ExternalLink(str(stored), "w0")
+    store._seal(path)
+    with pytest.raises(ConfigError, match="w0 is missing"):
+        store.load(path)
+
+
+@pytest.mark.parametrize("name", ["absent.h5", ".", "a\0b", "x" * 5000])
+def test_paths_that_are_no_files(tmp_path, name):
+    with pytest.raises(ConfigError) as caught:
+        store.load(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_picture_is_whole_or_absent(tmp_path):
+    store.replace_file(tmp_path / "a.png", b"one")
+    store.replace_file(tmp_path / "a.png", b"two")
+    assert (tmp_path / "a.png").read_bytes() == b"two"
+    assert os.listdir(tmp_path) == ["a.png"]
