@@ -22,7 +22,15 @@ from nanorepro import streams, summation
 from nanorepro.arithmetic import Operations, operations
 from nanorepro.backends import arrays, simd
 from nanorepro.backends.exact_sum import BINS
-from nanorepro.backends.numba_sums import REGISTER, Matrix, Sums, lanes_of, products, terms
+from nanorepro.backends.numba_sums import (
+    REGISTER,
+    Matrix,
+    Sums,
+    lanes_of,
+    masked_terms,
+    products,
+    terms,
+)
 from nanorepro.backends.simd import (
     ballot,
     fill,
@@ -41,6 +49,7 @@ from nanorepro.optimizers import OPTIMIZERS, learning_rate
 from nanorepro.recipe import Recipe
 
 EIGHT, THIRTY_TWO = lanes_of(8), lanes_of(32)
+NARROW = 4  # units of a first layer that are summed over all features
 BLOCK = 4096  # weights whose gradients are held before they are applied
 
 bounded = function(streams.bounded)
@@ -56,7 +65,7 @@ class Memory(NamedTuple):
     z, h, d: (batch, width) of every layer: before and after the activation, the gradient by z
     y: labels of the mini-batch; g: gradients of a block of weights; one: the number 1
     word, present: packed features of some examples, and of one; columns: packed examples of
-    every feature
+    every feature; few: 32 sums
     slots, wide_slots, bins, special, lane: partial sums of plans and of exact sums
     plan: (m, 2), of the sums over the mini-batch; units: those of the sums over units
     """
@@ -73,6 +82,7 @@ class Memory(NamedTuple):
     word: np.ndarray
     present: np.ndarray
     columns: np.ndarray
+    few: np.ndarray
     slots: np.ndarray
     wide_slots: np.ndarray
     bins: np.ndarray
@@ -98,6 +108,7 @@ def pointers(m):
         pointer(m.word),
         pointer(m.present),
         pointer(m.columns),
+        pointer(m.few),
         pointer(m.slots),
         pointer(m.wide_slots),
         pointer(m.bins),
@@ -272,6 +283,46 @@ def first_forward(kit: Kit, place: Place) -> Callable:
                 at = w_at + part * n * row
                 out = z_at + i * width + part * row
                 total(m, m.units, m.w, at, m.present, 0, m.z, out, t)
+
+    return stage
+
+
+def narrow_forward(kit: Kit, place: Place) -> Callable:
+    """`first_forward` for rows of a few units: 32 examples at a time."""
+    layer, row, width, blocks = place.layer, place.row, place.width, -(-kit.batch // 32)
+    sets, batch, w_at, z_at = layer.sets, kit.batch, place.w, place.z
+    n = layer.fan_in // sets
+    total = masked_terms(kit.unit_sums, n, place.up)
+
+    @inlined
+    def stage(m, x, first, rate, t):
+        for block in range(blocks):
+            for c in range(width):
+                j = c // row * n
+                at, word = w_at + j * row + c % row, j * blocks + block
+                total(m, m.units, m.w, at, row, m.columns, word, blocks, m.few, t)
+                for i in range(min(32, batch - 32 * block)):
+                    m.z[z_at + (32 * block + i) * width + c] = m.few[i]
+
+    return stage
+
+
+def narrow_update(kit: Kit, place: Place) -> Callable:
+    """`first_update` for rows of a few units: 32 features at a time."""
+    layer, row, width, words = place.layer, place.row, place.width, kit.words
+    fan_in, n, w_at, d_at = layer.fan_in, layer.fan_in // layer.sets, place.w, place.z
+    total = masked_terms(kit.batch_sums, kit.batch, 0)
+    apply = apply_gradients(kit, fan_in * row)
+
+    @inlined
+    def stage(m, x, first, rate, t):
+        for word in range(words):
+            for c in range(width):
+                total(m, m.plan, m.d, d_at + c, width, x, first * words + word, words, m.few, t)
+                low, high = c // row * n, c // row * n + n
+                for j in range(max(low, 32 * word), min(high, 32 * word + 32)):
+                    m.g[j * row + c % row] = m.few[j - 32 * word]
+        apply(m, w_at, rate, t)
 
     return stage
 
@@ -506,14 +557,19 @@ def compile_recipe(config: Config, dials: Dials, features: int) -> Compiled:
         update=update,
         skip_unchanged=config.optimizer == "adagrad",
     )
-    up = [first_forward(kit, places[0]), activate(kit, places[0])]
+    up = [find_features(kit, places[0])]
+    narrow = places[0].width <= NARROW
+    short = narrow and kit.unit_sums.accumulator not in ("wide", "exact")
+    up.append((narrow_forward if short else first_forward)(kit, places[0]))
+    up.append(activate(kit, places[0]))
     for place in places[1:]:
         up += [dense_forward(kit, place), activate(kit, place)]
     down = [output_gradient(kit, places[-1])]
     for k in range(len(places) - 1, 0, -1):
         down.append(dense_backward(kit, places[k], places[k - 1]))
         down += [dense_update(kit, places[k]), bias_update(kit, places[k])]
-    down += [find_features(kit, places[0]), first_update(kit, places[0])]
+    short = narrow and kit.batch_sums.accumulator not in ("wide", "exact")
+    down.append((narrow_update if short else first_update)(kit, places[0]))
     if places[0].layer.bias:
         down.append(bias_update(kit, places[0]))
     ascend, descend, batch, digest = sequence(up), sequence(down), config.batch, sources()
@@ -586,7 +642,8 @@ class Model:
             word=np.zeros(32, np.uint32),
             present=np.zeros(-(-recipe.features // 32) + 1, np.uint32),
             columns=np.zeros(32 * -(-recipe.features // 32) * -(-config.batch // 32), np.uint32),
-            slots=np.zeros(2 * chart.slots * longest, dtype),
+            few=np.zeros(32, dtype),
+            slots=np.zeros(2 * chart.slots * 32, dtype),
             wide_slots=np.zeros(chart.slots * longest),
             bins=np.zeros(BINS, np.int64),
             special=np.zeros(1),

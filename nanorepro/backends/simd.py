@@ -326,6 +326,16 @@ def _ballot(vector):
     return types.uint32, codegen
 
 
+def _mask_of(bits):
+    mask = Vector(types.boolean, 32)
+
+    def codegen(context, builder, sig, args):
+        word = context.cast(builder, args[0], sig.args[0], types.uint32)
+        return builder.bitcast(word, context.get_value_type(mask))
+
+    return mask, codegen
+
+
 def _fill_tile(scalar, lanes, rows, cols):
     tile = types.UniTuple(Vector(scalar, lanes.count), rows.count * cols.count)
 
@@ -490,6 +500,10 @@ def ballot(vector):
     """Of 32 integers: bit k says whether the k-th is not 0."""
 
 
+def mask_of(bits):
+    """32 conditions, the k-th of them bit k."""
+
+
 def fill_tile(scalar, lanes, rows, cols):
     """rows × cols vectors, all filled with `scalar`; numbers are lengths of tuples here, too."""
 
@@ -552,6 +566,7 @@ for _function, _typing in {
     first: _first,
     any_nonzero: _any_nonzero,
     ballot: _ballot,
+    mask_of: _mask_of,
     fill_tile: _fill_tile,
     outer: _outer,
     transpose: _transpose,
