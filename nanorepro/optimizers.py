@@ -9,9 +9,9 @@ state starts.  `rate` is the step's learning rate.  Scalars, vectors or arrays.
 def adagrad(o, ops, setting):
     """AdaGrad (Duchi et al. 2011) as TensorFlow does it: a ← a + g², then
 
-        outside:  w ← w - (η·g)/(√a + ε)     the paper's Keras
-        inside:   w ← w - (η·g)/√(a + ε)     Keras 3
-        none:     w ← w - (η·g)/√a           TensorFlow 1
+    outside:  w ← w - (η·g)/(√a + ε)     the paper's Keras
+    inside:   w ← w - (η·g)/√(a + ε)     Keras 3
+    none:     w ← w - (η·g)/√a           TensorFlow 1
     """
     epsilon = ops.const(setting.epsilon)
     place = setting.epsilon_place
