@@ -6,6 +6,7 @@ exponents.  Neither result depends on the order of the terms.
 """
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 
@@ -46,6 +47,7 @@ def grow4(s, x):
     return (s0, s1, s2, s3, s[4] + absolute(e))
 
 
+@cache
 def expansion(ops: Operations) -> tuple[Callable, ...]:
     """start, product, term and result of the fast way; the last of the state is `lost`."""
     mul, round, fused = ops.mul, ops.round, ops.fused
@@ -197,44 +199,59 @@ def rounded(bins, special, to_odd):
     return -magnitude if negative else magnitude
 
 
-def exact_total(
-    ops: Operations,
-    n: int,
-    lanes: tuple[int, ...],
-    masked: bool,
-    make_join: Callable,
-    in_chain: Callable,
-) -> Callable:
-    """The function of `numba_sums.total_of` for the accumulator `exact`."""
-    start, product, term, result = expansion(ops)
+@cache
+def slowly(ops: Operations, lanes: tuple[int, ...]) -> tuple[Callable, Callable]:
+    """The slow way for sums of products and of masked terms, compiled once for all sums.
+
+    products(m, a, at, ak, b, bt, bk, n, t): Σ_k a[at + k·ak]·b[bt + k·bk + lane]
+    terms(m, table, at, stride, masks, word, n, t): Σ_k table[at + k·stride + lane] over bits set
+    """
     mul, round, fused, double = ops.mul, ops.round, ops.fused, ops.dtype == np.float64
-    zero, width, one = ops.const(0.0), len(lanes), (0,)
+    width, one = len(lanes), (0,)
 
     @function
-    def slow_product(state, a, b, t):
-        if fused:
-            add_product(state[0], state[1], widen(first(a)), widen(first(b)))
-        else:
-            add_term(state[0], state[1], widen(first(mul(a, b, t))))
-        return state
+    def empty(m):
+        for k in range(BINS):
+            m.bins[k] = 0
+        m.special[0] = 0.0
 
     @function
-    def slow_term(state, a, t):
-        add_term(state[0], state[1], widen(first(a)))
-        return state
-
-    chain = in_chain(make_join(lanes)(product, term), n, masked)
-    slow_chain = in_chain(make_join(one)(slow_product, slow_term), n, masked)
+    def finish(m, lane, t):
+        m.lane[lane] = first(round(fill(rounded(m.bins, m.special, not double), one), t))
 
     @function
-    def slow(m, r, c, a, b, t):
+    def products(m, a, at, ak, b, bt, bk, n, t):
         for lane in range(width):
-            for k in range(BINS):
-                m.bins[k] = 0
-            m.special[0] = 0.0
-            slow_chain(m, (m.bins, m.special), r, c + lane, a, b, t)
-            m.lane[lane] = first(round(fill(rounded(m.bins, m.special, not double), one), t))
+            empty(m)
+            for k in range(n):
+                x, y = a[at + k * ak], b[bt + k * bk + lane]
+                if fused:
+                    add_product(m.bins, m.special, widen(x), widen(y))
+                else:
+                    z = mul(fill(x, one), fill(y, one), t)
+                    add_term(m.bins, m.special, widen(first(z)))
+            finish(m, lane, t)
         return load(m.lane, 0, lanes)
+
+    @function
+    def terms(m, table, at, stride, masks, word, n, t):
+        for lane in range(width):
+            empty(m)
+            for k in range(n):
+                if masks[word + (k >> 5)] >> np.uint32(k & 31) & np.uint32(1):
+                    add_term(m.bins, m.special, widen(table[at + k * stride + lane]))
+            finish(m, lane, t)
+        return load(m.lane, 0, lanes)
+
+    return products, terms
+
+
+def exact_total(
+    ops: Operations, lanes: tuple[int, ...], chain: Callable, slow: Callable
+) -> Callable:
+    """The function of `numba_sums.total_of`: the fast way by `chain`, where needed the slow one."""
+    start, _, _, result = expansion(ops)
+    zero = ops.const(0.0)
 
     @function
     def total(m, plan, r, c, a, b, t):

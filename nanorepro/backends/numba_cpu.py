@@ -251,6 +251,8 @@ def find_features(kit: Kit, place: Place) -> Callable:
             for word in range(words):
                 for i in range(n):
                     m.word[i] = x[(first + 32 * block + i) * words + word]
+                for i in range(n, 32):  # not those of the block before
+                    m.word[i] = np.uint32(0)
                 v = load(m.word, 0, THIRTY_TWO)
                 for j in range(32):
                     bit = np.uint32(1) << np.uint32(j)
@@ -399,6 +401,7 @@ def dense_backward(kit: Kit, place: Place, under: Place) -> Callable:
     return stage
 
 
+@cache
 def apply_gradients(kit: Kit, n: int) -> Callable:
     """Update the n weights from `at` on by the gradients at the beginning of m.g."""
     step = flat_lanes(n, kit.longest)

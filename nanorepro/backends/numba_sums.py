@@ -6,13 +6,14 @@ the sum of some rows of a table.  Vectors lie along c; the order of k is the pla
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
 from nanorepro import summation
 from nanorepro.arithmetic import Operations
 from nanorepro.backends import simd
-from nanorepro.backends.exact_sum import exact_total
+from nanorepro.backends.exact_sum import exact_total, expansion, slowly
 from nanorepro.backends.simd import (
     fill,
     fill_tile,
@@ -87,17 +88,26 @@ def in_chain(join: Callable, n: int, masked: bool) -> Callable:
 
 
 def total_of(
-    sums: Sums, n: int, lanes: tuple[int, ...], p0: int, masked: bool, make_join: Callable
+    sums: Sums,
+    n: int,
+    lanes: tuple[int, ...],
+    p0: int,
+    masked: bool,
+    make_join: Callable,
+    slow: Callable | None,
 ) -> Callable:
     """A function total(m, plan, r, c, a, b, t) that gives one vector of sums of n terms.
 
-    `make_join(lanes)(product, term)` gives join(m, state, k, r, c, a, b, t), the state after the
-    k-th term joined it.  The plan's instructions lie from row p0 on.
+    `make_join(product, term)` gives join(m, state, k, r, c, a, b, t), the state after the k-th
+    term joined it.  The plan's instructions lie from row p0 on.  `slow(m, r, c, a, b, t)` gives
+    the sums where `exact` has to take the slow way.
     """
     if sums.accumulator == "exact":
-        return exact_total(sums.ops, n, lanes, masked, make_join, in_chain)
-    start, product, term, merge, result = summation.ACCUMULATORS[sums.accumulator](simd, sums.ops)
-    join, zero = make_join(lanes)(product, term), sums.ops.const(0.0)
+        _, product, term, _ = expansion(sums.ops)
+        chain = in_chain(make_join(product, term), n, masked)
+        return exact_total(sums.ops, lanes, chain, slow)
+    start, product, term, merge, result = accumulator(sums.accumulator, sums.ops)
+    join, zero = make_join(product, term), sums.ops.const(0.0)
     if sums.chain:
         chain = in_chain(join, n, masked)
 
@@ -127,6 +137,13 @@ def total_of(
     return planned
 
 
+@cache
+def accumulator(name: str, ops: Operations) -> tuple[Callable, ...]:
+    """The functions of an accumulator, the same for all sums: each is compiled once for a type."""
+    return summation.ACCUMULATORS[name](simd, ops)
+
+
+@cache
 def slot_access(components: int, lanes: tuple[int, ...]) -> tuple[Callable, Callable]:
     """Functions that read and write one partial sum, a tuple of vectors, in the scratch memory."""
     n = len(lanes)
@@ -215,18 +232,22 @@ def _one_by_one(sums, n, rows, width, step, left: Matrix, right: Matrix, p0: int
     """The same for any plan, accumulator and operations, a vector of sums at a time."""
     a0, ak, ar, b0, bk = left.base, left.by_k, left.by_r, right.base, right.by_k
 
-    def make_join(lanes):
-        def with_lanes(product, term):
-            @inlined
-            def join(m, state, k, r, c, a, b, t):
-                x = fill(a[a0 + k * ak + r * ar], lanes)
-                return product(state, x, load(b, b0 + k * bk + c, lanes), t)
+    lanes = lanes_of(step)
+    slow_products, _ = slowly(sums.ops, lanes)
 
-            return join
+    def make_join(product, term):
+        @inlined
+        def join(m, state, k, r, c, a, b, t):
+            x = fill(a[a0 + k * ak + r * ar], lanes)
+            return product(state, x, load(b, b0 + k * bk + c, lanes), t)
 
-        return with_lanes
+        return join
 
-    total = total_of(sums, n, lanes_of(step), p0, False, make_join)
+    @inlined
+    def slow(m, r, c, a, b, t):
+        return slow_products(m, a, a0 + r * ar, ak, b, b0 + c, bk, n, t)
+
+    total = total_of(sums, n, lanes, p0, False, make_join, slow)
 
     @inlined
     def each(m, plan, a, b, out, at, r0, t):
@@ -248,17 +269,21 @@ def terms(sums: Sums, n: int, width: int, stride: int, p0: int) -> Callable:
     longest = REGISTER // np.dtype(sums.ops.dtype).itemsize
     step = min(longest, width)
 
-    def make_join(lanes):
-        def with_lanes(product, term):
-            @inlined
-            def join(m, state, k, word, c, table, masks, t):
-                return term(state, load(table, c + k * stride, lanes), t)
+    lanes = lanes_of(step)
+    _, slow_terms = slowly(sums.ops, lanes)
 
-            return join
+    def make_join(product, term):
+        @inlined
+        def join(m, state, k, word, c, table, masks, t):
+            return term(state, load(table, c + k * stride, lanes), t)
 
-        return with_lanes
+        return join
 
-    total = total_of(sums, n, lanes_of(step), p0, True, make_join)
+    @inlined
+    def slow(m, word, c, table, masks, t):
+        return slow_terms(m, table, c, stride, masks, word, n, t)
+
+    total = total_of(sums, n, lanes, p0, True, make_join, slow)
 
     @inlined
     def some(m, plan, table, base, masks, word, out, at, t):
@@ -278,16 +303,13 @@ def masked_terms(sums: Sums, n: int, p0: int) -> Callable:
     """
     lanes = lanes_of(32)
 
-    def make_join(lanes):
-        def with_lanes(product, term):
-            @inlined
-            def join(m, state, k, at, word, numbers, masks, t):
-                joined = term(state, fill(numbers[at[0] + k * at[1]], lanes), t)
-                return choose(mask_of(masks[word[0] + k * word[1]]), joined, state)
+    def make_join(product, term):
+        @inlined
+        def join(m, state, k, at, word, numbers, masks, t):
+            joined = term(state, fill(numbers[at[0] + k * at[1]], lanes), t)
+            return choose(mask_of(masks[word[0] + k * word[1]]), joined, state)
 
-            return join
-
-        return with_lanes
+        return join
 
     if sums.accumulator == "kahan":
 
@@ -301,7 +323,7 @@ def masked_terms(sums: Sums, n: int, p0: int) -> Callable:
         def choose(mask, a, b):
             return (where(mask, a[0], b[0]),)
 
-    total = total_of(sums, n, lanes, p0, False, make_join)
+    total = total_of(sums, n, lanes, p0, False, make_join, None)
 
     @inlined
     def masked(m, plan, numbers, at, stride, masks, word, step, out, t):

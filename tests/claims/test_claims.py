@@ -1,0 +1,38 @@
+"""The paper's claims, measured: slow, run by name (`pytest tests/claims`) and before a release.
+
+NANOREPRO_CLAIMS is the options of `python -m nanorepro.figure`, such as `--scale paper`; what a
+figure needs is stored in the folder NANOREPRO_RUNS and reused.  A claim that does not hold at
+this size fails here unless docs/paper.md lists it as not holding.
+"""
+
+import json
+import os
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from nanorepro import figure, paper
+
+OPTIONS = shlex.split(os.environ.get("NANOREPRO_CLAIMS", "--scale laptop"))
+RUNS = os.environ.get("NANOREPRO_RUNS", "runs")
+PAGE = Path(__file__).parents[2] / "docs" / "paper.md"
+
+
+def known_failures() -> set[str]:
+    """The claims that docs/paper.md says do not hold."""
+    if not PAGE.exists():
+        return set()
+    line = re.compile(r"\| \[\d+\]\(#.*?\) \| (.*) \| " + paper.FAILS + r" \|")
+    return {m[1] for m in map(line.fullmatch, PAGE.read_text().splitlines()) if m}
+
+
+@pytest.mark.parametrize("number", sorted({c.figure for c in paper.CLAIMS}))
+def test_claims_of_figure(number, tmp_path):
+    page = tmp_path / "page.md"
+    words = [str(number), *OPTIONS, "--out", RUNS, "--report", str(page)]
+    assert figure.main(words) == 0
+    record = json.loads((tmp_path / "page" / f"figure{number}.json").read_text())
+    fail = {c["words"] for c in record["claims"] if c["verdict"] == paper.FAILS}
+    assert fail <= known_failures()

@@ -1,0 +1,263 @@
+"""The paper's figures at smoke size: what is plotted, what is stored, what is said."""
+
+import csv
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nanorepro import figure, figures, metrics, paper, simulation, store
+from nanorepro.config import Config
+from nanorepro.simulation import simulate
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The folder of all runs and pictures of this module."""
+    return tmp_path_factory.mktemp("runs")
+
+
+def made(folder, number: int, *options: str) -> dict:
+    """A figure at smoke size, its record."""
+    assert figure.main([str(number), "--scale", "smoke", "--out", str(folder), *options]) == 0
+    return json.loads((folder / f"figure{number}-smoke.json").read_text())
+
+
+def table(folder, number: int) -> list[dict]:
+    lines = (folder / f"figure{number}-smoke.csv").read_text().splitlines()
+    assert lines[0].startswith(f"# python -m nanorepro.figure {number} --scale smoke")
+    return list(csv.DictReader(lines[1:]))
+
+
+@pytest.mark.parametrize("number", paper.FIGURES)
+def test_every_figure_is_made(folder, number, capsys):
+    record = made(folder, number)
+    for kind, start in (("png", b"\x89PNG"), ("pdf", b"%PDF")):
+        assert (folder / f"figure{number}-smoke.{kind}").read_bytes().startswith(start)
+    size = paper.size(number, "smoke")
+    assert len(record["runs"]) == len(paper.needed(number, size))
+    assert record["missing"] == []
+    said = capsys.readouterr().out
+    for claim in record["claims"]:
+        assert claim["words"] in said
+        assert claim["verdict"] == paper.OPEN
+        for part in claim["parts"]:
+            assert part["what"] in said and part["ids"]
+
+
+@pytest.mark.parametrize("number", [2, 6, 8, 10])
+def test_curves_plot_the_stored_runs(folder, number):
+    made(folder, number)
+    size = paper.size(number, "smoke")
+    shelf = figure.Shelf(folder, size, parameters=True)
+    rows = table(folder, number)
+    drawn = figures.draw(number, figures.numbers(number, size, shelf.found(
+        paper.needed(number, size))), "")  # fmt: skip
+    top, bottom = drawn.axes
+    lines = {line.get_gid(): line for ax in (top, bottom) for line in ax.lines if line.get_gid()}
+    for name, place in paper.DRAWN[number]:
+        if name in size.without:
+            continue
+        results = [shelf.find((name, w)) for w in size.at(place)]
+        means = [r for r in rows if r["curve"] == name and r["pair"] == "mean"]
+        assert [r["id"] for r in means] == [r.config.id for r in results]
+        for row, result in zip(means, results, strict=True):
+            # recomputed from the file's parameters by way of the caller's functions
+            stored = store.load(folder / f"{row['id']}.h5")
+            pds = [
+                metrics.relative_pd(
+                    stored.evaluation.log_odds, *stored.logits[k, :, -1], stored.evaluation.counts
+                )
+                for k in range(stored.config.pairs)
+            ]
+            assert float(row["pd"]) == pytest.approx(np.mean(pds), rel=1e-12)
+            assert float(row["loss"]) == result.excess_loss
+            assert int(row["stuck"]) == len(stored.stuck)
+        shown = lines[f"pd {name}"].get_ydata()
+        floor = top.get_ylim()[0]
+        for y, row in zip(shown, means, strict=True):
+            assert y == float(row["pd"]) or (float(row["pd"]) < y < 1.5 * floor)
+        assert list(lines[f"loss {name}"].get_xdata()) == [float(r["loss"]) for r in means]
+
+
+def test_weights_and_their_differences(folder):
+    for number in (3, 4, 7, 9):
+        made(folder, number)
+        rows = table(folder, number)
+        assert {r["curve"] for r in rows} == {n for n, _ in paper.DRAWN[number]}
+        for row in rows[:: max(len(rows) // 50, 1)]:
+            stored = store.load(folder / f"{row['id']}.h5")
+            assert stored.fingerprint == row["fingerprint"]
+            pair = stored.parameters[int(row["pair"])]
+            names = [n for n, v in pair[0].items() for _ in range(v.size)]
+            assert row["parameter"] == names[int(row["index"])]
+            for m, model in enumerate(pair, 1):
+                value = np.concatenate([v.T.ravel() for v in model.values()])[int(row["index"])]
+                assert float(row[f"model_{m}"]) == value
+            assert float(row["difference"]) == float(row["model_2"]) - float(row["model_1"])
+
+
+def test_second_call_only_draws(folder, monkeypatch):
+    made(folder, 6)
+    pictures = {p.name: p.read_bytes() for p in folder.glob("figure6-smoke.*")}
+    before = {p.name: p.stat().st_mtime_ns for p in folder.glob("*.h5")}
+    monkeypatch.setattr(simulation, "simulate", None)
+    made(folder, 6)
+    assert before == {p.name: p.stat().st_mtime_ns for p in folder.glob("*.h5")}
+    assert pictures == {p.name: p.read_bytes() for p in folder.glob("figure6-smoke.*")}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_interrupted_figure_goes_on(folder, tmp_path, sent):
+    words = [sys.executable, "-m", "nanorepro.figure", "2", "--scale", "smoke",
+             "--log2-examples", "14", "--windows", "0,9", "--threads", "1"]  # fmt: skip
+    child = subprocess.Popen([*words, "--out", str(tmp_path)], stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.glob("*.h5"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    child.send_signal(sent)
+    child.communicate()
+    assert child.returncode == (130 if sent == signal.SIGINT else -signal.SIGKILL)
+    assert not list(tmp_path.glob("figure2*"))
+    kept = {p.name: p.stat().st_mtime_ns for p in tmp_path.glob("[0-9a-f]*.h5")}
+    assert 3 <= len(kept) < 20
+    assert figure.main([*words[3:], "--out", str(tmp_path)]) == 0
+    now = {p.name: p.stat().st_mtime_ns for p in tmp_path.glob("[0-9a-f]*.h5")}
+    assert len(now) == 20
+    assert kept.items() <= now.items()
+
+
+@pytest.mark.parametrize(
+    "words, named",
+    [
+        (["11"], "figure"),
+        ([], "figure"),
+        (["2", "--scale", "huge"], "--scale"),
+        (["2", "--log2-examples", "4"], "--log2-examples"),
+        (["2", "--log2-examples", "x"], "--log2-examples"),
+        (["2", "--pairs", "0"], "--pairs"),
+        (["2", "--scale", "smoke", "--windows", "0,6"], "--windows"),
+        (["2", "--threads", "0"], "--threads"),
+        (["2", "--minutes", "0"], "--minutes"),
+        (["2", "--seed", "-1"], "--seed"),
+        (["2", "--report", "page.html"], "--report"),
+        (["2", "--model", "tower"], "--model"),
+        (["1", "--hidden", "0"], "--hidden"),
+        (["2", "--nonsense"], "--nonsense"),
+    ],
+)
+def test_wrong_options(words, named, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert figure.main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and named in err and err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_plan_runs_and_writes_nothing(tmp_path, capsys):
+    out = tmp_path / "runs"
+    words = ["6", "--log2-examples", "12", "--pairs", "2", "--plan", "--out", str(out)]
+    assert figure.main(words) == 0
+    said = capsys.readouterr().out
+    assert "ReLU tower" in said and "MB" in said and "together about" in said
+    assert not out.exists()
+
+
+def test_minutes_leave_runs_out(tmp_path, capsys):
+    words = ["4", "--scale", "smoke", "--minutes", "1e-9", "--out", str(tmp_path)]
+    assert figure.main(words) == 0
+    assert "runs not made" in capsys.readouterr().out
+    assert list(tmp_path.glob("*.h5")) == []
+
+
+def test_report_is_traceable(folder, tmp_path):
+    page = tmp_path / "paper.md"
+    for number in (4, 1):
+        words = [str(number), "--scale", "smoke", "--out", str(folder), "--report", str(page)]
+        assert figure.main(words) == 0
+    text = page.read_text()
+    assert text.index("## Figure 1") < text.index("## Figure 4")
+    record = json.loads((tmp_path / "paper" / "figure4.json").read_text())
+    for run in record["runs"]:
+        assert run["id"] in text and run["fingerprint"] in text
+        assert store.load(folder / f"{run['id']}.h5").fingerprint == run["fingerprint"]
+    assert record["command"] in text
+    assert "(paper/figure4.png)" in text and (tmp_path / "paper" / "figure4.png").exists()
+
+
+def test_configured_architecture(tmp_path):
+    words = ["5", "--model", "tower", "--hidden", "3,200", "--act", "swish"]
+    assert figure.main([*words, "--out", str(tmp_path)]) == 0
+    config = Config(model="tower", hidden="3,200", act="swish")
+    (ax,) = figures.draw(5, [], "", [config]).axes
+    assert "tower [3, 200], A = swish" in ax.get_title(loc="left")
+
+
+def test_warm_start_goes_on_with_new_examples():
+    size = paper.size(10, "smoke")
+    curve = paper.curves(size)["ReLU deep TL"]
+    c = curve.at(1, 64 * "0")
+    assert c.first_example == c.examples and c.warm_start and c.lr < 0.1
+    assert paper.curves(size)[curve.source].config.first_example == 0
+
+
+def test_windows_that_do_not_fit_give_way_to_the_longest():
+    assert paper.size(2, "paper").windows == tuple(range(0, 21, 2))
+    assert paper.size(2, "paper", 20).windows == (0, 2, 4, 6, 8, 10, 12, 14, 15)
+    assert paper.size(2, "laptop", 22, windows=[17, 0]).windows == (0, 17)
+    assert paper.PAPER.at(paper.MID) == (10,)
+
+
+def result_of(pds, losses=None):
+    """A result with made-up measures."""
+    c = Config(model="linear", log2_examples=5, log2_eval=0, pairs=len(pds))
+    r = simulate(c, "reference", 1)
+    losses = losses or [1.0] * len(pds)
+    pairs = [replace(p, pd=x, loss=(y, y)) for p, x, y in zip(r.pairs, pds, losses, strict=True)]
+    return replace(r, series=[pairs])
+
+
+def test_statistics_by_hand():
+    a, b = result_of([1.0, 3.0, 2.0]), result_of([1.0, 1.0, 1.0])
+    value, low, high = paper.ratio(paper.pd)([a, b])
+    assert value == 2.0 and 1.0 <= low < 2.0 < high <= 3.0
+    assert paper.spread(paper.pd)([a, b])[0] == 2.0
+    assert paper.least_ratio(paper.pd)([a, b, a])[0] == 0.5
+    value, low, high = paper.mean(paper.pd)([result_of([1.0, math.nan, 3.0])])
+    assert value == 2.0
+    seen, low, high = paper.share(lambda r: np.array([1.0, 0.0, 0.0, 0.0]))([a])
+    assert seen == 0.25 and low == pytest.approx(0.0456, abs=1e-4)
+    assert high == pytest.approx(0.6994, abs=1e-4)
+
+
+def test_exponent_of_a_power_law():
+    r = result_of([1.0, 1.0])
+    steps = tuple(1 << k for k in range(8))
+    series = [[replace(p, pd=float(s) ** -0.5) for p in r.pairs] for s in steps]
+    r = replace(r, checkpoints=steps, series=series)
+    assert paper.over_pairs(paper.exponent)([r])[0] == pytest.approx(-0.5)
+
+
+def test_verdicts():
+    part = paper.Part("", paper.mean(paper.pd), (), 1.0, 2.0)
+    assert paper.judge(1.1, 1.9, part) == paper.HOLDS
+    assert paper.judge(2.1, 3.0, part) == paper.FAILS
+    assert paper.judge(0.9, 1.5, part) == paper.OPEN
+    assert paper.judge(math.nan, math.nan, part) == paper.OPEN
+
+
+def test_claims_name_curves_that_exist():
+    known = paper.curves(paper.LAPTOP)
+    for claim in paper.CLAIMS:
+        assert claim.figure in paper.FIGURES
+        for part in claim.parts:
+            assert part.low <= part.high
+            assert {name for name, _ in part.runs} <= known.keys()
