@@ -20,7 +20,7 @@ from nanorepro.simulation import fingerprint
 from nanorepro.streams import permutation, stream_key
 
 SMALL = {"log2_examples": 8, "log2_eval": 5, "pairs": 1, "differ": "init,shuffle,order"}
-EVERY = int(os.environ.get("NANOREPRO_EXAMPLES", "6"))  # random configurations; each is compiled
+EVERY = int(os.environ.get("NANOREPRO_EXAMPLES", "5"))  # random configurations; each is compiled
 
 
 def small(**options):
@@ -212,7 +212,7 @@ def test_any_configuration(config, d):
 @pytest.mark.parametrize(
     ("options", "batch", "d"),
     [
-        ({"model": "wide"}, 10, 50),  # two sets of 25, the second over two words
+        ({"model": "wide"}, 40, 50),  # two sets of 25, the second over two words
         ({"model": "linear"}, 7, 70),
         ({"hidden": "3", "tree": "blocks:5"}, 3, 64),  # more blocks than terms
         ({"hidden": "3", "tree": "pairwise", "unit_tree": "lanes:3"}, 1, 1),
@@ -225,7 +225,7 @@ def test_batches_and_features_of_any_number(options, batch, d):
 
 # The dials do something: else two backends that both ignore one would agree.
 
-BASE = small(hidden="5", batch=16, differ="none")
+BASE = small(hidden="5", batch=16, differ="none", log2_examples=10, seed=2)
 
 
 @cache
@@ -308,14 +308,11 @@ print(simulate({!r}, threads=2).fingerprint)
 """
 
 
-@pytest.mark.parametrize("cpu", ["host", "generic"])
-def test_another_process_and_cpu_target_give_the_same_bits(cpu):
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
-    if cpu == "generic":
-        environment |= {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+def test_a_fresh_process_gives_the_same_bits():
+    """Other processors have their turn in test_golden.py."""
     done = subprocess.run(
         [sys.executable, "-c", CALL.format(RUN)],
-        env=environment,
+        env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)),
         capture_output=True,
         text=True,
         check=False,
@@ -369,11 +366,13 @@ def test_without_a_difference_the_pd_is_zero(config):
     result = simulate(config, threads=2)
     assert result.relative_pd == 0.0 and result.weight_distance == [0.0]
     assert fingerprint([[result.parameters[0][0]]]) == fingerprint([[result.parameters[0][1]]])
-    different = simulate(replace(config, differ="shuffle"), threads=2)
+    different = simulate(replace(config, differ="init,shuffle"), threads=2)
     assert different.relative_pd > 0.0
 
 
-@pytest.mark.parametrize("differ", ["init", "shuffle", "order", "nudge", "init,shuffle,order,nudge"])
+@pytest.mark.parametrize(
+    "differ", ["init", "shuffle", "order", "nudge", "init,shuffle,order,nudge"]
+)
 def test_the_first_model_does_not_depend_on_what_differs(differ):
     config = replace(BASE, leaf_order="random", unit_order="random", pairs=2, log2_window=1)
     same = simulate(config, backend="reference").parameters
@@ -427,21 +426,21 @@ def test_divergence_gives_the_same_bits_and_is_named(optimizer):
     if optimizer == "adagrad":
         config = replace(config, act="identity", initial_accumulator=1e-12)
     result = assert_same_run(config)
-    assert result.diverged == [(0, 0), (0, 1)]
+    assert (0, 0) in result.diverged
     assert any(np.isnan(v).any() for v in result.parameters[0][0].values())
     assert np.isnan(result.relative_pd) and result.finite() == []
 
 
 def test_subnormal_numbers_are_kept():
-    """Momentum of a feature that is gone decays through float32's subnormals."""
-    config = Config(model="linear", optimizer="sgd", momentum=0.5, decay=0.0, batch=1)
-    x = np.zeros((300, FEATURES), np.uint8)
-    x[0, 0] = 1
-    start = {"w0": np.zeros((FEATURES, 1)), "b0": np.zeros(1)}
-    tiny = replace(config, lr=1e-12)
-    slow, fast = (fit(tiny, x[:100], x[:100, 1], start, b) for b in ("reference", "numba"))
-    assert_same_record(slow, fast, "few steps")
-    small_weights = {"w0": np.full((FEATURES, 1), 2.0**-140), "b0": np.full(1, -3 * 2.0**-149)}
-    z = [predict(config, x[:1], small_weights, b) for b in ("reference", "numba")]
+    """Updates of 2^-149, the least float32, and weights of that size."""
+    config = Config(model="linear", optimizer="sgd", batch=1, lr=1e-12)
+    x, y = np.zeros((20, FEATURES), np.uint8), np.zeros(20, np.uint8)
+    x[:, 0] = 1
+    start = {"w0": np.zeros((FEATURES, 1)), "b0": np.full(1, -75.0)}  # σ(-75) is 2.7e-33
+    slow, fast = (fit(config, x, y, start, backend) for backend in ("reference", "numba"))
+    assert_same_record(slow, fast, "trained")
+    assert -1e-40 < fast["w0"][0, 0] < -(2.0**-146)
+    tiny = {"w0": np.full((FEATURES, 1), 2.0**-140), "b0": np.full(1, -3 * 2.0**-149)}
+    z = [predict(config, x[:1], tiny, backend) for backend in ("reference", "numba")]
     assert_same_bits(*z, "logits")
     assert z[0][0] == np.float32(2.0**-140 - 3 * 2.0**-149) != 0
