@@ -68,6 +68,8 @@ TABLE = [
     small(hidden="3", act="swish", precision="bits:8", rounding="toward-zero", accumulator="wide"),
     small(hidden="3", rounding="toward-zero", optimizer="sgd", accumulator="kahan"),
     small(hidden="3", tree="chain,pairwise", precision="float32,bits:11", fma="on,off"),
+    small(hidden="3", accumulator="exact", unit_accumulator="exact", leaf_order="random"),
+    small(hidden="3", precision="bits:8", rounding="stochastic", differ="rounding"),
     small(hidden="3", init="zero", optimizer="sgd", differ="nudge", momentum=0.0, decay=0.0),
 ]
 
@@ -130,10 +132,10 @@ def test_the_table_covers_every_choice():
         "unit_order": names.LEAF_ORDERS,
         "tree": ("chain", "pairwise", "lanes:3", "blocks:5", "random"),
         "unit_tree": ("chain", "pairwise", "lanes:3", "blocks:5", "random"),
-        "accumulator": ("plain", "kahan", "wide"),
-        "unit_accumulator": ("plain", "kahan", "wide"),
+        "accumulator": names.ACCUMULATORS,
+        "unit_accumulator": names.ACCUMULATORS,
         "precision": ("float32", "float64", "bits:8", "bits:11"),
-        "rounding": ("nearest", "toward-zero"),
+        "rounding": names.ROUNDINGS,
         "fma": ("on", "off"),
     }
     for field, values in choices.items():
@@ -271,6 +273,9 @@ def print_of(config):
         {"precision": "bits:8"},
         {"precision": "bits:23"},
         {"rounding": "toward-zero"},
+        {"rounding": "stochastic"},
+        {"accumulator": "exact"},
+        {"unit_accumulator": "exact"},
         {"fma": "off"},
         {"seed": 1},
         {"first_example": 1},
@@ -368,6 +373,15 @@ def test_without_a_difference_the_pd_is_zero(config):
     assert fingerprint([[result.parameters[0][0]]]) == fingerprint([[result.parameters[0][1]]])
     different = simulate(replace(config, differ="init,shuffle"), threads=2)
     assert different.relative_pd > 0.0
+
+
+@pytest.mark.parametrize("act", ["identity", "relu"])
+def test_with_exact_sums_the_order_inside_a_mini_batch_is_nothing(act):
+    config = small(hidden="4,3", act=act, log2_examples=11, differ="shuffle,order")
+    config = replace(config, leaf_order="random", accumulator="exact")
+    assert simulate(config, backend="reference").relative_pd == 0.0
+    assert simulate(replace(config, accumulator="plain"), backend="reference").relative_pd > 0.0
+    assert simulate(replace(config, log2_window=1), backend="reference").relative_pd > 0.0
 
 
 @pytest.mark.parametrize(
