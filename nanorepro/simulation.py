@@ -252,6 +252,8 @@ class _Run:
                     if evaluate:
                         logits[k].append(model.logits(self.evaluation.x[:, None]))
                     self.report(high - low)
+                del order  # before the next is drawn: those of a long window are 100 MB and more
+            del x, y
         return [
             Trained(model.parameters(), np.array(z))
             for model, z in zip(running, logits, strict=True)
