@@ -15,6 +15,7 @@ from nanorepro.arithmetic import Operations
 from nanorepro.backends import simd
 from nanorepro.backends.exact_sum import exact_total, expansion, slowly
 from nanorepro.backends.simd import (
+    add_tile,
     fill,
     fill_tile,
     inlined,
@@ -26,6 +27,7 @@ from nanorepro.backends.simd import (
     trailing_zeros,
     where,
 )
+from nanorepro.config import split_kind
 
 REGISTER = 64  # bytes of a vector; a CPU with shorter registers takes several for one
 TILE = 16  # sums kept in registers at a time
@@ -51,10 +53,9 @@ class Sums:
 
     @property
     def tiled(self) -> bool:
-        """Whether products go through register tiles: chains of plain fused operations."""
-        ops = self.ops
-        native = ops.fma is simd.fma
-        return native and ops.fused and self.chain and self.accumulator == "plain"
+        """Whether sums stay in registers: plain fused operations, always the same tree."""
+        native = self.ops.fma is simd.fma and self.ops.fused and self.accumulator == "plain"
+        return native and self.fixed_order and self.tree != "random"
 
 
 def in_chain(join: Callable, n: int, masked: bool) -> Callable:
@@ -116,6 +117,29 @@ def total_of(
             return result(chain(m, start(fill(zero, lanes)), r, c, a, b, t), t)
 
         return chained
+
+    if sums.tiled:
+
+        @inlined
+        def part(i0, stride, count, p):
+            m, r, c, a, b, t = p
+            state = start(fill(zero, lanes))
+            for k in range(count):
+                i = i0 + k * stride
+                joined = join(m, state, i, r, c, a, b, t)
+                if masked:
+                    bit = b[r + (i >> 5)] >> np.uint32(i & 31) & np.uint32(1)
+                    joined = (where(bit != 0, joined[0], state[0]),)
+                state = joined
+            return state[0]
+
+        fixed = in_tree(sums.tree, n, part, simd.add)
+
+        @inlined
+        def by_tree(m, plan, r, c, a, b, t):
+            return fixed((m, r, c, a, b, t))
+
+        return by_tree
 
     get, put, wide = *slot_access(len(start(0.0)), lanes), sums.accumulator == "wide"
     rows, slots = summation.plan_rows(sums.tree, n), summation.plan_slots(sums.tree, n)
@@ -208,21 +232,85 @@ def products(
     return both
 
 
+def in_tree(tree: str, n: int, chain: Callable, join: Callable) -> Callable:
+    """The sum of n terms by a tree that is always the same, as one expression in registers.
+
+    `chain(i0, stride, count, p)` gives the sum of the terms i0, i0 + stride, ...; `join(x, y)` is
+    x + y; p is handed on.  Returns total(p).  Subtrees of one size are one function.
+    """
+    kind, k = split_kind("tree", tree)
+    k = min(k, n)
+    if kind == "chain":
+
+        @inlined
+        def whole(p):
+            return chain(0, 1, n, p)
+
+        return whole
+    if kind == "blocks":
+        size, longer = n // k, n % k
+
+        @inlined
+        def over_blocks(p):
+            total = chain(0, 1, size + (longer > 0), p)
+            for b in range(1, k):
+                low = b * size + min(b, longer)
+                total = join(total, chain(low, 1, size + (b < longer), p))
+            return total
+
+        return over_blocks
+    strided = kind == "lanes"
+
+    @inlined
+    def leaf(i, p):
+        if strided:
+            return chain(i, k, (n - i + k - 1) // k, p)
+        return chain(i, 1, 1, p)
+
+    @cache
+    def part(m):
+        if m == 1:
+            return leaf
+        left, right, half = part((m + 1) // 2), part(m // 2), (m + 1) // 2
+
+        @inlined
+        def both(i, p):
+            return join(left(i, p), right(i + half, p))
+
+        return both
+
+    top = part(k if strided else n)
+
+    @inlined
+    def balanced(p):
+        return top(0, p)
+
+    return balanced
+
+
 def _tiles(sums, n, rows, width, step, by_rows, columns, left: Matrix, right: Matrix) -> Callable:
     """Products, by_rows × columns vectors of sums in registers at a time."""
     tall, wide, lanes, zero = (0,) * by_rows, (0,) * columns, lanes_of(step), sums.ops.const(0.0)
     a0, ak, ar, b0, bk = left.base, left.by_k, left.by_r, right.base, right.by_k
 
     @inlined
+    def chain(i0, stride, count, p):
+        a, a_at, b, b_at = p
+        acc = fill_tile(zero, lanes, tall, wide)
+        for k in range(count):
+            i = i0 + k * stride
+            # each value of A meets each vector of B
+            acc = outer(acc, a, a_at + i * ak, ar, b, b_at + i * bk, tall, wide)
+        return acc
+
+    total = in_tree(sums.tree, n, chain, add_tile)
+
+    @inlined
     def tiles(m, plan, a, b, out, at, r0, t):
         # columns outside: one panel of B stays in the cache while all rows pass by
         for c in range(0, width, step * columns):
             for r in range(0, rows, by_rows):
-                acc = fill_tile(zero, lanes, tall, wide)
-                for k in range(n):
-                    # each value of A meets each vector of B
-                    a_at = a0 + k * ak + (r0 + r) * ar
-                    acc = outer(acc, a, a_at, ar, b, b0 + k * bk + c, tall, wide)
+                acc = total((a, a0 + (r0 + r) * ar, b, b0 + c))
                 store_tile(acc, out, at + r * width + c, width, tall, wide)
 
     return tiles

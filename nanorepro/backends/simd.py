@@ -407,6 +407,17 @@ def _transpose(source, at, stride, target, to, to_stride, lanes):
     return types.none, codegen
 
 
+def _add_tile(acc, other):
+    def codegen(context, builder, sig, args):
+        sums = [
+            builder.fadd(builder.extract_value(args[0], k), builder.extract_value(args[1], k))
+            for k in range(acc.count)
+        ]
+        return context.make_tuple(builder, acc, sums)
+
+    return acc, codegen
+
+
 def _store_tile(acc, array, at, stride, rows, cols):
     def codegen(context, builder, sig, args):
         tile, out, at, stride = args[:4]
@@ -516,6 +527,10 @@ def transpose(source, at, stride, target, to, to_stride, lanes):
     """Transpose a square of lanes × lanes: row r from source[at + r·stride] becomes a column."""
 
 
+def add_tile(acc, other):
+    """acc + other, vector by vector."""
+
+
 def store_tile(acc, array, at, stride, rows, cols):
     """Write a tile, row r from array[at + r·stride] on."""
 
@@ -570,6 +585,7 @@ for _function, _typing in {
     fill_tile: _fill_tile,
     outer: _outer,
     transpose: _transpose,
+    add_tile: _add_tile,
     store_tile: _store_tile,
 }.items():
     _make_builtin(_function, _typing)
