@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m bench` beside peers, and `bench.micro`, `bench.dials`, `bench.growth`."""

@@ -1,0 +1,141 @@
+"""What is trained in a comparison: a configuration, its examples in memory, initial values."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from nanorepro import Config, initial_parameters, metrics
+from nanorepro.data import examples, make_world, unpack
+from nanorepro.network import Parameters
+from nanorepro.simulation import evaluation_set
+from nanorepro.streams import stream_key
+
+MODELS = 32  # of an ensemble
+SGD = {"optimizer": "sgd", "lr": 0.01}
+
+# the comparisons by name
+CONFIGS = {
+    "linear": Config(model="linear", seed=1),
+    "double": Config(model="double", seed=1),
+    "tower": Config(model="tower", seed=1),
+    "tower-sgd": Config(model="tower", seed=1, **SGD),
+    "wide": Config(model="wide", seed=1),
+    "deep": Config(model="deep", seed=1, data="quadratic"),
+    "deep-sgd": Config(model="deep", seed=1, data="quadratic", **SGD),
+}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Examples that a call trains a model on; and after which the losses are compared."""
+
+    single: int
+    ensemble: int
+    run: int
+    checked: int
+
+
+SMALL = Sizes(1 << 15, 1 << 15, 1 << 20, 1 << 10)
+DEEP = Sizes(1 << 12, 1 << 8, 1 << 11, 1 << 8)
+SIZES = {"wide": replace(SMALL, run=1 << 17), "deep": DEEP, "deep-sgd": DEEP}
+# how many times faster than the best peer we want to be (issue 4)
+GOALS = {"linear": 4.0, "double": 5.5, "tower": 6.0, "wide": 2.5, "deep": 1.6}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What an engine gets: n examples, the same for all models of an ensemble, initial values."""
+
+    config: Config
+    n: int
+
+    @cached_property
+    def packed(self) -> tuple[np.ndarray, np.ndarray]:
+        """The first examples of pair 0, packed: (n,) uint32, and labels (n,) uint8."""
+        world = make_world(self.config.seed, self.config.data)
+        return examples(world, stream_key(self.config.seed, "examples"), 0, self.n)
+
+    @cached_property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """The same unpacked, mini-batch by mini-batch: (steps, 32, 32) and (steps, 32) float32."""
+        x, y = self.packed
+        x = unpack(x[:, None], 32).astype(np.float32)
+        return x.reshape(-1, self.config.batch, 32), y.reshape(-1, self.config.batch).astype("f4")
+
+    @property
+    def steps(self) -> int:
+        return self.n // self.config.batch
+
+    @property
+    def last(self) -> int:
+        """Number of the last layer."""
+        return len(self.config.widths)
+
+    @property
+    def adagrad(self) -> bool:
+        return self.config.optimizer == "adagrad"
+
+    @property
+    def state_start(self) -> float:
+        """Where the optimizer's accumulators start."""
+        return self.config.initial_accumulator if self.adagrad else 0.0
+
+    def start(self, model: int) -> Parameters:
+        """The initial values of a model: those of the pair of that number."""
+        return initial_parameters(self.config, pair=model)
+
+    def starts(self, axis: int) -> Parameters:
+        """The initial values of an ensemble, stacked along an axis."""
+        records = [self.start(k) for k in range(MODELS)]
+        return {name: np.stack([r[name] for r in records], axis) for name in records[0]}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One program made ready: start() → state, train(state) → state, waited for.
+
+    read(state) gives the parameters of the first and the last model; `examples` is what a call
+    trains on, of all models together.
+    """
+
+    start: Callable[[], Any]
+    train: Callable[[Any], Any]
+    read: Callable[[Any], list[Parameters]]
+    examples: int
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A program: make(case) → Job, training one model or an ensemble; None where it cannot."""
+
+    make: Callable[[Case], Job | None]
+    models: int = 1
+
+
+def ends_of(stacked: Any, axis: int) -> list[Parameters]:
+    """The records of the first and the last model of an ensemble."""
+    return [
+        {name: np.take(np.asarray(v), at, axis) for name, v in stacked.items()}
+        for at in (0, MODELS - 1)
+    ]
+
+
+def logits(w: Parameters, x: np.ndarray) -> np.ndarray:
+    """Logits (n,) of x (n, 32), in float64, by NumPy."""
+    h = x.astype(np.float64)
+    if "e0" in w:
+        h = np.concatenate([h[:, :16] @ w["e0"], h[:, 16:] @ w["e1"]], axis=1)
+    last = sum(name.startswith("w") for name in w) - 1
+    for k in range(last):
+        h = np.maximum(h @ w[f"w{k}"].astype(np.float64) + w[f"b{k}"], 0.0)
+    return (h @ w[f"w{last}"].astype(np.float64) + w[f"b{last}"])[:, 0]
+
+
+def evaluation_loss(config: Config, w: Parameters) -> float:
+    """Excess loss (eq. 2) of a record on the evaluation set."""
+    e = evaluation_set(config, make_world(config.seed, config.data))
+    z = logits(w, unpack(e.x[:, None], 32))
+    return metrics.excess_loss(e.log_odds, z, e.counts)

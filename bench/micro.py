@@ -1,0 +1,343 @@
+"""python -m bench.micro: every stage of a training step as a fraction of what the machine can do.
+
+First the machine's limits, measured on the same core: fused multiply-adds, divisions and square
+roots a second, and bytes a second from each cache and from memory.  Then each stage of a model's
+step by itself, with the operations and bytes that it has to do; the floor is the time that the
+scarcest of them needs at its limit.  A stage whose work is not counted here has no floor.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from unittest import mock
+
+import numpy as np
+from numba import njit
+
+from bench import harness
+from bench.cases import CONFIGS, Case
+from bench.harness import median, seconds_of
+from nanorepro.backends import numba_cpu, simd
+from nanorepro.backends.numba_sums import lanes_of
+from nanorepro.recipe import Recipe
+
+LANES = 16  # of a float32 vector; a CPU with shorter registers takes several for one
+SIZES = {"L1": 1 << 14, "L2": 1 << 19, "L3": 1 << 24, "memory": 1 << 30}  # bytes that are read
+CACHES = (("L1", 1 << 15), ("L2", 1 << 20), ("L3", 1 << 25), ("memory", 1 << 62))
+
+
+@dataclass(frozen=True)
+class Work:
+    """What something has to do: fused, added or multiplied numbers; divisions; roots; bytes."""
+
+    operations: float = 0.0
+    divisions: float = 0.0
+    roots: float = 0.0
+    bytes: float = 0.0
+    resident: float = 0.0  # bytes among which these are: says which cache they come from
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(
+            self.operations + other.operations,
+            self.divisions + other.divisions,
+            self.roots + other.roots,
+            self.bytes + other.bytes,
+            max(self.resident, other.resident),
+        )
+
+
+@dataclass(frozen=True)
+class Limits:
+    """A second's worth of each on this core; `bytes` by level."""
+
+    operations: float
+    divisions: float
+    roots: float
+    bytes: dict[str, float]
+
+    def level(self, resident: float) -> str:
+        return next(name for name, size in CACHES if resident <= size)
+
+    def floor(self, work: Work) -> tuple[float, str]:
+        """Seconds that the work takes at least, and for want of what."""
+        level = self.level(work.resident)
+        needs = {
+            "fma": work.operations / self.operations,
+            "÷ √": work.divisions / self.divisions + work.roots / self.roots,
+            level: work.bytes / self.bytes[level],
+        }
+        scarcest = max(needs, key=lambda name: needs[name])
+        return needs[scarcest], scarcest
+
+
+# The machine
+
+
+def _repeat(make: Callable) -> Callable:
+    """A kernel that does make()'s step n times, on a tile of 16 vectors that start from `first`."""
+    step, lanes, rows, columns = make(), lanes_of(LANES), lanes_of(4), lanes_of(4)
+    fill_tile, store_tile = simd.fill_tile, simd.store_tile
+
+    @njit(nogil=True)
+    def kernel(n, first, a, b, out):
+        tile = fill_tile(first, lanes, rows, columns)
+        for _ in range(n):
+            tile = step(tile, a, b)
+        store_tile(tile, out, 0, 4 * LANES, rows, columns)
+
+    return kernel
+
+
+def _fused() -> Callable:
+    rows, columns, outer = lanes_of(4), lanes_of(4), simd.outer
+
+    @simd.inlined
+    def step(tile, a, b):
+        return outer(tile, a, 0, 1, b, 0, rows, columns)
+
+    return step
+
+
+def _of_tile(operation: Callable) -> Callable:
+    """The same operation on the 16 vectors of a tile."""
+
+    @simd.inlined
+    def step(tile, a, b):
+        t0, t1, t2, t3, t4, t5, t6, t7, t8, t9, ta, tb, tc, td, te, tf = tile
+        return (
+            operation(t0, b), operation(t1, b), operation(t2, b), operation(t3, b),
+            operation(t4, b), operation(t5, b), operation(t6, b), operation(t7, b),
+            operation(t8, b), operation(t9, b), operation(ta, b), operation(tb, b),
+            operation(tc, b), operation(td, b), operation(te, b), operation(tf, b),
+        )  # fmt: skip
+
+    return step
+
+
+def _divided() -> Callable:
+    lanes, load = lanes_of(LANES), simd.load
+
+    @simd.inlined
+    def divide(x, b):
+        return load(b, 0, lanes) / x
+
+    return _of_tile(divide)
+
+
+def _rooted() -> Callable:
+    sqrt = simd.sqrt
+
+    @simd.inlined
+    def root(x, b):
+        return sqrt(x)
+
+    return _of_tile(root)
+
+
+@njit(nogil=True)
+def read(n, a, out):
+    """Read the array n times, eight vectors a round."""
+    lanes = (0,) * 16
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = simd.fill(np.float32(0.0), lanes)
+    for _ in range(n):
+        for k in range(0, a.shape[0], 128):
+            s0 = s0 + simd.load(a, k, lanes)
+            s1 = s1 + simd.load(a, k + 16, lanes)
+            s2 = s2 + simd.load(a, k + 32, lanes)
+            s3 = s3 + simd.load(a, k + 48, lanes)
+            s4 = s4 + simd.load(a, k + 64, lanes)
+            s5 = s5 + simd.load(a, k + 80, lanes)
+            s6 = s6 + simd.load(a, k + 96, lanes)
+            s7 = s7 + simd.load(a, k + 112, lanes)
+    simd.store(out, 0, s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7)
+
+
+def aligned(n: int) -> np.ndarray:
+    """n zeros, float32, from the beginning of a cache line on."""
+    raw = np.zeros(n + 16, np.float32)
+    at = -raw.ctypes.data // 4 % 16
+    return raw[at : at + n]
+
+
+def limits(seconds: float, rounds: int) -> Limits:
+    """Measure what this core can do, the best of some rounds."""
+    # 0·1 + sum, 1/1, √1: numbers that stay as they are
+    a, b, out, first = aligned(64), aligned(4 * LANES), aligned(16 * LANES), np.float32(1.0)
+    b[:] = 1.0
+
+    def best(call: Callable[[], object]) -> float:
+        call()
+        return min(seconds_of(call, seconds) for _ in range(rounds))
+
+    def rate(make: Callable) -> float:
+        kernel, n = _repeat(make), 20_000
+        return n * 16 * LANES / best(lambda: kernel(n, first, a, b, out))
+
+    bandwidth = {}
+    for level, size in SIZES.items():
+        array = aligned(size // 4)
+        n = max(1, (1 << 25) // size)
+        bandwidth[level] = n * size / best(lambda array=array, n=n: read(n, array, out))
+        del array
+    return Limits(rate(_fused), rate(_divided), rate(_rooted), bandwidth)
+
+
+# The stages
+
+
+def stages(config) -> list[tuple[str, Callable]]:
+    """The stages of a training step in order, each with the name of its factory."""
+    recorded: list[Callable] = []
+
+    def record(found):
+        recorded.extend(found)
+        return numba_cpu.nothing
+
+    with mock.patch.object(numba_cpu, "sequence", record):
+        essence, recipe = numba_cpu.essence(config), Recipe(config, 32, 0, 0)
+        numba_cpu.compile_recipe.__wrapped__(essence, recipe.dials, 32)
+    return [(stage.__qualname__.partition(".")[0], stage) for stage in recorded]
+
+
+def update_work(config, n: float) -> Work:
+    """Work of updating n weights: two arrays are read and written."""
+    if config.optimizer == "sgd":
+        return Work(operations=3 * n, bytes=16 * n)
+    # g·g + a; √; + ε; η·g; ÷; −
+    return Work(operations=4 * n, divisions=n, roots=n, bytes=16 * n)
+
+
+def work_of(config, stage: str, layer, bits: float, rows: float) -> Work | None:
+    """What a stage of a layer has to do; `bits` features present among `rows` distinct ones."""
+    s, fan_in, fan_out = config.batch, layer.fan_in, layer.fan_out
+    weights = fan_in * layer.row
+    if stage in ("first_forward", "narrow_forward"):
+        read = bits * layer.row
+        return Work(operations=read, bytes=4 * (read + s * fan_out), resident=4 * weights)
+    if stage in ("dense_forward", "dense_backward"):
+        slopes = s * fan_in if stage == "dense_backward" else 0
+        moved = 4 * (weights + s * fan_in + s * fan_out)
+        return Work(operations=s * weights + slopes, bytes=moved, resident=moved)
+    if stage == "activate":
+        each = s * fan_out
+        return Work(operations=2 * each, bytes=12 * each, resident=8 * each)
+    if stage == "dense_update":
+        new = update_work(config, weights)
+        moved = 4 * (s * fan_in + s * fan_out + weights)  # and the transposed weights
+        return new + Work(operations=s * weights, bytes=moved, resident=12 * weights)
+    if stage in ("first_update", "narrow_update"):
+        read = bits * layer.row
+        new = update_work(config, rows * layer.row)
+        return new + Work(operations=read, bytes=4 * read, resident=8 * weights)
+    if stage == "bias_update":
+        return update_work(config, fan_out) + Work(operations=s * fan_out, bytes=4 * s * fan_out)
+    if stage == "output_gradient":
+        # σ: some 20 operations in float64, each as much as two, and one division of each kind
+        return Work(operations=42 * s, divisions=4 * s, bytes=12 * s)
+    if stage == "find_features":
+        return Work(operations=32 * s, bytes=8 * s)
+    return None
+
+
+def seconds_of_stage(stage: Callable, model, x, least: float) -> float:
+    """Seconds of a stage on the mini-batch that the model's memory holds."""
+    pointers, pointer = numba_cpu.pointers, simd.pointer
+
+    @njit(nogil=True)
+    def kernel(n, memory, x, rate, t):
+        m, features = pointers(memory), pointer(x)
+        for _ in range(n):
+            stage(m, features, 0, rate, t)
+
+    # a rate of 0: that the same gradient is applied again and again must not lead anywhere
+    key = model.recipe.key("rounding")
+    t, rate = (key[0], key[1], np.uint64(0)), model.memory.w.dtype.type(0.0)
+    kernel(1, model.memory, x, rate, t)
+    once = seconds_of(lambda: kernel(1, model.memory, x, rate, t), 0.002)
+    n = max(1, int(least / 4 / once))
+    return seconds_of(lambda: kernel(n, model.memory, x, rate, t), least) / n
+
+
+def layers_of(names: Sequence[str], net) -> list:
+    """The layer of each stage: upwards on the way forward, downwards on the way back."""
+    found, at, down = [], 0, False
+    for name in names:
+        if name == "dense_forward":
+            at += 1
+        if name == "output_gradient":
+            down = True
+        if down and name in ("find_features", "first_update", "narrow_update"):
+            at = 0
+        found.append(net[at])
+        # the bias is the last of a layer's stages on the way back
+        if down and name == "bias_update":
+            at = max(0, at - 1)
+    return found
+
+
+def measure(case: str, given, machine: Limits) -> list[tuple[str, str, float, float, str]]:
+    """(stage, size, ns an example, floor, scarcest) of each stage of a case's step."""
+    made = Case(CONFIGS[case], 1 << 11)
+    config, (x, y) = made.config, made.packed
+    recipe = Recipe(config, 32, 0, 0)
+    model = numba_cpu.Model(recipe, made.start(0))
+    model.train(x[:, None], y)
+    s = config.batch
+    batches = x.reshape(-1, s)
+    bits = float(np.mean([sum(int(v).bit_count() for v in b) for b in batches]))
+    rows = float(np.mean([int(np.bitwise_or.reduce(b)).bit_count() for b in batches]))
+    typical = min(range(len(batches)), key=lambda k: abs(_bits(batches[k]) - bits))
+    now = np.ascontiguousarray(batches[typical][:, None])
+    found, known = [], stages(config)
+    layers = layers_of([name for name, _ in known], recipe.net)
+    for (name, stage), layer in zip(known, layers, strict=True):
+        seconds = median(
+            [seconds_of_stage(stage, model, now, given.seconds) for _ in range(given.rounds)]
+        )
+        size = f"{layer.fan_in}→{layer.fan_out}"
+        work = work_of(config, name, layer, bits, rows)
+        floor, scarcest = machine.floor(work) if work else (0.0, "-")
+        found.append((name, size, 1e9 * seconds / s, 1e9 * floor / s, scarcest))
+    # and the whole step
+    whole = median(
+        [
+            seconds_of(lambda: model.train(x[:, None], y), given.seconds) / made.n
+            for _ in range(given.rounds)
+        ]
+    )
+    total = sum(row[3] for row in found)
+    found.append(("the whole step", "", 1e9 * whole, total, ""))
+    return found
+
+
+def _bits(batch: np.ndarray) -> int:
+    return sum(int(v).bit_count() for v in batch)
+
+
+def run(argv: Sequence[str] | None) -> int:
+    parser = harness.Parser("bench.micro", __doc__, rounds=3, seconds=0.1)
+    parser.names("--models", list(CONFIGS), "whose stages")
+    given = parser.read(argv)
+    print(harness.begin(given) + "\n")
+    machine = limits(given.seconds, given.rounds)
+    print(
+        f"fma {machine.operations / 1e9:.1f} G/s ({2 * machine.operations / 1e9:.0f} GFLOP/s),"
+        f" ÷ {machine.divisions / 1e9:.2f} G/s, √ {machine.roots / 1e9:.2f} G/s; read "
+        + ", ".join(f"{k} {v / 1e9:.0f} GB/s" for k, v in machine.bytes.items())
+    )
+    rows = []
+    for case in given.models:
+        found = measure(case, given, machine)
+        lines = [("stage", "layer", "ns/example", "floor", "for want of", "of the limit")]
+        for name, size, ns, floor, scarcest in found:
+            share = f"{100 * floor / ns:.0f} %" if floor else "-"
+            shown = f"{floor:.3g}" if floor else "-"
+            lines.append((name, size, f"{ns:.3g}", shown, scarcest, share))
+            rows.append((case, name, size, ns, floor, scarcest))
+        print(f"\n{case}\n" + harness.table(lines))
+    head = ("model", "stage", "layer", "ns", "floor", "scarcest")
+    harness.write_csv(given.out / "micro.csv", head, rows)
+    return 0
+
+
+if __name__ == "__main__":
+    harness.main("bench.micro", run)

@@ -1,0 +1,42 @@
+"""nanorepro: the kernels on examples in memory, and whole runs."""
+
+from dataclasses import replace
+
+from bench.cases import Case, Engine, Job
+from nanorepro import simulate
+from nanorepro.recipe import Recipe
+from nanorepro.simulation import load_backend
+
+PAIRS = 16  # of a whole run
+
+
+def kernel(case: Case) -> Job:
+    """One model on packed examples in memory."""
+    x, y = case.packed
+    x, backend = x[:, None], load_backend("numba")
+
+    def start():
+        return backend.Model(Recipe(case.config, 32, 0, 0), case.start(0))
+
+    def train(model):
+        model.train(x, y)
+        return model
+
+    return Job(start, train, lambda model: [model.parameters()], case.n)
+
+
+def run(case: Case) -> Job:
+    """A whole run of 16 pairs: synthesis, shuffling, training, evaluation, measures."""
+    log2 = case.n.bit_length() - 1
+    config = replace(case.config, log2_examples=log2, pairs=PAIRS)
+
+    def train(state):
+        return simulate(config, threads=1)
+
+    def read(result):
+        return [result.parameters[0][0]]  # the other pairs have examples of their own
+
+    return Job(lambda: None, train, read, 2 * PAIRS * case.n)
+
+
+ENGINES = {"nanorepro": Engine(kernel), "nanorepro run": Engine(run)}

@@ -1,0 +1,156 @@
+"""The golden fingerprints, on every execution, number of threads, process and processor."""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import golden
+import numpy as np
+import pytest
+
+from nanorepro.backends import numba_cpu, reference
+from nanorepro.config import CONTRACT
+from nanorepro.optimizers import learning_rate
+
+ROOT = Path(__file__).resolve().parent.parent
+TABLE = golden.read()
+ROWS = TABLE["rows"]
+FEW = ["linear", "wide-no-fma", "stochastic-bits:8"]
+SOME = ["swish-1.5", "kahan", "exact-float32", *FEW]
+# AArch64 is emulated, and NumPy's part of it is slow
+HANDFUL = ["linear", "float64", "stochastic-bits:8"]
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """The environment of a child that imports this checkout."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), **settings}
+
+
+def run(settings: dict[str, str], *names: str) -> str:
+    """`python -m tests.golden` on some rows, in a process of its own; what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.golden", *names],
+        cwd=ROOT, env=environment(**settings), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(done.stdout.splitlines()) == len(names)
+    return done.stdout
+
+
+def test_table_is_that_of_this_contract():
+    assert TABLE["contract"] == CONTRACT
+    assert {name: row["options"] for name, row in ROWS.items()} == golden.cases()
+    assert len({row["fingerprint"] for row in ROWS.values()}) >= len(ROWS) - 2
+
+
+@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("backend", ["numba", "reference"])
+def test_fingerprint(name, backend):
+    assert golden.check(name, backend, ROWS[name]) == ""
+
+
+@pytest.mark.parametrize("threads", [2, 3, 5])
+def test_threads(threads):
+    for name in ("linear", "tower", "identity-1"):
+        assert golden.check(name, "numba", ROWS[name], threads) == ""
+
+
+def test_fresh_process_with_an_empty_and_a_warm_cache(tmp_path):
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    empty = run(cache, *FEW)
+    compiled = sorted(tmp_path.rglob("*.nb?"))
+    assert compiled
+    assert run(cache, *FEW) == empty
+    assert sorted(tmp_path.rglob("*.nb?")) == compiled
+
+
+def x86_targets() -> list[str]:
+    """The processors that this one can stand for."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return []
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        flags = set()
+    found = ["generic"]
+    found += ["haswell"] if {"avx2", "fma", "bmi2"} <= flags else []
+    return found + (["skylake-avx512"] if {"avx512f", "avx512vl", "avx512dq"} <= flags else [])
+
+
+@pytest.mark.parametrize("target", x86_targets())
+def test_processor(target, tmp_path):
+    # no features but the target's own: generic has neither AVX nor fma
+    settings = {"NUMBA_CPU_NAME": target, "NUMBA_CPU_FEATURES": ""}
+    run({**settings, "NUMBA_CACHE_DIR": str(tmp_path)}, *SOME)
+
+
+@pytest.mark.skipif(
+    os.environ.get("NANOREPRO_AARCH64") != "1",
+    reason="set NANOREPRO_AARCH64=1 to emulate AArch64 (tests/aarch64.sh fetches 350 MB)",
+)
+def test_aarch64():
+    settings = {"PYTHON": sys.executable, "NUMBA_CACHE_DIR": ""}
+    child = environment(**settings)
+    del child["NUMBA_CACHE_DIR"]
+    done = subprocess.run(
+        [shutil.which("bash"), "tests/aarch64.sh", "python", "-m", "tests.golden", *HANDFUL],
+        cwd=ROOT, env=child, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+# What a failure says
+
+
+def test_names_the_stream_that_went_first():
+    row = json.loads(json.dumps(ROWS["identity-1"]))
+    row["fingerprint"] = "0" * 64
+    row["streams"]["examples"] = "00000000"
+    assert "first went the stream: examples" in golden.check("identity-1", "numba", row)
+
+
+def test_names_the_weight_of_the_row(monkeypatch):
+    """A change of both executions: the table's digests tell the interval and the weight."""
+
+    def other(config, step):
+        return learning_rate(config, step) * (1.0 + 2.0**-20 * (step == 5))
+
+    monkeypatch.setattr(reference, "learning_rate", other)
+    message = golden.check("identity-1-sgd", "reference", ROWS["identity-1-sgd"])
+    assert "model 0: equal after step 4, not after step 8, w0[" in message
+
+
+def test_names_the_step_and_the_bits_in_which_numba_leaves_the_reference(monkeypatch):
+    plain = numba_cpu.Model._rates
+
+    def other(self, steps):
+        rates = np.resize(plain(self, steps), steps).copy()
+        if self.step <= 5 < self.step + steps:
+            rates[5 - self.step] *= np.float32(1.0 + 2.0**-20)
+        return rates
+
+    monkeypatch.setattr(numba_cpu.Model, "_rates", other)
+    message = golden.check("identity-1-sgd", "numba", ROWS["identity-1-sgd"])
+    assert "equal after step 4, not after step 8" in message
+    assert "it leaves the reference in step 6, w0[" in message
+    assert "0x" in message.split("reference in")[1]
+
+
+def test_write_refuses_another_row(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "golden.json"
+    table = json.loads(json.dumps({**TABLE, "rows": {"linear": ROWS["linear"]}}))
+    table["rows"]["linear"]["fingerprint"] = "0" * 64
+    path.write_text(json.dumps(table))
+    before = path.read_bytes()
+    monkeypatch.setattr(golden, "PATH", path)
+    monkeypatch.setattr(golden, "cases", lambda: {"linear": table["rows"]["linear"]["options"]})
+    assert golden.write() == 1
+    assert "nothing written" in capsys.readouterr().err
+    assert path.read_bytes() == before
+    monkeypatch.setattr(golden, "CONTRACT", CONTRACT + 1)
+    assert golden.write() == 0
+    assert golden.read()["rows"]["linear"]["fingerprint"] == ROWS["linear"]["fingerprint"]
