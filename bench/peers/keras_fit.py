@@ -14,6 +14,11 @@ tf.config.threading.set_inter_op_parallelism_threads(1)
 tf.get_logger().setLevel("ERROR")
 
 
+def names_of(layer: str) -> list[str]:
+    """The parameters of a layer: embeddings have no bias."""
+    return [layer, "b" + layer[1:]] if layer.startswith("w") else [layer]
+
+
 def make(case: Case, steps_per_execution: int) -> Job:
     c, initial = case.config, case.start(0)
     x = keras.Input((32,))
@@ -26,7 +31,7 @@ def make(case: Case, steps_per_execution: int) -> Job:
         h = made[f"w{k}"](h)
     model = keras.Model(x, h)
     for name, layer in made.items():
-        layer.set_weights([initial[n] for n in (name, "b" + name[1:]) if n in initial])
+        layer.set_weights([initial[n] for n in names_of(name)])
     if case.adagrad:
         optimizer = Adagrad(c.lr, c.initial_accumulator, c.epsilon)
     else:
@@ -54,8 +59,7 @@ def make(case: Case, steps_per_execution: int) -> Job:
     def read(state):
         found = {}
         for name, layer in made.items():
-            names = [n for n in (name, "b" + name[1:]) if n in initial]
-            found |= dict(zip(names, layer.get_weights(), strict=True))
+            found |= dict(zip(names_of(name), layer.get_weights(), strict=True))
         return [found]
 
     return Job(start, train, read, case.n)
