@@ -206,30 +206,44 @@ def update_work(config, n: float) -> Work:
     return Work(operations=4 * n, divisions=n, roots=n, bytes=16 * n)
 
 
-def work_of(config, stage: str, layer, bits: float, rows: float) -> Work | None:
+def work_of(config, stage: str, net, layer, bits: float, rows: float) -> Work | None:
     """What a stage of a layer has to do; `bits` features present among `rows` distinct ones."""
     s, fan_in, fan_out = config.batch, layer.fan_in, layer.fan_out
     weights = fan_in * layer.row
+    values = 4 * (s * fan_in + s * fan_out)
+    activation = Work(operations=2 * s * fan_out, bytes=12 * s * fan_out, resident=8 * s * fan_out)
+    backward = Work(
+        operations=s * weights + s * fan_in, bytes=4 * weights + values, resident=4 * weights
+    )
     if stage in ("first_forward", "narrow_forward"):
         read = bits * layer.row
-        return Work(operations=read, bytes=4 * (read + s * fan_out), resident=4 * weights)
-    if stage in ("dense_forward", "dense_backward"):
-        slopes = s * fan_in if stage == "dense_backward" else 0
-        moved = 4 * (weights + s * fan_in + s * fan_out)
-        return Work(operations=s * weights + slopes, bytes=moved, resident=moved)
-    if stage == "activate":
-        each = s * fan_out
-        return Work(operations=2 * each, bytes=12 * each, resident=8 * each)
-    if stage == "dense_update":
-        new = update_work(config, weights)
-        moved = 4 * (s * fan_in + s * fan_out + weights)  # and the transposed weights
-        return new + Work(operations=s * weights, bytes=moved, resident=12 * weights)
+        sums = Work(operations=read, bytes=4 * (read + s * fan_out), resident=4 * weights)
+        return sums + activation
+    if stage == "dense_forward":
+        moved = 4 * weights + values
+        return activation + Work(operations=s * weights, bytes=moved, resident=moved)
+    if stage == "dense_backward":
+        return backward
+    if stage == "dense_gradients":
+        moved = 4 * weights + values
+        return Work(operations=s * weights, bytes=moved, resident=moved)
+    if stage == "backward_and_update":
+        new = Work(operations=s * weights, bytes=values, resident=8 * weights)
+        return backward + new + update_work(config, weights)
     if stage in ("first_update", "narrow_update"):
         read = bits * layer.row
-        new = update_work(config, rows * layer.row)
-        return new + Work(operations=read, bytes=4 * read, resident=8 * weights)
-    if stage == "bias_update":
-        return update_work(config, fan_out) + Work(operations=s * fan_out, bytes=4 * s * fan_out)
+        sums = Work(operations=read, bytes=4 * read, resident=8 * weights)
+        return sums + update_work(config, rows * layer.row) if layer.row >= 16 else sums
+    if stage in ("bias_sums", "short_bias_sums"):
+        units = fan_out if stage == "bias_sums" else sum(x.row for x in net if x.row <= 16)
+        return Work(operations=s * units, bytes=4 * s * units)
+    if stage == "update_small":
+        alone = [x.row >= 16 if x is net[0] else x.fan_in * x.row > numba_cpu.BLOCK for x in net]
+        count = sum(x.fan_in * x.row for x, apart in zip(net, alone, strict=True) if not apart)
+        count += sum(x.fan_out for x in net if x.bias)
+        return update_work(config, count)
+    if stage == "renew_transposed":
+        return Work(bytes=8 * weights)
     if stage == "output_gradient":
         # σ: some 20 operations in float64, each as much as two, and one division of each kind
         return Work(operations=42 * s, divisions=4 * s, bytes=12 * s)
@@ -257,20 +271,24 @@ def seconds_of_stage(stage: Callable, model, x, least: float) -> float:
     return seconds_of(lambda: kernel(n, model.memory, x, rate, t), least) / n
 
 
+TOGETHER = ("short_bias_sums", "update_small")  # stages of all layers
+
+
 def layers_of(names: Sequence[str], net) -> list:
     """The layer of each stage: upwards on the way forward, downwards on the way back."""
-    found, at, down = [], 0, False
+    found, at, renewed = [], 0, len(net)
+    wide = iter([layer for layer in net if layer.bias and layer.row > 16])
     for name in names:
         if name == "dense_forward":
             at += 1
-        if name == "output_gradient":
-            down = True
-        if down and name in ("find_features", "first_update", "narrow_update"):
+        if name in ("find_features", "first_update", "narrow_update"):
             at = 0
-        found.append(net[at])
-        # the bias is the last of a layer's stages on the way back
-        if down and name == "bias_update":
-            at = max(0, at - 1)
+        if name == "renew_transposed":
+            renewed -= 1
+        layer = next(wide) if name == "bias_sums" else net[at]
+        found.append(net[renewed] if name == "renew_transposed" else layer)
+        if name in ("dense_gradients", "backward_and_update"):  # a layer's last on the way back
+            at -= 1
     return found
 
 
@@ -293,8 +311,8 @@ def measure(case: str, given, machine: Limits) -> list[tuple[str, str, float, fl
         seconds = median(
             [seconds_of_stage(stage, model, now, given.seconds) for _ in range(given.rounds)]
         )
-        size = f"{layer.fan_in}→{layer.fan_out}"
-        work = work_of(config, name, layer, bits, rows)
+        size = "all" if name in TOGETHER else f"{layer.fan_in}→{layer.fan_out}"
+        work = work_of(config, name, recipe.net, layer, bits, rows)
         floor, scarcest = machine.floor(work) if work else (0.0, "-")
         found.append((name, size, 1e9 * seconds / s, 1e9 * floor / s, scarcest))
     # and the whole step

@@ -337,7 +337,7 @@ def log(o: ModuleType, dtype: type[np.floating]) -> Function:
 
 
 @cache
-def round_to(o: ModuleType, p: int, rounding: str) -> Function:
+def round_to(o: ModuleType, p: int, rounding: str, narrowed: bool = False) -> Function:
     """x64 -> x as a p-bit number (float64 storage), 2 <= p <= 24; exponents are float32's.
 
     The quantum q of x is the distance of the p-bit numbers around it: 2**(e + 1 - p) for
@@ -345,6 +345,7 @@ def round_to(o: ModuleType, p: int, rounding: str) -> Function:
     C = 2**52 * q, (|x| + C) - C is |x| rounded to a multiple of q.
 
     nearest:      ties to even; from the middle between the greatest p-bit number and 2**128 on, inf
+                  (2**128 where the caller has the result `narrowed`, which makes it inf, too)
     toward-zero:  the greatest p-bit number for any finite x beyond it
     stochastic:   takes a random word, too: (x64, u64).  Up in magnitude if U < discarded/q, where
                   U = (u >> 12) / 2**52.  A p-bit x stays; 2**128 becomes inf.  The probability is
@@ -359,24 +360,34 @@ def round_to(o: ModuleType, p: int, rounding: str) -> Function:
     magnitude = ~_SIGN
     least = np.float64(2.0**-126).view(np.uint64)
     to_quantum = 2.0 ** (1 - p)
+    to_c = 2.0 ** (53 - p)
     beyond = 2.0**128
     greatest = (2.0 - 2.0 ** (1 - p)) * 2.0**127
     inf = float("inf")
 
     @o.function
-    def split(x):
-        """(|x|, q, |x| to nearest), |x| at most 2**128."""
+    def power(x):
+        """(|x|, the power of two below it), |x| at most 2**128."""
         a = from_bits(bits(x) & magnitude)
         a = where(beyond < a, beyond, a)
         e = bits(a) & exponent
-        q = from_bits(where(e < least, least, e)) * to_quantum
+        return a, from_bits(where(e < least, least, e))
+
+    @o.function
+    def split(x):
+        """(|x|, q, |x| to nearest), |x| at most 2**128."""
+        a, e = power(x)
+        q = e * to_quantum
         c = q * 2.0**52
         return a, q, (a + c) - c
 
     @o.function
     def nearest(x):
-        _, _, y = split(x)
-        y = where(beyond <= y, inf, y)
+        a, e = power(x)
+        c = e * to_c
+        y = (a + c) - c
+        if not narrowed:
+            y = where(beyond <= y, inf, y)
         return from_bits(bits(y) | (bits(x) & sign))
 
     @o.function
@@ -537,7 +548,7 @@ def _last_rounding(o: ModuleType, p: int, rounding: str) -> Function:
     of x, low word of the step, high word of the step).  So it does not depend on the order in
     which operations are carried out; equal numbers round alike within a step.
     """
-    rounded, philox, bits = round_to(o, p, rounding), o.philox, o.bits
+    rounded, philox, bits = round_to(o, p, rounding, narrowed=True), o.philox, o.bits
     low, width = np.uint64(0xFFFFFFFF), np.uint64(32)
     if rounding != "stochastic":
 

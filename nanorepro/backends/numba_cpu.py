@@ -23,6 +23,7 @@ from nanorepro.arithmetic import Operations, operations
 from nanorepro.backends import arrays, simd
 from nanorepro.backends.exact_sum import BINS
 from nanorepro.backends.numba_sums import (
+    LONG,
     REGISTER,
     Matrix,
     Sums,
@@ -39,6 +40,7 @@ from nanorepro.backends.simd import (
     load,
     philox,
     pointer,
+    repeat,
     store,
     transpose,
 )
@@ -49,8 +51,9 @@ from nanorepro.optimizers import OPTIMIZERS, learning_rate
 from nanorepro.recipe import Recipe
 
 EIGHT, THIRTY_TWO = lanes_of(8), lanes_of(32)
+FEW = 64  # terms of sums over units that cost less than going to memory for the results
 NARROW = 4  # units of a first layer that are summed over all features
-BLOCK = 4096  # weights whose gradients are held before they are applied
+BLOCK = 4096  # weights of a layer, at most, whose gradients wait for those of all layers
 
 bounded = function(streams.bounded)
 permute = function(streams.permute)
@@ -61,9 +64,12 @@ class Memory(NamedTuple):
     """What one model in training works on; arrays are flat unless a shape is given.
 
     w, a: parameters and optimizer state, layer after layer, weights before biases
-    wt: dense weights transposed, (fan_out, width below) each, for sums along the inputs
-    z, h, d: (batch, width) of every layer: before and after the activation, the gradient by z
-    y: labels of the mini-batch; g: gradients of a block of weights; one: the number 1
+    wt: small dense weights transposed, (fan_out, pitch below) each, for sums along the inputs
+    z, h, d: (batch, pitch) of every layer: before and after the activation, the gradient by z
+    turned, back: δ of a layer, and of some units of the layer below it, (units, batch)
+    y: labels of the mini-batch; one: the number 1
+    g: gradients of the parameters, where they lie in w, and then those of a block of weights
+    rows: (batch, width) the gradients by z of the short layers side by side
     word, present: packed features of some examples, and of one; columns: packed examples of
     every feature; few: 32 sums
     slots, wide_slots, bins, special, lane: partial sums of plans and of exact sums
@@ -76,9 +82,12 @@ class Memory(NamedTuple):
     z: np.ndarray
     h: np.ndarray
     d: np.ndarray
+    turned: np.ndarray
+    back: np.ndarray
     y: np.ndarray
     g: np.ndarray
     one: np.ndarray
+    rows: np.ndarray
     word: np.ndarray
     present: np.ndarray
     columns: np.ndarray
@@ -102,9 +111,12 @@ def pointers(m):
         pointer(m.z),
         pointer(m.h),
         pointer(m.d),
+        pointer(m.turned),
+        pointer(m.back),
         pointer(m.y),
         pointer(m.g),
         pointer(m.one),
+        pointer(m.rows),
         pointer(m.word),
         pointer(m.present),
         pointer(m.columns),
@@ -124,10 +136,13 @@ class Place:
     """Where a layer lies in the memory; widths and offsets in numbers."""
 
     layer: Layer
-    below: int  # width of the layer below
+    below: int  # pitch of the layer below
     width: int
-    row: int  # length of one input's row of weights
+    row: int  # length of one input's row of weights, and of one set
+    pitch: int  # from one example's units to the next one's; in dense layers one input's weights'
     lanes: int
+    alone: bool  # weights updated apart from the others
+    short: bool  # a row of units is one vector
     w: int
     b: int
     wt: int
@@ -139,18 +154,35 @@ class Place:
 
 @dataclass(frozen=True)
 class Map:
-    """The places of all layers and the sizes of the memory's arrays."""
+    """The places of all layers and the sizes of the memory's arrays.
+
+    The parameters from `small` on are updated together, at the end of a step; those before, each
+    layer by itself, as soon as gradients are there.
+    """
 
     places: tuple[Place, ...]
+    small: int
     parameters: int
+    block: int  # gradients that are held besides
     transposed: int
+    turned: int  # units whose δ is transposed, at most
     activations: int
     unit_rows: int
     slots: int
 
+    @property
+    def short(self) -> tuple[Place, ...]:
+        """The layers whose biases lie side by side at the end: all but the wide ones."""
+        return tuple(p for p in self.places if p.layer.bias and p.short)
+
 
 def round_up(n: int, multiple: int) -> int:
     return -(-n // multiple) * multiple
+
+
+def whole_vectors(n: int, longest: int) -> int:
+    """Room for n numbers side by side as whole vectors."""
+    return round_up(n, longest if n < 4 * longest else 4 * longest)
 
 
 def terms_of(layer: Layer) -> tuple[int, int]:
@@ -161,22 +193,49 @@ def terms_of(layer: Layer) -> tuple[int, int]:
 def make_map(net: tuple[Layer, ...], batch: int, longest: int, dials: Dials) -> Map:
     """Lay out the memory of a model; vectors have `longest` lanes at most."""
     places: list[Place] = []
-    below = w = wt = z = z_below = units = 0
+    below = wt = z = z_below = units = 0
     slots = summation.plan_slots(dials.tree, batch)
     for k, layer in enumerate(net):
         lanes = min(longest, 1 << (layer.row - 1).bit_length())
-        row = round_up(layer.row, lanes)
+        row = (
+            whole_vectors(layer.row, longest) if layer.row > longest else round_up(layer.row, lanes)
+        )
         width = row * layer.sets
-        b = w + layer.fan_in * row
+        # rows 2048 bytes apart would all lie in the same few sets of the first-level cache
+        pitch = width if width % (32 * longest) else width + longest
         rows = [summation.plan_rows(dials.unit_tree, n) for n in terms_of(layer)]
         slots = max(slots, *(summation.plan_slots(dials.unit_tree, n) for n in terms_of(layer)))
         down = units + rows[0]
-        places.append(Place(layer, below, width, row, lanes, w, b, wt, z, z_below, units, down))
-        w = b + (width if layer.bias else 0)
-        wt += layer.fan_out * below if k else 0
-        z_below, z = z, z + batch * width
-        below, units = width, units + sum(rows)
-    return Map(tuple(places), w, wt, z + longest, units, slots)
+        alone = row >= longest if k == 0 else layer.fan_in * width > BLOCK
+        places.append(
+            Place(layer, below, width, row, pitch, lanes, alone, width <= longest, 0, 0, wt, z,
+                  z_below, units, down)
+        )  # fmt: skip
+        wt += 0 if k == 0 or alone else layer.fan_out * below
+        z_below, z = z, z + round_up(batch * pitch, longest)
+        below, units = pitch, units + sum(rows)
+    w = small = 0
+    for alone in (True, False):
+        small = w
+        for k, place in enumerate(places):
+            if place.alone == alone:
+                places[k] = replace(place, w=w)
+                row = place.pitch if k else place.row
+                size = (
+                    whole_vectors(place.layer.fan_in, longest)
+                    if row == 1
+                    else place.layer.fan_in * row
+                )
+                w = round_up(w + size, longest)
+    for short in (False, True):
+        for k, place in enumerate(places):
+            if place.layer.bias and place.short == short:
+                places[k] = replace(places[k], b=w)
+                w += place.width
+        w = round_up(w, longest)
+    block = max(16 * place.pitch for place in places)
+    turned = max((p.layer.fan_out for p in places if p.alone), default=0)
+    return Map(tuple(places), small, w, block, wt, turned, z + longest, units, slots)
 
 
 def flat_lanes(n: int, longest: int) -> int:
@@ -243,17 +302,22 @@ def copy(target, source, at, n):
 def find_features(kit: Kit, place: Place) -> Callable:
     """m.columns: for every feature, the examples of the mini-batch that have it, a bit each."""
     batch, words, blocks = kit.batch, kit.words, -(-kit.batch // 32)
+    whole = words == 1 and batch % 32 == 0  # the words lie side by side
 
     @inlined
     def stage(m, x, first, rate, t):
         for block in range(blocks):
-            n = min(32, batch - 32 * block)
+            at = (first + 32 * block) * words
             for word in range(words):
-                for i in range(n):
-                    m.word[i] = x[(first + 32 * block + i) * words + word]
-                for i in range(n, 32):  # not those of the block before
-                    m.word[i] = np.uint32(0)
-                v = load(m.word, 0, THIRTY_TWO)
+                if whole:
+                    v = load(x, at, THIRTY_TWO)
+                else:
+                    n = min(32, batch - 32 * block)
+                    for i in range(n):
+                        m.word[i] = x[at + i * words + word]
+                    for i in range(n, 32):  # not those of the block before
+                        m.word[i] = np.uint32(0)
+                    v = load(m.word, 0, THIRTY_TWO)
                 for j in range(32):
                     bit = np.uint32(1) << np.uint32(j)
                     m.columns[(32 * word + j) * blocks + block] = ballot(v & bit)
@@ -262,12 +326,15 @@ def find_features(kit: Kit, place: Place) -> Callable:
 
 
 def first_forward(kit: Kit, place: Place) -> Callable:
-    """z = Σ_j W[j] over the features present; embeddings: one sum for each set (section 5)."""
+    """z = Σ_j W[j] over the features present; embeddings: one sum for each set (section 5).
+
+    Then the activation, while the example's units are in the nearest cache.
+    """
     layer, batch, words, sets = place.layer, kit.batch, kit.words, place.layer.sets
-    row, width, w_at, z_at = place.row, place.width, place.w, place.z
+    row, pitch, w_at, z_at = place.row, place.pitch, place.w, place.z
     n = layer.fan_in // sets
     whole, rest = n // 32, np.uint32((1 << (n % 32)) - 1)
-    total = terms(kit.unit_sums, n, row, row, place.up)
+    total, finish = terms(kit.unit_sums, n, row, row, place.up), activated(kit, place, 1)
 
     @inlined
     def stage(m, x, first, rate, t):
@@ -283,15 +350,17 @@ def first_forward(kit: Kit, place: Place) -> Callable:
                 if sets > 1 and rest != 0:
                     m.present[whole] &= rest
                 at = w_at + part * n * row
-                out = z_at + i * width + part * row
+                out = z_at + i * pitch + part * row
                 total(m, m.units, m.w, at, m.present, 0, m.z, out, t)
+            finish(m, i, t)
 
     return stage
 
 
 def narrow_forward(kit: Kit, place: Place) -> Callable:
     """`first_forward` for rows of a few units: 32 examples at a time."""
-    layer, row, width, blocks = place.layer, place.row, place.width, -(-kit.batch // 32)
+    layer, row, blocks = place.layer, place.row, -(-kit.batch // 32)
+    width, pitch, finish = place.width, place.pitch, activated(kit, place, kit.batch)
     sets, batch, w_at, z_at = layer.sets, kit.batch, place.w, place.z
     n = layer.fan_in // sets
     total = masked_terms(kit.unit_sums, n, place.up)
@@ -304,7 +373,8 @@ def narrow_forward(kit: Kit, place: Place) -> Callable:
                 at, word = w_at + j * row + c % row, j * blocks + block
                 total(m, m.units, m.w, at, row, m.columns, word, blocks, m.few, t)
                 for i in range(min(32, batch - 32 * block)):
-                    m.z[z_at + (32 * block + i) * width + c] = m.few[i]
+                    m.z[z_at + (32 * block + i) * pitch + c] = m.few[i]
+        finish(m, 0, t)
 
     return stage
 
@@ -312,57 +382,74 @@ def narrow_forward(kit: Kit, place: Place) -> Callable:
 def narrow_update(kit: Kit, place: Place) -> Callable:
     """`first_update` for rows of a few units: 32 features at a time."""
     layer, row, width, words = place.layer, place.row, place.width, kit.words
-    fan_in, n, w_at, d_at = layer.fan_in, layer.fan_in // layer.sets, place.w, place.z
+    pitch = place.pitch
+    n, w_at, d_at = layer.fan_in // layer.sets, place.w, place.z
     total = masked_terms(kit.batch_sums, kit.batch, 0)
-    apply = apply_gradients(kit, fan_in * row)
 
     @inlined
     def stage(m, x, first, rate, t):
         for word in range(words):
             for c in range(width):
-                total(m, m.plan, m.d, d_at + c, width, x, first * words + word, words, m.few, t)
+                total(m, m.plan, m.d, d_at + c, pitch, x, first * words + word, words, m.few, t)
                 low, high = c // row * n, c // row * n + n
                 for j in range(max(low, 32 * word), min(high, 32 * word + 32)):
-                    m.g[j * row + c % row] = m.few[j - 32 * word]
-        apply(m, w_at, rate, t)
+                    m.g[w_at + j * row + c % row] = m.few[j - 32 * word]
 
     return stage
 
 
 def dense_forward(kit: Kit, place: Place) -> Callable:
-    """z[i, u] = Σ_j h[i, j]·W[j, u]."""
+    """z[i, u] = Σ_j h[i, j]·W[j, u], then the activation."""
     left = Matrix(place.z_below, 1, place.below)
-    right = Matrix(place.w, place.width, 0)
-    n, batch, z_at = place.layer.fan_in, kit.batch, place.z
-    total = products(kit.unit_sums, n, batch, place.width, left, right, place.up)
+    right = Matrix(place.w, place.pitch, 0)
+    n, batch, z_at, pitch = place.layer.fan_in, kit.batch, place.z, place.pitch
+    rows = few_examples(kit, place.width) if n <= FEW else batch
+    total = products(kit.unit_sums, n, rows, place.width, left, right, place.up, pitch)
+    finish = activated(kit, place, rows)
 
     @inlined
     def stage(m, x, first, rate, t):
-        total(m, m.units, m.h, m.w, m.z, z_at, 0, t)
+        for i in range(0, batch, rows):
+            total(m, m.units, m.h, m.w, m.z, z_at + i * pitch, i, t)
+            finish(m, i, t)
 
     return stage
 
 
-def activate(kit: Kit, place: Place) -> Callable:
-    """z ← z + b (embeddings have no b); h = A(z), or z where no activation follows."""
-    lanes, step, width, batch = lanes_of(place.lanes), place.lanes, place.width, kit.batch
-    z_at, b_at, bias, active = place.z, place.b, place.layer.bias, place.layer.active
-    add, value = kit.ops.add, kit.value
+def few_examples(kit: Kit, width: int) -> int:
+    """Examples to take at a time, so that what is between two sums stays in the nearest cache."""
+    if width < 4 * kit.longest:
+        return kit.batch
+    return next(rows for rows in (4, 2, 1) if kit.batch % rows == 0)
+
+
+def activated(kit: Kit, place: Place, rows: int) -> Callable:
+    """A function (m, i, t) for the examples from i on: z ← z + b (embeddings have no b); h = A(z).
+
+    h = z where no activation follows.  `rows` examples; short ones lie side by side in a vector,
+    and what a last one has too much is padding.
+    """
+    pitch, width, z_at, b_at = place.pitch, place.width, place.z, place.b
+    bias, active = place.layer.bias, place.layer.active
+    add, value, lanes = kit.ops.add, kit.value, lanes_of(place.lanes)
+    beside = lanes_of(kit.longest // width if rows > 1 and place.lanes == width else 1)
+    part, count = place.lanes, len(beside)
+    long = lanes_of(part * count)
 
     @inlined
-    def stage(m, x, first, rate, t):
-        for i in range(batch):
-            for c in range(0, width, step):
-                at = z_at + i * width + c
-                z = load(m.z, at, lanes)
+    def finish(m, i0, t):
+        for i in range(i0, i0 + rows, count):
+            for c in range(0, width, part):
+                at = z_at + i * pitch + c
+                z = load(m.z, at, long)
                 if bias:
-                    z = add(z, load(m.w, b_at + c, lanes), t)
+                    z = add(z, repeat(load(m.w, b_at + c, lanes), beside), t)
                     store(m.z, at, z)
                 if active:
                     z = value(z, t)
                 store(m.h, at, z)
 
-    return stage
+    return finish
 
 
 def output_gradient(kit: Kit, place: Place) -> Callable:
@@ -382,103 +469,215 @@ def output_gradient(kit: Kit, place: Place) -> Callable:
 
 
 def dense_backward(kit: Kit, place: Place, under: Place) -> Callable:
-    """δ_below[i, j] = (Σ_u W[j, u]·δ[i, u])·A'(z_below[i, j])."""
-    left, right = Matrix(place.z, 1, place.width), Matrix(place.wt, place.below, 0)
+    """δ_below[i, j] = (Σ_u W[j, u]·δ[i, u])·A'(z_below[i, j]), for small W."""
+    left, right = Matrix(place.z, 1, place.pitch), Matrix(place.wt, place.below, 0)
     fan_out, batch, z_at, active = place.layer.fan_out, kit.batch, place.z_below, under.layer.active
-    total = products(kit.unit_sums, fan_out, batch, place.below, left, right, place.down)
-    n = batch * place.below
-    step = flat_lanes(n, kit.longest)
+    below = place.below
+    rows = few_examples(kit, below)
+    total = products(kit.unit_sums, fan_out, rows, below, left, right, place.down, below)
+    step = kit.longest
     lanes, mul, slope = lanes_of(step), kit.ops.mul, kit.slope
 
     @inlined
     def stage(m, x, first, rate, t):
-        total(m, m.units, m.d, m.wt, m.d, z_at, 0, t)
-        if active:
-            for at in range(z_at, z_at + n, step):
-                g = mul(load(m.d, at, lanes), slope(load(m.z, at, lanes), t), t)
-                store(m.d, at, g)
+        for i in range(0, batch, rows):
+            begin = z_at + i * below
+            total(m, m.units, m.d, m.wt, m.d, begin, i, t)
+            if active:
+                for at in range(begin, begin + rows * below, step):
+                    g = mul(load(m.d, at, lanes), slope(load(m.z, at, lanes), t), t)
+                    store(m.d, at, g)
 
     return stage
 
 
 @cache
 def apply_gradients(kit: Kit, n: int) -> Callable:
-    """Update the n weights from `at` on by the gradients at the beginning of m.g."""
+    """Update the n weights from `at` on by the gradients from m.g[g_at] on."""
     step = flat_lanes(n, kit.longest)
     lanes, update = lanes_of(step), kit.update
 
     @inlined
-    def apply(m, at, rate, t):
+    def apply(m, g_at, at, rate, t):
         for k in range(0, n, step):
             w, a = load(m.w, at + k, lanes), load(m.a, at + k, lanes)
-            w, a = update(w, a, load(m.g, k, lanes), fill(rate, lanes), t)
+            w, a = update(w, a, load(m.g, g_at + k, lanes), fill(rate, lanes), t)
             store(m.w, at + k, w)
             store(m.a, at + k, a)
 
     return apply
 
 
-def bias_update(kit: Kit, place: Place) -> Callable:
-    """b ← update(b, Σ_i δ[i]), the sum as one of products 1·δ[i], which are exact."""
-    left, right = Matrix(0, 0, 0), Matrix(place.z, place.width, 0)
-    total = products(kit.batch_sums, kit.batch, 1, place.width, left, right, 0)
-    apply, b_at = apply_gradients(kit, place.width), place.b
+def bias_sums(kit: Kit, place: Place) -> Callable:
+    """The gradient by b of a wide layer, Σ_i δ[i], as sums of products 1·δ[i], which are exact."""
+    left, right = Matrix(0, 0, 0), Matrix(place.z, place.pitch, 0)
+    total = products(kit.batch_sums, kit.batch, 1, place.width, left, right, 0, 0)
+    b_at = place.b
 
     @inlined
     def stage(m, x, first, rate, t):
-        total(m, m.plan, m.one, m.d, m.g, 0, 0, t)
-        apply(m, b_at, rate, t)
+        total(m, m.plan, m.one, m.d, m.g, b_at, 0, t)
 
     return stage
 
 
-def dense_update(kit: Kit, place: Place) -> Callable:
-    """W[j, u] ← update(W[j, u], Σ_i h[i, j]·δ[i, u]), a block of rows at a time."""
-    layer, width, below = place.layer, place.width, place.below
-    fan_in, fan_out, w_at, wt_at = layer.fan_in, layer.fan_out, place.w, place.wt
-    left = Matrix(place.z_below, below, 1)
-    right = Matrix(place.z, width, 0)
-    block = fan_in if fan_in * width <= BLOCK else min(fan_in, 16)
-    rest = fan_in % block
-    full = fan_in - rest
-    total = products(kit.batch_sums, kit.batch, block, width, left, right, 0)
-    apply = apply_gradients(kit, block * width)
-
-    longest = kit.longest
-    squares = block % longest == rest == 0 and width % longest == 0
-    lanes = lanes_of(longest)
-
-    @inlined
-    def renew(m, j0, j1):
-        """wt ← W of the rows j0 to j1, in squares where they fit."""
-        if squares:
-            for j in range(j0, j1, longest):
-                for u in range(0, fan_out, longest):
-                    to = wt_at + u * below + j
-                    transpose(m.w, w_at + j * width + u, width, m.wt, to, below, lanes)
-        else:
-            for j in range(j0, j1):
-                for u in range(fan_out):
-                    m.wt[wt_at + u * below + j] = m.w[w_at + j * width + u]
+def short_bias_sums(kit: Kit, places: tuple[Place, ...]) -> Callable:
+    """`bias_sums` for all short layers together: no sum waits for those of another layer."""
+    width = round_up(sum(place.width for place in places), kit.longest)
+    left, right = Matrix(0, 0, 0), Matrix(0, width, 0)
+    total = products(kit.batch_sums, kit.batch, 1, width, left, right, 0, 0)
+    b_at = places[0].b
+    copies = [copy_rows(kit, place, place.b - b_at, width) for place in places]
+    copy_all = sequence(copies)
 
     @inlined
     def stage(m, x, first, rate, t):
-        for j in range(0, full, block):
-            total(m, m.plan, m.h, m.d, m.g, 0, j, t)
-            apply(m, w_at + j * width, rate, t)
-            renew(m, j, j + block)
+        copy_all(m, x, first, rate, t)
+        total(m, m.plan, m.one, m.rows, m.g, b_at, 0, t)
 
-    if rest == 0:
+    return stage
+
+
+def copy_rows(kit: Kit, place: Place, column: int, width: int) -> Callable:
+    """The layer's δ into its columns of m.rows."""
+    batch, pitch, lanes, z_at = kit.batch, place.pitch, lanes_of(place.lanes), place.z
+
+    @inlined
+    def stage(m, x, first, rate, t):
+        for i in range(batch):
+            store(m.rows, i * width + column, load(m.d, z_at + i * pitch, lanes))
+
+    return stage
+
+
+def update_small(kit: Kit, chart: Map) -> Callable:
+    """All parameters whose gradients lie ready in m.g."""
+    small = chart.small
+    apply = apply_gradients(kit, chart.parameters - small)
+
+    @inlined
+    def stage(m, x, first, rate, t):
+        apply(m, small, small, rate, t)
+
+    return stage
+
+
+def renew_transposed(kit: Kit, place: Place) -> Callable:
+    """wt ← W."""
+    layer, wt_at, below = place.layer, place.wt, place.below
+    turn = transposed(layer.fan_in, layer.fan_out, kit.longest)
+    w_at, pitch = place.w, place.pitch
+
+    @inlined
+    def stage(m, x, first, rate, t):
+        turn(m.w, w_at, pitch, m.wt, wt_at, below)
+
+    return stage
+
+
+def transposed(rows: int, columns: int, longest: int) -> Callable:
+    """A function (source, at, pitch, target, to, to_pitch): target[c, r] ← source[r, c]."""
+    squares, lanes = rows % longest == columns % longest == 0, lanes_of(longest)
+
+    @inlined
+    def turn(source, at, pitch, target, to, to_pitch):
+        if squares:
+            for r in range(0, rows, longest):
+                for c in range(0, columns, longest):
+                    begin, end = at + r * pitch + c, to + c * to_pitch + r
+                    transpose(source, begin, pitch, target, end, to_pitch, lanes)
+        else:
+            for r in range(rows):
+                for c in range(columns):
+                    target[to + c * to_pitch + r] = source[at + r * pitch + c]
+
+    return turn
+
+
+def dense_gradients(kit: Kit, place: Place) -> Callable:
+    """The gradient by W[j, u], Σ_i h[i, j]·δ[i, u], for an update later."""
+    fan_in, w_at, longest = place.layer.fan_in, place.w, kit.longest
+    values, deltas = Matrix(place.z_below, place.below, 1), Matrix(place.z, place.pitch, 0)
+    sums, batch, width, pitch = kit.batch_sums, kit.batch, place.width, place.pitch
+    if width == 1 and fan_in >= longest:
+        # one unit: vectors lie along the inputs instead
+        values, deltas = Matrix(place.z_below, place.below, 0), Matrix(place.z, 1, 0)
+        total = products(sums, batch, 1, whole_vectors(fan_in, longest), deltas, values, 0, 0)
+
+        @inlined
+        def stage(m, x, first, rate, t):
+            total(m, m.plan, m.d, m.h, m.g, w_at, 0, t)
+
+    else:
+        total = products(sums, batch, fan_in, width, values, deltas, 0, pitch)
+
+        @inlined
+        def stage(m, x, first, rate, t):
+            total(m, m.plan, m.h, m.d, m.g, w_at, 0, t)
+
+    return stage
+
+
+def backward_and_update(kit: Kit, place: Place, under: Place, g_at: int) -> Callable:
+    """`dense_backward`, then W[j, u] ← update(W[j, u], Σ_i h[i, j]·δ[i, u]), for large W.
+
+    A few rows of W at a time, which pass through the caches once.  The sums over u lie along the
+    examples, so that W need not be transposed, only δ.
+    """
+    batch, fan_in, fan_out = kit.batch, place.layer.fan_in, place.layer.fan_out
+    width, pitch, below, w_at, z_at = place.width, place.pitch, place.below, place.w, place.z_below
+    examples = round_up(batch, kit.longest)
+    turn_delta = transposed(batch, fan_out, kit.longest)
+    mul, slope, active = kit.ops.mul, kit.slope, under.layer.active
+    d_at = place.z
+
+    def block_of(rows: int) -> Callable:
+        lanes = lanes_of(rows & -rows if rows < kit.longest else kit.longest)
+        step = len(lanes)
+        weights, across = Matrix(w_at, 1, pitch), Matrix(0, examples, 0)
+        back = products(
+            kit.unit_sums, fan_out, rows, examples, weights, across, place.down, examples
+        )
+        turn_back = transposed(rows, batch, kit.longest)
+        left, right = Matrix(place.z_below, below, 1), Matrix(d_at, pitch, 0)
+        total = products(kit.batch_sums, batch, rows, width, left, right, 0, pitch)
+        apply = apply_gradients(kit, rows * pitch)
+        turned = rows * examples
+
+        @inlined
+        def block(m, j, rate, t):
+            back(m, m.units, m.w, m.turned, m.back, 0, j, t)
+            turn_back(m.back, 0, examples, m.back, turned, rows)
+            for i in range(batch):
+                for c in range(0, rows, step):
+                    at = z_at + i * below + j + c
+                    g = load(m.back, turned + i * rows + c, lanes)
+                    if active:
+                        g = mul(g, slope(load(m.z, at, lanes), t), t)
+                    store(m.d, at, g)
+            total(m, m.plan, m.h, m.d, m.g, g_at, j, t)
+            apply(m, g_at, w_at + j * pitch, rate, t)
+
+        return block
+
+    size = min(fan_in, 16)
+    full = fan_in - fan_in % size
+    whole = block_of(size)
+    rest = block_of(fan_in - full) if full < fan_in else None
+
+    @inlined
+    def stage(m, x, first, rate, t):
+        turn_delta(m.d, d_at, pitch, m.turned, 0, examples)
+        for j in range(0, full, size):
+            whole(m, j, rate, t)
+
+    if rest is None:
         return stage
-    total_rest = products(kit.batch_sums, kit.batch, rest, width, left, right, 0)
-    apply_rest = apply_gradients(kit, rest * width)
 
     @inlined
     def stage_and_rest(m, x, first, rate, t):
         stage(m, x, first, rate, t)
-        total_rest(m, m.plan, m.h, m.d, m.g, 0, full, t)
-        apply_rest(m, w_at + full * width, rate, t)
-        renew(m, full, fan_in)
+        rest(m, full, rate, t)
 
     return stage_and_rest
 
@@ -487,14 +686,13 @@ def first_update(kit: Kit, place: Place) -> Callable:
     """W[j] ← update(W[j], Σ_i δ[i] over the examples in which feature j is present).
 
     A feature that no example of the mini-batch has, leaves its row as it is under AdaGrad.  Where a
-    row fills vectors it is then passed over; shorter rows are updated all at once.
+    row fills vectors it is then passed over; shorter rows are updated with all others.
     """
     layer, row, batch, w_at = place.layer, place.row, kit.batch, place.w
-    fan_in = layer.fan_in
-    by_row = row >= kit.longest
+    fan_in, by_row = layer.fan_in, place.alone
     skip = by_row and kit.skip_unchanged
-    total = terms(kit.batch_sums, batch, row, place.width, 0)
-    apply = apply_gradients(kit, row if by_row else fan_in * row)
+    total = terms(kit.batch_sums, batch, row, place.pitch, 0)
+    apply = apply_gradients(kit, row)
     d_at, n, blocks = place.z, fan_in // layer.sets, -(-batch // 32)
 
     @inlined
@@ -506,13 +704,10 @@ def first_update(kit: Kit, place: Place) -> Callable:
                     found |= m.columns[j * blocks + block]
                 if found == 0:
                     continue
-            at = 0 if by_row else j * row
-            base = d_at + (j // n) * row
+            base, at = d_at + (j // n) * row, w_at + j * row
             total(m, m.plan, m.d, base, m.columns, j * blocks, m.g, at, t)
             if by_row:
-                apply(m, w_at + j * row, rate, t)
-        if not by_row:
-            apply(m, w_at, rate, t)
+                apply(m, at, at, rate, t)
 
     return stage
 
@@ -564,17 +759,22 @@ def compile_recipe(config: Config, dials: Dials, features: int) -> Compiled:
     narrow = places[0].width <= NARROW
     short = narrow and kit.unit_sums.accumulator not in ("wide", "exact")
     up.append((narrow_forward if short else first_forward)(kit, places[0]))
-    up.append(activate(kit, places[0]))
     for place in places[1:]:
-        up += [dense_forward(kit, place), activate(kit, place)]
-    down = [output_gradient(kit, places[-1])]
+        up.append(dense_forward(kit, place))
+    down, renew = [output_gradient(kit, places[-1])], []
     for k in range(len(places) - 1, 0, -1):
-        down.append(dense_backward(kit, places[k], places[k - 1]))
-        down += [dense_update(kit, places[k]), bias_update(kit, places[k])]
+        if places[k].alone:
+            down.append(backward_and_update(kit, places[k], places[k - 1], chart.parameters))
+        else:
+            down.append(dense_backward(kit, places[k], places[k - 1]))
+            down.append(dense_gradients(kit, places[k]))
+            renew.append(renew_transposed(kit, places[k]))
     short = narrow and kit.batch_sums.accumulator not in ("wide", "exact")
     down.append((narrow_update if short else first_update)(kit, places[0]))
-    if places[0].layer.bias:
-        down.append(bias_update(kit, places[0]))
+    down += [bias_sums(kit, p) for p in places if p.layer.bias and not p.short]
+    if chart.short:
+        down.append(short_bias_sums(kit, chart.short))
+    down += [update_small(kit, chart), *renew]
     ascend, descend, batch, digest = sequence(up), sequence(down), config.batch, sources()
     z_last = places[-1].z
 
@@ -631,7 +831,7 @@ class Model:
         chart, dtype = self.compiled.map, self.compiled.ops.dtype
         longest = REGISTER // np.dtype(dtype).itemsize
         self.const = operations(arrays, dials.precision, dials.rounding, dials.fma).const
-        largest = max(BLOCK, *(16 * place.width for place in chart.places))
+        rows = sum(place.width for place in chart.short) + longest
         self.memory = Memory(
             w=np.zeros(chart.parameters, dtype),
             a=np.full(chart.parameters, self.const(self.compiled.start), dtype),
@@ -639,18 +839,21 @@ class Model:
             z=np.zeros(chart.activations, dtype),
             h=np.zeros(chart.activations, dtype),
             d=np.zeros(chart.activations, dtype),
+            turned=np.zeros(chart.turned * round_up(config.batch, longest), dtype),
+            back=np.zeros(2 * 16 * round_up(config.batch, longest), dtype),
             y=np.zeros(round_up(config.batch, longest), dtype),
-            g=np.zeros(max(largest, recipe.features * longest), dtype),
+            g=np.zeros(chart.parameters + chart.block, dtype),
             one=np.ones(1, dtype),
+            rows=np.zeros(config.batch * rows, dtype),
             word=np.zeros(32, np.uint32),
             present=np.zeros(-(-recipe.features // 32) + 1, np.uint32),
             columns=np.zeros(32 * -(-recipe.features // 32) * -(-config.batch // 32), np.uint32),
             few=np.zeros(32, dtype),
-            slots=np.zeros(2 * chart.slots * 32, dtype),
-            wide_slots=np.zeros(chart.slots * longest),
+            slots=np.zeros(2 * chart.slots * LONG, dtype),
+            wide_slots=np.zeros(chart.slots * LONG),
             bins=np.zeros(BINS, np.int64),
             special=np.zeros(1),
-            lane=np.zeros(longest, dtype),
+            lane=np.zeros(LONG, dtype),
             plan=np.zeros((summation.plan_rows(dials.tree, config.batch), 2), np.int64),
             units=np.zeros((chart.unit_rows, 2), np.int64),
         )
@@ -662,7 +865,8 @@ class Model:
         for place in self.compiled.map.places:
             layer = place.layer
             n = layer.fan_in // layer.sets
-            table = flat[place.w : place.w + layer.fan_in * place.row].reshape(-1, place.row)
+            row = place.pitch if layer.sets == 1 and place.below else place.row
+            table = flat[place.w : place.w + layer.fan_in * row].reshape(-1, row)
             for part in range(layer.sets):
                 views[layer.names[part]] = table[part * n : (part + 1) * n, : layer.row]
             if layer.bias:
@@ -673,6 +877,8 @@ class Model:
         for name, view in self._views(self.memory.w).items():
             view[:] = self.const(parameters[name])
         for place in self.compiled.map.places[1:]:
+            if place.alone:
+                continue
             w = self._views(self.memory.w)[place.layer.names[0]]
             wt = self.memory.wt[place.wt :][: place.layer.fan_out * place.below]
             wt.reshape(-1, place.below)[:, : place.layer.fan_in] = w.T

@@ -22,7 +22,10 @@ from nanorepro.backends.simd import (
     load,
     mask_of,
     outer,
+    repeat,
+    spread,
     store,
+    store_rows,
     store_tile,
     trailing_zeros,
     where,
@@ -30,7 +33,9 @@ from nanorepro.backends.simd import (
 from nanorepro.config import split_kind
 
 REGISTER = 64  # bytes of a vector; a CPU with shorter registers takes several for one
-TILE = 16  # sums kept in registers at a time
+TILES = {4: 6, 2: 8, 1: 16}  # rows by columns (in vectors) of sums kept in registers at a time
+UNROLLED = 32  # leaves, at most, of a tree that is written out in full: compiling it takes longer
+LONG = 64  # lanes of the longest vectors of sums
 
 
 def lanes_of(n: int) -> tuple[int, ...]:
@@ -51,11 +56,15 @@ class Sums:
     def chain(self) -> bool:
         return (self.tree == "chain" and self.fixed_order) or self.accumulator == "exact"
 
-    @property
-    def tiled(self) -> bool:
-        """Whether sums stay in registers: plain fused operations, always the same tree."""
+    def tiled(self, n: int) -> bool:
+        """Whether sums of n terms stay in registers: plain fused operations, always the same tree.
+
+        Not where the tree is too large to be written out; then it is read from the plan.
+        """
         native = self.ops.fma is simd.fma and self.ops.fused and self.accumulator == "plain"
-        return native and self.fixed_order and self.tree != "random"
+        kind, k = split_kind("tree", self.tree)
+        leaves = {"pairwise": n, "lanes": 2 * min(k, n)}.get(kind, 1)  # a lane is a loop
+        return native and self.fixed_order and kind != "random" and leaves <= UNROLLED
 
 
 def in_chain(join: Callable, n: int, masked: bool) -> Callable:
@@ -118,7 +127,7 @@ def total_of(
 
         return chained
 
-    if sums.tiled:
+    if sums.tiled(n):
 
         @inlined
         def part(i0, stride, count, p):
@@ -137,7 +146,7 @@ def total_of(
 
         @inlined
         def by_tree(m, plan, r, c, a, b, t):
-            return fixed((m, r, c, a, b, t))
+            return fixed(0, 1, n, (m, r, c, a, b, t))
 
         return by_tree
 
@@ -205,29 +214,29 @@ class Matrix:
 
 
 def products(
-    sums: Sums, n: int, rows: int, width: int, left: Matrix, right: Matrix, p0: int
+    sums: Sums, n: int, rows: int, width: int, left: Matrix, right: Matrix, p0: int, pitch: int
 ) -> Callable:
     """A function that gives `rows` rows of C[r, c] = Σ_k A[k, r]·B[k, c], k < n, c < width.
 
-    products(m, plan, a, b, out, at, r0, t) writes row r to out[at + (r - r0)·width + c].
+    products(m, plan, a, b, out, at, r0, t) writes row r to out[at + (r - r0)·pitch + c].
     The columns of B lie side by side.
     """
     longest = REGISTER // np.dtype(sums.ops.dtype).itemsize
     step = min(longest, width)
-    if not sums.tiled:
-        return _one_by_one(sums, n, rows, width, step, left, right, p0)
-    columns = next(c for c in (4, 2, 1) if width // step % c == 0)
-    by_rows = min(TILE // columns, rows)
+    if not sums.tiled(n):
+        return _long_vectors(sums, n, rows, width, step, left, right, p0, pitch)
+    columns = next(c for c in TILES if width // step % c == 0)
+    by_rows = min(TILES[columns], rows)
     full = rows - rows % by_rows
-    tiles = _tiles(sums, n, full, width, step, by_rows, columns, left, right)
+    tiles = _tiles(sums, n, full, width, step, by_rows, columns, left, right, pitch)
     if full == rows:
         return tiles
-    rest = _tiles(sums, n, rows - full, width, step, rows - full, columns, left, right)
+    rest = _tiles(sums, n, rows - full, width, step, rows - full, columns, left, right, pitch)
 
     @inlined
     def both(m, plan, a, b, out, at, r0, t):
         tiles(m, plan, a, b, out, at, r0, t)
-        rest(m, plan, a, b, out, at + full * width, r0 + full, t)
+        rest(m, plan, a, b, out, at + full * pitch, r0 + full, t)
 
     return both
 
@@ -236,22 +245,17 @@ def in_tree(tree: str, n: int, chain: Callable, join: Callable) -> Callable:
     """The sum of n terms by a tree that is always the same, as one expression in registers.
 
     `chain(i0, stride, count, p)` gives the sum of the terms i0, i0 + stride, ...; `join(x, y)` is
-    x + y; p is handed on.  Returns total(p).  Subtrees of one size are one function.
+    x + y; p is handed on.  Returns total(0, 1, n, p).  Subtrees of one size are one function.
     """
     kind, k = split_kind("tree", tree)
     k = min(k, n)
     if kind == "chain":
-
-        @inlined
-        def whole(p):
-            return chain(0, 1, n, p)
-
-        return whole
+        return chain
     if kind == "blocks":
         size, longer = n // k, n % k
 
         @inlined
-        def over_blocks(p):
+        def over_blocks(i0, stride, count, p):
             total = chain(0, 1, size + (longer > 0), p)
             for b in range(1, k):
                 low = b * size + min(b, longer)
@@ -282,13 +286,15 @@ def in_tree(tree: str, n: int, chain: Callable, join: Callable) -> Callable:
     top = part(k if strided else n)
 
     @inlined
-    def balanced(p):
+    def balanced(i0, stride, count, p):
         return top(0, p)
 
     return balanced
 
 
-def _tiles(sums, n, rows, width, step, by_rows, columns, left: Matrix, right: Matrix) -> Callable:
+def _tiles(
+    sums, n, rows, width, step, by_rows, columns, left: Matrix, right: Matrix, pitch
+) -> Callable:
     """Products, by_rows × columns vectors of sums in registers at a time."""
     tall, wide, lanes, zero = (0,) * by_rows, (0,) * columns, lanes_of(step), sums.ops.const(0.0)
     a0, ak, ar, b0, bk = left.base, left.by_k, left.by_r, right.base, right.by_k
@@ -310,24 +316,35 @@ def _tiles(sums, n, rows, width, step, by_rows, columns, left: Matrix, right: Ma
         # columns outside: one panel of B stays in the cache while all rows pass by
         for c in range(0, width, step * columns):
             for r in range(0, rows, by_rows):
-                acc = total((a, a0 + (r0 + r) * ar, b, b0 + c))
-                store_tile(acc, out, at + r * width + c, width, tall, wide)
+                acc = total(0, 1, n, (a, a0 + (r0 + r) * ar, b, b0 + c))
+                store_tile(acc, out, at + r * pitch + c, pitch, tall, wide)
 
     return tiles
 
 
-def _one_by_one(sums, n, rows, width, step, left: Matrix, right: Matrix, p0: int) -> Callable:
-    """The same for any plan, accumulator and operations, a vector of sums at a time."""
+def _long_vectors(
+    sums, n, rows, width, step, left: Matrix, right: Matrix, p0: int, pitch: int
+) -> Callable:
+    """The same for any plan, accumulator and operations: some rows side by side as one long vector.
+
+    A term of a sum waits for the one before, and an operation of many instructions waits long:
+    sums of several rows at a time took bits:8 from 31 to times the default.
+    """
+    by_rows = 1
+    if sums.accumulator != "exact":  # whose slow way should stay rare
+        step = min(LONG, width & -width) if width > step else step
+        by_rows = min(LONG // step, 1 << (rows.bit_length() - 1))
+    full = rows - rows % by_rows
     a0, ak, ar, b0, bk = left.base, left.by_k, left.by_r, right.base, right.by_k
 
-    lanes = lanes_of(step)
+    lanes, tall, long = lanes_of(step), lanes_of(by_rows), lanes_of(step * by_rows)
     slow_products, _ = slowly(sums.ops, lanes)
 
     def make_join(product, term):
         @inlined
         def join(m, state, k, r, c, a, b, t):
-            x = fill(a[a0 + k * ak + r * ar], lanes)
-            return product(state, x, load(b, b0 + k * bk + c, lanes), t)
+            x = spread(a, a0 + k * ak + r * ar, ar, tall, lanes)
+            return product(state, x, repeat(load(b, b0 + k * bk + c, lanes), tall), t)
 
         return join
 
@@ -335,16 +352,25 @@ def _one_by_one(sums, n, rows, width, step, left: Matrix, right: Matrix, p0: int
     def slow(m, r, c, a, b, t):
         return slow_products(m, a, a0 + r * ar, ak, b, b0 + c, bk, n, t)
 
-    total = total_of(sums, n, lanes, p0, False, make_join, slow)
+    total = total_of(sums, n, long, p0, False, make_join, slow)
 
     @inlined
     def each(m, plan, a, b, out, at, r0, t):
-        for r in range(rows):
+        for r in range(0, full, by_rows):
             for c in range(0, width, step):
                 value = total(m, plan, r0 + r, c, a, b, t)
-                store(out, at + r * width + c, value)
+                store_rows(value, out, at + r * pitch + c, pitch, tall)
 
-    return each
+    if full == rows:
+        return each
+    rest = _long_vectors(sums, n, rows - full, width, step, left, right, p0, pitch)
+
+    @inlined
+    def all_rows(m, plan, a, b, out, at, r0, t):
+        each(m, plan, a, b, out, at, r0, t)
+        rest(m, plan, a, b, out, at + full * pitch, r0 + full, t)
+
+    return all_rows
 
 
 def terms(sums: Sums, n: int, width: int, stride: int, p0: int) -> Callable:
@@ -355,7 +381,8 @@ def terms(sums: Sums, n: int, width: int, stride: int, p0: int) -> Callable:
     out[at], out[at + 1], ...
     """
     longest = REGISTER // np.dtype(sums.ops.dtype).itemsize
-    step = min(longest, width)
+    # long vectors where they fit: the loop over the terms, of which there are few, ends less often
+    step = min(longest if sums.accumulator == "exact" else LONG, width & -width)
 
     lanes = lanes_of(step)
     _, slow_terms = slowly(sums.ops, lanes)

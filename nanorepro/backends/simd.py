@@ -293,6 +293,56 @@ def _bitcast(kind):
     return typing
 
 
+def _spread(array, at, stride, rows, lanes):
+    vector = Vector(array.dtype, rows.count * lanes.count)
+
+    def codegen(context, builder, sig, args):
+        array, at, stride = args[:3]
+        kind = ir.VectorType(_element(sig.return_type.dtype), rows.count)
+        scalars = ir.Constant(kind, ir.Undefined)
+        for r in range(rows.count):
+            value = builder.load(_address(context, builder, sig.args[0], array, at))
+            scalars = builder.insert_element(scalars, value, ir.IntType(32)(r))
+            at = builder.add(at, stride)
+        index = [r for r in range(rows.count) for _ in range(lanes.count)]
+        return _shuffle(builder, scalars, index)
+
+    return vector, codegen
+
+
+def _repeat(vector, rows):
+    result = Vector(vector.dtype, rows.count * vector.lanes)
+
+    def codegen(context, builder, sig, args):
+        return _shuffle(builder, args[0], list(range(vector.lanes)) * rows.count)
+
+    return result, codegen
+
+
+def _shuffle(builder, vector, index):
+    """The vector whose k-th element is vector[index[k]]."""
+    order = ir.Constant(ir.VectorType(ir.IntType(32), len(index)), index)
+    return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), order)
+
+
+def _store_rows(vector, array, at, stride, rows):
+    lanes = vector.lanes // rows.count
+    part = Vector(vector.dtype, lanes)
+
+    def codegen(context, builder, sig, args):
+        whole, out, at, stride = args[:4]
+        kind = context.get_value_type(part)
+        for r in range(rows.count):
+            value = _shuffle(builder, whole, list(range(r * lanes, (r + 1) * lanes)))
+            pointer = _address(context, builder, sig.args[1], out, at)
+            store = builder.store(value, builder.bitcast(pointer, kind.as_pointer()))
+            store.align = vector.dtype.bitwidth // 8
+            at = builder.add(at, stride)
+        return context.get_dummy_value()
+
+    return types.none, codegen
+
+
 def _trailing_zeros(a):
     def codegen(context, builder, sig, args):
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
@@ -495,6 +545,18 @@ def from_bits(a):
     """A float from its bits."""
 
 
+def spread(array, at, stride, rows, lanes):
+    """One vector of rows × lanes elements: array[at + r·stride] in all lanes of row r."""
+
+
+def repeat(vector, rows):
+    """`rows` times the same vector, as one."""
+
+
+def store_rows(vector, array, at, stride, rows):
+    """Write a vector of several rows, row r from array[at + r·stride] on."""
+
+
 def trailing_zeros(a):
     """Index of the lowest bit that is set in a ≠ 0."""
 
@@ -577,6 +639,9 @@ for _function, _typing in {
     narrow: _convert(32),
     bits: _bitcast("uint"),
     from_bits: _bitcast("float"),
+    spread: _spread,
+    repeat: _repeat,
+    store_rows: _store_rows,
     trailing_zeros: _trailing_zeros,
     first: _first,
     any_nonzero: _any_nonzero,
