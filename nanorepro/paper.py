@@ -307,16 +307,6 @@ def least_ratio(of: Quantity) -> Statistic:
     return over_pairs(sample)
 
 
-def spread(of: Quantity) -> Statistic:
-    """The largest mean among the runs over the least."""
-
-    def sample(results: Results, pick: np.ndarray) -> np.ndarray:
-        means = np.array([average(of(r), pick) for r in results])
-        return means.max(axis=0) / means.min(axis=0)
-
-    return over_pairs(sample)
-
-
 def exponent(results: Results, pick: np.ndarray) -> np.ndarray:
     """d log Δ_r / d log t over the last four doublings of the training examples."""
     (r,) = results
@@ -475,9 +465,15 @@ def ends(name: str) -> tuple[tuple[str, str], ...]:
 
 
 def loss_parts(names: Sequence[str], of: Quantity = loss) -> tuple[Part, ...]:
+    """That L at a z is what it is at z = 1.
+
+    Not the largest L over the least: of many noisy means that is above 1 where none differs.
+    """
     return tuple(
-        Part(f"{n}: largest L over least, all z", spread(of), ((n, ALL),), 1.0, 1.1) for n in names
-    )
+        Part(f"{n}: L at the {what} z over z = 1", ratio(of), ((n, place), (n, FIRST)),
+             1 / 1.1, 1.1)
+        for n in names for place, what in ((MID, "middle"), (LAST, "largest"))
+    )  # fmt: skip
 
 
 SETTLED, SMALL = 20, 14  # least log2 T: of models that learn in seconds, and of the deep ones

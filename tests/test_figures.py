@@ -229,7 +229,6 @@ def test_statistics_by_hand():
     a, b = result_of([1.0, 3.0, 2.0]), result_of([1.0, 1.0, 1.0])
     value, low, high = paper.ratio(paper.pd)([a, b])
     assert value == 2.0 and 1.0 <= low < 2.0 < high <= 3.0
-    assert paper.spread(paper.pd)([a, b])[0] == 2.0
     assert paper.least_ratio(paper.pd)([a, b, a])[0] == 0.5
     value, low, high = paper.mean(paper.pd)([result_of([1.0, math.nan, 3.0])])
     assert value == 2.0
