@@ -415,7 +415,8 @@ def round_to(o: ModuleType, p: int, rounding: str, narrowed: bool = False) -> Fu
 class Operations:
     """The operations on numbers of one precision, each rounded once; `fma` is a*b + c.
 
-    `fused` says whether that product is exact; `round` takes a float64 to the precision.  Every
+    `fused` says whether that product is exact; `emulated`, that the operations are float64's,
+    rounded, and take widened numbers, too.  `round` takes a float64 to the precision.  Every
     operation has a last argument t, which only stochastic rounding reads.
     `const` makes a Python number (not inside a compiled function) the nearest typed constant,
     whatever the rounding of the operations.
@@ -423,6 +424,7 @@ class Operations:
 
     dtype: type[np.floating]
     fused: bool
+    emulated: bool
     add: Function
     sub: Function
     mul: Function
@@ -480,7 +482,7 @@ def _native(o: ModuleType, dtype: type[np.floating], fused: bool) -> Operations:
 
     joined = o.fma if fused else product_then_sum
     return Operations(
-        dtype, fused, add, o.sub, mul, o.div, o.sqrt, joined, exp_native, round, dtype
+        dtype, fused, False, add, o.sub, mul, o.div, o.sqrt, joined, exp_native, round, dtype
     )
 
 
@@ -536,7 +538,7 @@ def _rounded(o: ModuleType, p: int, rounding: str, fused: bool) -> Operations:
 
     joined = fma if fused else product_then_sum
     return Operations(
-        np.float32, fused, add, sub, mul, div, sqrt, joined, exp_rounded, round, _constant(p)
+        np.float32, fused, True, add, sub, mul, div, sqrt, joined, exp_rounded, round, _constant(p)
     )
 
 

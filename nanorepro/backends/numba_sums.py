@@ -18,6 +18,7 @@ from nanorepro.backends.simd import (
     add_tile,
     fill,
     fill_tile,
+    gather,
     inlined,
     load,
     mask_of,
@@ -29,6 +30,7 @@ from nanorepro.backends.simd import (
     store_tile,
     trailing_zeros,
     where,
+    widen,
 )
 from nanorepro.config import split_kind
 
@@ -328,7 +330,7 @@ def _long_vectors(
     """The same for any plan, accumulator and operations: some rows side by side as one long vector.
 
     A term of a sum waits for the one before, and an operation of many instructions waits long:
-    sums of several rows at a time took bits:8 from 31 to times the default.
+    sums of several rows at a time took bits:8 from 31 to 11 times the default.
     """
     by_rows = 1
     if sums.accumulator != "exact":  # whose slow way should stay rare
@@ -338,13 +340,16 @@ def _long_vectors(
     a0, ak, ar, b0, bk = left.base, left.by_k, left.by_r, right.base, right.by_k
 
     lanes, tall, long = lanes_of(step), lanes_of(by_rows), lanes_of(step * by_rows)
+    emulated = sums.ops.emulated
     slow_products, _ = slowly(sums.ops, lanes)
 
     def make_join(product, term):
         @inlined
         def join(m, state, k, r, c, a, b, t):
-            x = spread(a, a0 + k * ak + r * ar, ar, tall, lanes)
-            return product(state, x, repeat(load(b, b0 + k * bk + c, lanes), tall), t)
+            x, y = gather(a, a0 + k * ak + r * ar, ar, tall), load(b, b0 + k * bk + c, lanes)
+            if emulated:  # fewer numbers to widen than after they are spread out
+                x, y = widen(x), widen(y)
+            return product(state, spread(x, lanes), repeat(y, tall), t)
 
         return join
 

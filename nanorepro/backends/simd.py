@@ -293,21 +293,29 @@ def _bitcast(kind):
     return typing
 
 
-def _spread(array, at, stride, rows, lanes):
-    vector = Vector(array.dtype, rows.count * lanes.count)
+def _gather(array, at, stride, lanes):
+    vector = Vector(array.dtype, lanes.count)
 
     def codegen(context, builder, sig, args):
         array, at, stride = args[:3]
-        kind = ir.VectorType(_element(sig.return_type.dtype), rows.count)
-        scalars = ir.Constant(kind, ir.Undefined)
-        for r in range(rows.count):
+        found = ir.Constant(context.get_value_type(vector), ir.Undefined)
+        for k in range(lanes.count):
             value = builder.load(_address(context, builder, sig.args[0], array, at))
-            scalars = builder.insert_element(scalars, value, ir.IntType(32)(r))
+            found = builder.insert_element(found, value, ir.IntType(32)(k))
             at = builder.add(at, stride)
-        index = [r for r in range(rows.count) for _ in range(lanes.count)]
-        return _shuffle(builder, scalars, index)
+        return found
 
     return vector, codegen
+
+
+def _spread(vector, lanes):
+    result = Vector(vector.dtype, vector.lanes * lanes.count)
+
+    def codegen(context, builder, sig, args):
+        index = [r for r in range(vector.lanes) for _ in range(lanes.count)]
+        return _shuffle(builder, args[0], index)
+
+    return result, codegen
 
 
 def _repeat(vector, rows):
@@ -545,8 +553,12 @@ def from_bits(a):
     """A float from its bits."""
 
 
-def spread(array, at, stride, rows, lanes):
-    """One vector of rows × lanes elements: array[at + r·stride] in all lanes of row r."""
+def gather(array, at, stride, lanes):
+    """The vector of array[at], array[at + stride], ..."""
+
+
+def spread(vector, lanes):
+    """Each element of a vector so many times side by side."""
 
 
 def repeat(vector, rows):
@@ -639,6 +651,7 @@ for _function, _typing in {
     narrow: _convert(32),
     bits: _bitcast("uint"),
     from_bits: _bitcast("float"),
+    gather: _gather,
     spread: _spread,
     repeat: _repeat,
     store_rows: _store_rows,
