@@ -208,6 +208,7 @@ def picture(found: Sequence[Found], title: str):
     """A panel a case, a line a program: the rounds as points, the median as a bar's end."""
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     from nanorepro.picture import BLUE, GREY, RED, STYLE
 
@@ -230,6 +231,7 @@ def picture(found: Sequence[Found], title: str):
                 label += "" if f is ours else f"  ({ratio(f, ours):.3g}×)"
                 axes.text(max(f.ns), y, label, va="center", fontsize=6.5)
             axes.set_xscale("log")
+            axes.xaxis.set_minor_formatter(NullFormatter())
             axes.set_xlim(left, max(max(f.ns) for f in here) * 6.0)
             axes.set_yticks(range(len(order)), [f.engine for f in order], fontsize=6.5)
             axes.set_title(case)

@@ -41,7 +41,7 @@ class Sizes:
 SMALL = Sizes(1 << 15, 1 << 15, 1 << 20, 1 << 10)
 DEEP = Sizes(1 << 12, 1 << 8, 1 << 11, 1 << 8)
 SIZES = {"wide": replace(SMALL, run=1 << 17), "deep": DEEP, "deep-sgd": DEEP}
-# how many times faster than the best peer we want to be (issue 4)
+# how many times faster than the best peer we want to be
 GOALS = {"linear": 4.0, "double": 5.5, "tower": 6.0, "wide": 2.5, "deep": 1.6}
 
 

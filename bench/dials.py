@@ -12,7 +12,7 @@ from bench import harness
 from bench.cases import CONFIGS, Case
 from bench.harness import median, seconds_of
 
-# a variant: what is changed, and how many times the default's time it may take (issue 3)
+# a variant: what is changed, and how many times the default's time it may take
 VARIANTS: dict[str, tuple[dict[str, object], float | None]] = {
     "default": ({}, None),
     "random leaf order": ({"leaf_order": "random"}, 1.5),
