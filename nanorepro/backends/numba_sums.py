@@ -37,7 +37,6 @@ from nanorepro.config import split_kind
 REGISTER = 64  # bytes of a vector; a CPU with shorter registers takes several for one
 TILES = {4: 6, 2: 8, 1: 16}  # rows by columns (in vectors) of sums kept in registers at a time
 UNROLLED = 32  # leaves, at most, of a tree that is written out in full: compiling it takes longer
-AHEAD = 3  # terms that are added, or not, without asking first
 LONG = 64  # lanes of the longest vectors of sums
 
 
@@ -70,11 +69,10 @@ class Sums:
         return native and self.fixed_order and kind != "random" and leaves <= UNROLLED
 
 
-def in_chain(join: Callable, n: int, masked: bool, ahead: int, lanes: tuple[int, ...]) -> Callable:
+def in_chain(join: Callable, n: int, masked: bool) -> Callable:
     """A function that lets the terms 0, ..., n - 1 join a state in this order.
 
-    Of masked terms only those join whose bit is set in the 32-bit words of b from r on; `ahead` of
-    each word without a branch, which would be foreseen badly.
+    Of masked terms only those join whose bit is set in the 32-bit words of b from r on.
     """
     if not masked:
 
@@ -92,13 +90,6 @@ def in_chain(join: Callable, n: int, masked: bool, ahead: int, lanes: tuple[int,
     def present_terms(m, state, r, c, a, b, t):
         for word in range(words):
             v = b[r + word]
-            for _ in range(ahead):
-                left = np.uint32(v)
-                there = fill(left, lanes) != np.uint32(0)
-                k = 32 * word + np.int64(trailing_zeros(left | np.uint32(0x80000000)))
-                joined = join(m, state, k, r, c, a, b, t)
-                state = (where(there, joined[0], state[0]),)
-                v &= v - np.uint32(1)
             while v != 0:
                 k = 32 * word + np.int64(trailing_zeros(v))
                 v &= v - np.uint32(1)
@@ -125,13 +116,12 @@ def total_of(
     """
     if sums.accumulator == "exact":
         _, product, term, _ = expansion(sums.ops)
-        chain = in_chain(make_join(product, term), n, masked, 0, lanes)
+        chain = in_chain(make_join(product, term), n, masked)
         return exact_total(sums.ops, lanes, chain, slow)
     start, product, term, merge, result = accumulator(sums.accumulator, sums.ops)
     join, zero = make_join(product, term), sums.ops.const(0.0)
     if sums.chain:
-        ahead = AHEAD if sums.tiled(n) and n >= 32 else 0
-        chain = in_chain(join, n, masked, ahead, lanes)
+        chain = in_chain(join, n, masked)
 
         @inlined
         def chained(m, plan, r, c, a, b, t):
