@@ -55,17 +55,17 @@ setup() {
     for file in "$new"/apt/archives/*.deb; do
         case ${file##*/} in
         qemu-user-static_*)
-            dpkg-deb --fsys-tarfile "$file" | tar -x -C "$new" --strip-components=3 \
-                ./usr/bin/qemu-aarch64-static
+            dpkg-deb --fsys-tarfile "$file" | tar -x -C "$new" --wildcards \
+                --transform 's|.*/||' '*/qemu-aarch64-static'
             ;;
         *_arm64.deb | *_all.deb) dpkg-deb -x "$file" "$new/root" ;;
         esac
     done
     rm -rf "$new/apt"
 
-    local version glibc platforms=()
-    version=$(cd "$new/root/usr/bin" && ls python3.* | grep -xE 'python3\.[0-9]+')
-    version=${version#python}
+    local interpreter version glibc platforms=()
+    interpreter=$(find "$new/root" -type f -path '*/bin/*' | grep -E '/python3\.[0-9]+$')
+    version=${interpreter##*/python}
     for glibc in 17 24 26 27 28 31 34 35; do
         platforms+=(--platform "manylinux_2_${glibc}_aarch64")
     done
@@ -82,7 +82,7 @@ export QEMU_CPU="\${QEMU_CPU:-$core}"
 export NUMBA_CPU_NAME="\${NUMBA_CPU_NAME:-$core}" NUMBA_CPU_FEATURES="\${NUMBA_CPU_FEATURES-}"
 export NUMBA_CACHE_DIR="\${NUMBA_CACHE_DIR:-\$here/cache}"
 export PYTHONPATH="\$here/packages\${PYTHONPATH:+:\$PYTHONPATH}"
-exec "\$here/qemu-aarch64-static" -L "\$here/root" "\$here/root/usr/bin/python$version" "\$@"
+exec "\$here/qemu-aarch64-static" -L "\$here/root" "\$here${interpreter#"$new"}" "\$@"
 RUN
     chmod +x "$new/python"
     "$new/python" -c 'import platform, numba; assert platform.machine() == "aarch64"'
