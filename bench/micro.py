@@ -16,7 +16,7 @@ from numba import njit
 from bench import harness
 from bench.cases import CONFIGS, Case
 from bench.harness import median, seconds_of
-from nanorepro.backends import numba_cpu, simd
+from nanorepro.backends import layout, numba_cpu, simd, stages
 from nanorepro.backends.numba_sums import lanes_of
 from nanorepro.recipe import Recipe
 
@@ -184,13 +184,13 @@ def limits(seconds: float, rounds: int) -> Limits:
 # The stages
 
 
-def stages(config) -> list[tuple[str, Callable]]:
+def stages_of(config) -> list[tuple[str, Callable]]:
     """The stages of a training step in order, each with the name of its factory."""
     recorded: list[Callable] = []
 
     def record(found):
         recorded.extend(found)
-        return numba_cpu.nothing
+        return stages.nothing
 
     with mock.patch.object(numba_cpu, "sequence", record):
         essence, recipe = numba_cpu.essence(config), Recipe(config, 32, 0, 0)
@@ -238,7 +238,7 @@ def work_of(config, stage: str, net, layer, bits: float, rows: float) -> Work | 
         units = fan_out if stage == "bias_sums" else sum(x.row for x in net if x.row <= 16)
         return Work(operations=s * units, bytes=4 * s * units)
     if stage == "update_small":
-        alone = [x.row >= 16 if x is net[0] else x.fan_in * x.row > numba_cpu.BLOCK for x in net]
+        alone = [x.row >= 16 if x is net[0] else x.fan_in * x.row > layout.BLOCK for x in net]
         count = sum(x.fan_in * x.row for x, apart in zip(net, alone, strict=True) if not apart)
         count += sum(x.fan_out for x in net if x.bias)
         return update_work(config, count)
@@ -254,7 +254,7 @@ def work_of(config, stage: str, net, layer, bits: float, rows: float) -> Work | 
 
 def seconds_of_stage(stage: Callable, model, x, least: float) -> float:
     """Seconds of a stage on the mini-batch that the model's memory holds."""
-    pointers, pointer = numba_cpu.pointers, simd.pointer
+    pointers, pointer = layout.pointers, simd.pointer
 
     @njit(nogil=True)
     def kernel(n, memory, x, rate, t):
@@ -305,7 +305,7 @@ def measure(case: str, given, machine: Limits) -> list[tuple[str, str, float, fl
     rows = float(np.mean([int(np.bitwise_or.reduce(b)).bit_count() for b in batches]))
     typical = min(range(len(batches)), key=lambda k: abs(_bits(batches[k]) - bits))
     now = np.ascontiguousarray(batches[typical][:, None])
-    found, known = [], stages(config)
+    found, known = [], stages_of(config)
     layers = layers_of([name for name, _ in known], recipe.net)
     for (name, stage), layer in zip(known, layers, strict=True):
         seconds = median(

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from nanorepro.backends import numba_cpu, reference
+from nanorepro.backends import numba_cpu, numba_draws, reference
 from nanorepro.streams import STREAMS, bounded, permutation, philox, stream_key, uniform, words
 from nanorepro.summation import order_of, plan
 
@@ -160,7 +160,7 @@ def test_streams_of_pairs_and_models_are_independent():
 
 def trees_by_numba(n, first, count):
     plans = np.empty((count, 2 * n - 1, 2), np.int64)
-    numba_cpu.random_trees(plans, n, KEY, first)
+    numba_draws.random_trees(plans, n, KEY, first)
     return plans
 
 

@@ -1,0 +1,488 @@
+"""The stages of a training step, compiled: equations 4 to 6, back-propagation and the update.
+
+A stage is a function (m, x, first, rate, t), made by a factory below for fixed widths, activation,
+optimizer and dials: m the memory, x (n, words) the packed examples, `first` the index of the
+mini-batch's first, `rate` the learning rate and t what stochastic rounding draws from.  Vectors lie
+across outputs (units, inputs or examples), never across the terms of a sum, so each sum keeps the
+order of its plan.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from nanorepro.arithmetic import Operations
+from nanorepro.backends.layout import Map, Place, flat_lanes, round_up, whole_vectors
+from nanorepro.backends.numba_sums import Matrix, Sums, lanes_of, masked_terms, products, terms
+from nanorepro.backends.simd import (
+    ballot,
+    fill,
+    inlined,
+    load,
+    repeat,
+    store,
+    transpose,
+)
+
+THIRTY_TWO = lanes_of(32)
+FEW = 64  # terms of sums over units that cost less than going to memory for the results
+
+
+@dataclass(frozen=True)
+class Kit:
+    """What the factories share: sizes, the dials' sums, and the formulas as compiled functions."""
+
+    batch: int
+    words: int
+    longest: int
+    ops: Operations
+    batch_sums: Sums
+    unit_sums: Sums
+    value: Callable
+    slope: Callable
+    sigmoid: Callable
+    update: Callable
+    skip_unchanged: bool  # a zero gradient leaves weight and state as they are
+
+
+def sequence(stages):
+    """One stage that carries out the given ones in order.
+
+    Six at a time: each further level costs another pass of the compiler over all below it.
+    """
+    if len(stages) > 6:
+        size = -(-len(stages) // 6)
+        return sequence([sequence(stages[k : k + size]) for k in range(0, len(stages), size)])
+
+    s0, s1, s2, s3, s4, s5 = (*stages, *[nothing] * (6 - len(stages)))
+
+    @inlined
+    def all_of(m, x, first, rate, t):
+        s0(m, x, first, rate, t)
+        s1(m, x, first, rate, t)
+        s2(m, x, first, rate, t)
+        s3(m, x, first, rate, t)
+        s4(m, x, first, rate, t)
+        s5(m, x, first, rate, t)
+
+    return all_of
+
+
+@inlined
+def nothing(m, x, first, rate, t):
+    return
+
+
+def find_features(kit: Kit, place: Place) -> Callable:
+    """m.columns: for every feature, the examples of the mini-batch that have it, a bit each."""
+    batch, words, blocks = kit.batch, kit.words, -(-kit.batch // 32)
+    whole = words == 1 and batch % 32 == 0  # the words lie side by side
+
+    @inlined
+    def stage(m, x, first, rate, t):
+        for block in range(blocks):
+            at = (first + 32 * block) * words
+            for word in range(words):
+                if whole:
+                    v = load(x, at, THIRTY_TWO)
+                else:
+                    n = min(32, batch - 32 * block)
+                    for i in range(n):
+                        m.word[i] = x[at + i * words + word]
+                    for i in range(n, 32):  # not those of the block before
+                        m.word[i] = np.uint32(0)
+                    v = load(m.word, 0, THIRTY_TWO)
+                for j in range(32):
+                    bit = np.uint32(1) << np.uint32(j)
+                    m.columns[(32 * word + j) * blocks + block] = ballot(v & bit)
+
+    return stage
+
+
+def first_forward(kit: Kit, place: Place) -> Callable:
+    """z = Σ_j W[j] over the features present; embeddings: one sum for each set (section 5).
+
+    Then the activation, while the example's units are in the nearest cache.
+    """
+    layer, batch, words, sets = place.layer, kit.batch, kit.words, place.layer.sets
+    row, pitch, w_at, z_at = place.row, place.pitch, place.w, place.z
+    n = layer.fan_in // sets
+    whole, rest = n // 32, np.uint32((1 << (n % 32)) - 1)
+    total, finish = terms(kit.unit_sums, n, row, row, place.up), activated(kit, place, 1)
+
+    @inlined
+    def stage(m, x, first, rate, t):
+        for i in range(batch):
+            for part in range(sets):
+                # the bits of the set's features, from bit 0 on
+                word, shift = part * n // 32, np.uint32(part * n % 32)
+                for k in range(words - word):
+                    v = x[(first + i) * words + word + k] >> shift
+                    if shift != 0 and word + k + 1 < words:
+                        v |= x[(first + i) * words + word + k + 1] << (np.uint32(32) - shift)
+                    m.present[k] = v
+                if sets > 1 and rest != 0:
+                    m.present[whole] &= rest
+                at = w_at + part * n * row
+                out = z_at + i * pitch + part * row
+                total(m, m.units, m.w, at, m.present, 0, m.z, out, t)
+            finish(m, i, t)
+
+    return stage
+
+
+def narrow_forward(kit: Kit, place: Place) -> Callable:
+    """`first_forward` for rows of a few units: 32 examples at a time."""
+    layer, row, blocks = place.layer, place.row, -(-kit.batch // 32)
+    width, pitch, finish = place.width, place.pitch, activated(kit, place, kit.batch)
+    sets, batch, w_at, z_at = layer.sets, kit.batch, place.w, place.z
+    n = layer.fan_in // sets
+    total = masked_terms(kit.unit_sums, n, place.up)
+
+    @inlined
+    def stage(m, x, first, rate, t):
+        for block in range(blocks):
+            for c in range(width):
+                j = c // row * n
+                at, word = w_at + j * row + c % row, j * blocks + block
+                total(m, m.units, m.w, at, row, m.columns, word, blocks, m.few, t)
+                for i in range(min(32, batch - 32 * block)):
+                    m.z[z_at + (32 * block + i) * pitch + c] = m.few[i]
+        finish(m, 0, t)
+
+    return stage
+
+
+def narrow_update(kit: Kit, place: Place) -> Callable:
+    """`first_update` for rows of a few units: 32 features at a time."""
+    layer, row, width, words = place.layer, place.row, place.width, kit.words
+    pitch = place.pitch
+    n, w_at, d_at = layer.fan_in // layer.sets, place.w, place.z
+    total = masked_terms(kit.batch_sums, kit.batch, 0)
+
+    @inlined
+    def stage(m, x, first, rate, t):
+        for word in range(words):
+            for c in range(width):
+                total(m, m.plan, m.d, d_at + c, pitch, x, first * words + word, words, m.few, t)
+                low, high = c // row * n, c // row * n + n
+                for j in range(max(low, 32 * word), min(high, 32 * word + 32)):
+                    m.g[w_at + j * row + c % row] = m.few[j - 32 * word]
+
+    return stage
+
+
+def dense_forward(kit: Kit, place: Place) -> Callable:
+    """z[i, u] = Σ_j h[i, j]·W[j, u], then the activation."""
+    left = Matrix(place.z_below, 1, place.below)
+    right = Matrix(place.w, place.pitch, 0)
+    n, batch, z_at, pitch = place.layer.fan_in, kit.batch, place.z, place.pitch
+    rows = few_examples(kit, place.width) if n <= FEW else batch
+    total = products(kit.unit_sums, n, rows, place.width, left, right, place.up, pitch)
+    finish = activated(kit, place, rows)
+
+    @inlined
+    def stage(m, x, first, rate, t):
+        for i in range(0, batch, rows):
+            total(m, m.units, m.h, m.w, m.z, z_at + i * pitch, i, t)
+            finish(m, i, t)
+
+    return stage
+
+
+def few_examples(kit: Kit, width: int) -> int:
+    """Examples to take at a time, so that what is between two sums stays in the nearest cache."""
+    if width < 4 * kit.longest:
+        return kit.batch
+    return next(rows for rows in (4, 2, 1) if kit.batch % rows == 0)
+
+
+def activated(kit: Kit, place: Place, rows: int) -> Callable:
+    """A function (m, i, t) for the examples from i on: z ← z + b (embeddings have no b); h = A(z).
+
+    h = z where no activation follows.  `rows` examples; short ones lie side by side in a vector,
+    and what a last one has too much is padding.
+    """
+    pitch, width, z_at, b_at = place.pitch, place.width, place.z, place.b
+    bias, active = place.layer.bias, place.layer.active
+    add, value, lanes = kit.ops.add, kit.value, lanes_of(place.lanes)
+    beside = lanes_of(kit.longest // width if rows > 1 and place.lanes == width else 1)
+    part, count = place.lanes, len(beside)
+    long = lanes_of(part * count)
+
+    @inlined
+    def finish(m, i0, t):
+        for i in range(i0, i0 + rows, count):
+            for c in range(0, width, part):
+                at = z_at + i * pitch + c
+                z = load(m.z, at, long)
+                if bias:
+                    z = add(z, repeat(load(m.w, b_at + c, lanes), beside), t)
+                    store(m.z, at, z)
+                if active:
+                    z = value(z, t)
+                store(m.h, at, z)
+
+    return finish
+
+
+def output_gradient(kit: Kit, place: Place) -> Callable:
+    """δ[i] = (σ(z[i]) - y[i])/s, the gradient of the mean loss by z; vectors of examples."""
+    longest, z_at, batch = kit.longest, place.z, kit.batch
+    lanes, size = lanes_of(longest), kit.ops.const(float(kit.batch))
+    squash, sub, div = kit.sigmoid, kit.ops.sub, kit.ops.div
+
+    @inlined
+    def stage(m, x, first, rate, t):
+        for i in range(0, batch, longest):
+            p = squash(load(m.z, z_at + i, lanes), t)
+            d = div(sub(p, load(m.y, i, lanes), t), fill(size, lanes), t)
+            store(m.d, z_at + i, d)
+
+    return stage
+
+
+def dense_backward(kit: Kit, place: Place, under: Place) -> Callable:
+    """δ_below[i, j] = (Σ_u W[j, u]·δ[i, u])·A'(z_below[i, j]), for small W."""
+    left, right = Matrix(place.z, 1, place.pitch), Matrix(place.wt, place.below, 0)
+    fan_out, batch, z_at, active = place.layer.fan_out, kit.batch, place.z_below, under.layer.active
+    below = place.below
+    rows = few_examples(kit, below)
+    total = products(kit.unit_sums, fan_out, rows, below, left, right, place.down, below)
+    step = kit.longest
+    lanes, mul, slope = lanes_of(step), kit.ops.mul, kit.slope
+
+    @inlined
+    def stage(m, x, first, rate, t):
+        for i in range(0, batch, rows):
+            begin = z_at + i * below
+            total(m, m.units, m.d, m.wt, m.d, begin, i, t)
+            if active:
+                for at in range(begin, begin + rows * below, step):
+                    g = mul(load(m.d, at, lanes), slope(load(m.z, at, lanes), t), t)
+                    store(m.d, at, g)
+
+    return stage
+
+
+@cache
+def apply_gradients(kit: Kit, n: int) -> Callable:
+    """Update the n weights from `at` on by the gradients from m.g[g_at] on."""
+    step = flat_lanes(n, kit.longest)
+    lanes, update = lanes_of(step), kit.update
+
+    @inlined
+    def apply(m, g_at, at, rate, t):
+        for k in range(0, n, step):
+            w, a = load(m.w, at + k, lanes), load(m.a, at + k, lanes)
+            w, a = update(w, a, load(m.g, g_at + k, lanes), fill(rate, lanes), t)
+            store(m.w, at + k, w)
+            store(m.a, at + k, a)
+
+    return apply
+
+
+def bias_sums(kit: Kit, place: Place) -> Callable:
+    """The gradient by b of a wide layer, Σ_i δ[i], as sums of products 1·δ[i], which are exact."""
+    left, right = Matrix(0, 0, 0), Matrix(place.z, place.pitch, 0)
+    total = products(kit.batch_sums, kit.batch, 1, place.width, left, right, 0, 0)
+    b_at = place.b
+
+    @inlined
+    def stage(m, x, first, rate, t):
+        total(m, m.plan, m.one, m.d, m.g, b_at, 0, t)
+
+    return stage
+
+
+def short_bias_sums(kit: Kit, places: tuple[Place, ...]) -> Callable:
+    """`bias_sums` for all short layers together: no sum waits for those of another layer."""
+    width = round_up(sum(place.width for place in places), kit.longest)
+    left, right = Matrix(0, 0, 0), Matrix(0, width, 0)
+    total = products(kit.batch_sums, kit.batch, 1, width, left, right, 0, 0)
+    b_at = places[0].b
+    copies = [copy_rows(kit, place, place.b - b_at, width) for place in places]
+    copy_all = sequence(copies)
+
+    @inlined
+    def stage(m, x, first, rate, t):
+        copy_all(m, x, first, rate, t)
+        total(m, m.plan, m.one, m.rows, m.g, b_at, 0, t)
+
+    return stage
+
+
+def copy_rows(kit: Kit, place: Place, column: int, width: int) -> Callable:
+    """The layer's δ into its columns of m.rows."""
+    batch, pitch, lanes, z_at = kit.batch, place.pitch, lanes_of(place.lanes), place.z
+
+    @inlined
+    def stage(m, x, first, rate, t):
+        for i in range(batch):
+            store(m.rows, i * width + column, load(m.d, z_at + i * pitch, lanes))
+
+    return stage
+
+
+def update_small(kit: Kit, chart: Map) -> Callable:
+    """All parameters whose gradients lie ready in m.g."""
+    small = chart.small
+    apply = apply_gradients(kit, chart.parameters - small)
+
+    @inlined
+    def stage(m, x, first, rate, t):
+        apply(m, small, small, rate, t)
+
+    return stage
+
+
+def renew_transposed(kit: Kit, place: Place) -> Callable:
+    """wt ← W."""
+    layer, wt_at, below = place.layer, place.wt, place.below
+    turn = transposed(layer.fan_in, layer.fan_out, kit.longest)
+    w_at, pitch = place.w, place.pitch
+
+    @inlined
+    def stage(m, x, first, rate, t):
+        turn(m.w, w_at, pitch, m.wt, wt_at, below)
+
+    return stage
+
+
+def transposed(rows: int, columns: int, longest: int) -> Callable:
+    """A function (source, at, pitch, target, to, to_pitch): target[c, r] ← source[r, c]."""
+    squares, lanes = rows % longest == columns % longest == 0, lanes_of(longest)
+
+    @inlined
+    def turn(source, at, pitch, target, to, to_pitch):
+        if squares:
+            for r in range(0, rows, longest):
+                for c in range(0, columns, longest):
+                    begin, end = at + r * pitch + c, to + c * to_pitch + r
+                    transpose(source, begin, pitch, target, end, to_pitch, lanes)
+        else:
+            for r in range(rows):
+                for c in range(columns):
+                    target[to + c * to_pitch + r] = source[at + r * pitch + c]
+
+    return turn
+
+
+def dense_gradients(kit: Kit, place: Place) -> Callable:
+    """The gradient by W[j, u], Σ_i h[i, j]·δ[i, u], for an update later."""
+    fan_in, w_at, longest = place.layer.fan_in, place.w, kit.longest
+    values, deltas = Matrix(place.z_below, place.below, 1), Matrix(place.z, place.pitch, 0)
+    sums, batch, width, pitch = kit.batch_sums, kit.batch, place.width, place.pitch
+    if width == 1 and fan_in >= longest:
+        # one unit: vectors lie along the inputs instead
+        values, deltas = Matrix(place.z_below, place.below, 0), Matrix(place.z, 1, 0)
+        total = products(sums, batch, 1, whole_vectors(fan_in, longest), deltas, values, 0, 0)
+
+        @inlined
+        def stage(m, x, first, rate, t):
+            total(m, m.plan, m.d, m.h, m.g, w_at, 0, t)
+
+    else:
+        total = products(sums, batch, fan_in, width, values, deltas, 0, pitch)
+
+        @inlined
+        def stage(m, x, first, rate, t):
+            total(m, m.plan, m.h, m.d, m.g, w_at, 0, t)
+
+    return stage
+
+
+def backward_and_update(kit: Kit, place: Place, under: Place, g_at: int) -> Callable:
+    """`dense_backward`, then W[j, u] ← update(W[j, u], Σ_i h[i, j]·δ[i, u]), for large W.
+
+    A few rows of W at a time, which pass through the caches once.  The sums over u lie along the
+    examples, so that W need not be transposed, only δ.
+    """
+    batch, fan_in, fan_out = kit.batch, place.layer.fan_in, place.layer.fan_out
+    width, pitch, below, w_at, z_at = place.width, place.pitch, place.below, place.w, place.z_below
+    examples = round_up(batch, kit.longest)
+    turn_delta = transposed(batch, fan_out, kit.longest)
+    mul, slope, active = kit.ops.mul, kit.slope, under.layer.active
+    d_at = place.z
+
+    def block_of(rows: int) -> Callable:
+        lanes = lanes_of(rows & -rows if rows < kit.longest else kit.longest)
+        step = len(lanes)
+        weights, across = Matrix(w_at, 1, pitch), Matrix(0, examples, 0)
+        back = products(
+            kit.unit_sums, fan_out, rows, examples, weights, across, place.down, examples
+        )
+        turn_back = transposed(rows, batch, kit.longest)
+        left, right = Matrix(place.z_below, below, 1), Matrix(d_at, pitch, 0)
+        total = products(kit.batch_sums, batch, rows, width, left, right, 0, pitch)
+        apply = apply_gradients(kit, rows * pitch)
+        turned = rows * examples
+
+        @inlined
+        def block(m, j, rate, t):
+            back(m, m.units, m.w, m.turned, m.back, 0, j, t)
+            turn_back(m.back, 0, examples, m.back, turned, rows)
+            for i in range(batch):
+                for c in range(0, rows, step):
+                    at = z_at + i * below + j + c
+                    g = load(m.back, turned + i * rows + c, lanes)
+                    if active:
+                        g = mul(g, slope(load(m.z, at, lanes), t), t)
+                    store(m.d, at, g)
+            total(m, m.plan, m.h, m.d, m.g, g_at, j, t)
+            apply(m, g_at, w_at + j * pitch, rate, t)
+
+        return block
+
+    size = min(fan_in, 16)
+    full = fan_in - fan_in % size
+    whole = block_of(size)
+    rest = block_of(fan_in - full) if full < fan_in else None
+
+    @inlined
+    def stage(m, x, first, rate, t):
+        turn_delta(m.d, d_at, pitch, m.turned, 0, examples)
+        for j in range(0, full, size):
+            whole(m, j, rate, t)
+
+    if rest is None:
+        return stage
+
+    @inlined
+    def stage_and_rest(m, x, first, rate, t):
+        stage(m, x, first, rate, t)
+        rest(m, full, rate, t)
+
+    return stage_and_rest
+
+
+def first_update(kit: Kit, place: Place) -> Callable:
+    """W[j] ← update(W[j], Σ_i δ[i] over the examples in which feature j is present).
+
+    A feature that no example of the mini-batch has, leaves its row as it is under AdaGrad.  Where a
+    row fills vectors it is then passed over; shorter rows are updated with all others.
+    """
+    layer, row, batch, w_at = place.layer, place.row, kit.batch, place.w
+    fan_in, by_row = layer.fan_in, place.alone
+    skip = by_row and kit.skip_unchanged
+    total = terms(kit.batch_sums, batch, row, place.pitch, 0)
+    apply = apply_gradients(kit, row)
+    d_at, n, blocks = place.z, fan_in // layer.sets, -(-batch // 32)
+
+    @inlined
+    def stage(m, x, first, rate, t):
+        for j in range(fan_in):
+            if skip:
+                found = np.uint32(0)
+                for block in range(blocks):
+                    found |= m.columns[j * blocks + block]
+                if found == 0:
+                    continue
+            base, at = d_at + (j // n) * row, w_at + j * row
+            total(m, m.plan, m.d, base, m.columns, j * blocks, m.g, at, t)
+            if by_row:
+                apply(m, at, at, rate, t)
+
+    return stage
