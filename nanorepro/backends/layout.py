@@ -1,8 +1,8 @@
 """Where a model in training lies in memory: which parameter, activation and partial sum is where.
 
-The activations of a layer are (batch, pitch) with the units side by side; `width` is the number of
-units, padded to full vectors, and `pitch` the distance of one example's units from the next one's.
-What padding holds never reaches a result.
+The units of the first layer and of large ones lie side by side, (examples, units).  Small layers
+above them lie across, (units, examples): so a layer of a few units fills whole vectors, too.  What
+padding holds never reaches a result.
 """
 
 from dataclasses import dataclass, replace
@@ -21,13 +21,12 @@ BLOCK = 4096  # weights of a layer, at most, whose gradients wait for those of a
 class Memory(NamedTuple):
     """What one model in training works on; arrays are flat unless a shape is given.
 
-    w, a: parameters and optimizer state, layer after layer, weights before biases
-    wt: small dense weights transposed, (fan_out, pitch below) each, for sums along the inputs
-    z, h, d: (batch, pitch) of every layer: before and after the activation, the gradient by z
-    turned, back: δ of a layer, and of some units of the layer below it, (units, batch)
+    w, a: parameters and optimizer state
+    z, h, d: of every layer: before and after the activation, the gradient by z
+    turned: h or δ of one layer the other way round; back: δ of some units below a large layer
+    rows: (examples, width), δ of the layers that lie across, side by side; and some of their h
     y: labels of the mini-batch; one: the number 1
     g: gradients of the parameters, where they lie in w, and then those of a block of weights
-    rows: (batch, width) the gradients by z of the short layers side by side
     word, present: packed features of some examples, and of one; columns: packed examples of
     every feature; few: 32 sums
     slots, wide_slots, bins, special, lane: partial sums of plans and of exact sums
@@ -36,7 +35,6 @@ class Memory(NamedTuple):
 
     w: np.ndarray
     a: np.ndarray
-    wt: np.ndarray
     z: np.ndarray
     h: np.ndarray
     d: np.ndarray
@@ -65,7 +63,6 @@ def pointers(m):
     return Memory(
         pointer(m.w),
         pointer(m.a),
-        pointer(m.wt),
         pointer(m.z),
         pointer(m.h),
         pointer(m.d),
@@ -91,23 +88,36 @@ def pointers(m):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a layer lies in the memory; widths and offsets in numbers."""
+    """Where a layer lies in the memory; widths, strides and offsets in numbers.
+
+    Of z, h and d: unit u of example i is at z + u·by_unit + i·by_example.  The weight of input j
+    and unit u is at w + j·by_input + u·by_output.
+    """
 
     layer: Layer
-    below: int  # pitch of the layer below
-    width: int
-    row: int  # length of one input's row of weights, and of one set
-    pitch: int  # from one example's units to the next one's; in dense layers one input's weights'
-    lanes: int
+    across: bool  # (units, examples)
     alone: bool  # weights updated apart from the others
-    short: bool  # a row of units is one vector
+    row: int  # units, padded to whole vectors; of embeddings those of one set
+    width: int  # units that an example takes, if they lie side by side
+    lanes: int  # of a vector of units
+    by_unit: int
+    by_example: int
+    by_input: int
+    by_output: int
     w: int
     b: int
-    wt: int
     z: int
-    z_below: int
+    column: int  # of its first unit among those of all layers across
+    inputs: int  # where its inputs lie in the rows, with the units side by side; -1: nowhere
     up: int  # first row of the unit plans, forward
     down: int  # and backward
+
+    @property
+    def weights(self) -> int:
+        """Room for the weights."""
+        if self.by_output > 1:
+            return self.layer.fan_out * self.by_output
+        return self.layer.fan_in * self.by_input
 
 
 @dataclass(frozen=True)
@@ -119,28 +129,37 @@ class Map:
     """
 
     places: tuple[Place, ...]
+    examples: int  # of a mini-batch, padded to whole vectors
     small: int
     parameters: int
     block: int  # gradients that are held besides
-    transposed: int
-    turned: int  # units whose δ is transposed, at most
+    biases: int  # where those of the layers across begin
+    units: int  # of all layers across
+    width: int  # of a row of their δ; 0 where no gradient needs rows
+    rows: int
+    turned: int
     activations: int
     unit_rows: int
     slots: int
-
-    @property
-    def short(self) -> tuple[Place, ...]:
-        """The layers whose biases lie side by side at the end: all but the wide ones."""
-        return tuple(p for p in self.places if p.layer.bias and p.short)
 
 
 def round_up(n: int, multiple: int) -> int:
     return -(-n // multiple) * multiple
 
 
+def lanes_for(n: int, longest: int) -> int:
+    """Lanes of the vectors that hold n numbers side by side."""
+    return min(longest, 1 << (n - 1).bit_length())
+
+
 def whole_vectors(n: int, longest: int) -> int:
-    """Room for n numbers side by side as whole vectors."""
-    return round_up(n, longest if n < 4 * longest else 4 * longest)
+    """Room for n numbers side by side as vectors, of many numbers four vectors at a time."""
+    return round_up(n, lanes_for(n, longest) if n < 4 * longest else 4 * longest)
+
+
+def spaced(width: int, longest: int) -> int:
+    """From one row to the next: 2048 bytes apart all would lie in a few sets of the cache."""
+    return width if width % (32 * longest) else width + longest
 
 
 def terms_of(layer: Layer) -> tuple[int, int]:
@@ -148,52 +167,92 @@ def terms_of(layer: Layer) -> tuple[int, int]:
     return layer.fan_in // layer.sets, layer.fan_out
 
 
-def make_map(net: tuple[Layer, ...], batch: int, longest: int, dials: Dials) -> Map:
-    """Lay out the memory of a model; vectors have `longest` lanes at most."""
+def along_inputs(layer: Layer, turning: bool, longest: int) -> bool:
+    """Whether the vectors of a small layer's gradients lie along its inputs, not its units.
+
+    Where that takes fewer of them; turning the inputs round first costs about eight for each.
+    """
+    inputs, units = -(-layer.fan_in // longest), -(-layer.fan_out // longest)
+    return layer.fan_out * inputs + 8 * turning * inputs < layer.fan_in * units
+
+
+def make_map(net: tuple[Layer, ...], batch: int, longest: int, dials: Dials, narrow: bool) -> Map:
+    """Lay out the memory of a model; vectors have `longest` lanes at most.
+
+    `narrow`: the first layer takes 32 examples at a time, and lies across, too.
+    """
+    examples = round_up(batch, 32 if narrow else longest)
     places: list[Place] = []
-    below = wt = z = z_below = units = 0
+    units = inputs = turned = unit_rows = 0
     slots = summation.plan_slots(dials.tree, batch)
     for k, layer in enumerate(net):
-        lanes = min(longest, 1 << (layer.row - 1).bit_length())
-        row = (
-            whole_vectors(layer.row, longest) if layer.row > longest else round_up(layer.row, lanes)
-        )
+        row = whole_vectors(layer.row, longest)
+        alone = row >= longest if k == 0 else layer.fan_in * row > BLOCK
+        across = narrow if k == 0 else not alone
         width = row * layer.sets
-        # rows 2048 bytes apart would all lie in the same few sets of the first-level cache
-        pitch = width if width % (32 * longest) else width + longest
+        by_input, by_output, at = row if k == 0 or across else spaced(width, longest), 1, -1
+        if k and across:
+            under = places[-1]
+            if along_inputs(layer, under.across, longest):
+                by_input, by_output = 1, whole_vectors(layer.fan_in, longest)
+                if under.across:
+                    at = inputs
+                    inputs += examples * round_up(layer.fan_in, longest)
+            if not under.across:
+                turned = max(turned, layer.fan_in * examples)
+        elif k:
+            turned = max(turned, layer.fan_out * examples)
         rows = [summation.plan_rows(dials.unit_tree, n) for n in terms_of(layer)]
         slots = max(slots, *(summation.plan_slots(dials.unit_tree, n) for n in terms_of(layer)))
-        down = units + rows[0]
-        alone = row >= longest if k == 0 else layer.fan_in * width > BLOCK
         places.append(
-            Place(layer, below, width, row, pitch, lanes, alone, width <= longest, 0, 0, wt, z,
-                  z_below, units, down)
-        )  # fmt: skip
-        wt += 0 if k == 0 or alone else layer.fan_out * below
-        z_below, z = z, z + round_up(batch * pitch, longest)
-        below, units = pitch, units + sum(rows)
-    w = small = 0
+            Place(
+                layer,
+                across,
+                alone,
+                row,
+                width,
+                lanes_for(layer.row, longest),
+                by_unit=examples if across else 1,
+                by_example=1 if across else spaced(width, longest),
+                by_input=by_input,
+                by_output=by_output,
+                w=0,
+                b=0,
+                z=0,
+                column=units,
+                inputs=at,
+                up=unit_rows,
+                down=unit_rows + rows[0],
+            )  # fmt: skip
+        )
+        units += layer.fan_out if across else 0
+        unit_rows += sum(rows)
+    small = w = 0
     for alone in (True, False):
         small = w
         for k, place in enumerate(places):
             if place.alone == alone:
-                places[k] = replace(place, w=w)
-                row = place.pitch if k else place.row
-                size = (
-                    whole_vectors(place.layer.fan_in, longest)
-                    if row == 1
-                    else place.layer.fan_in * row
-                )
-                w = round_up(w + size, longest)
-    for short in (False, True):
-        for k, place in enumerate(places):
-            if place.layer.bias and place.short == short:
-                places[k] = replace(places[k], b=w)
-                w += place.width
-        w = round_up(w, longest)
-    block = max(16 * place.pitch for place in places)
-    turned = max((p.layer.fan_out for p in places if p.alone), default=0)
-    return Map(tuple(places), small, w, block, wt, turned, z + longest, units, slots)
+                places[k] = replace(places[k], w=w)
+                w = round_up(w + place.weights, longest)
+    biases, b = w, w + round_up(units, longest)
+    z = (round_up(units, longest) + longest) * examples
+    for k, place in enumerate(places):
+        if place.across:
+            places[k] = replace(places[k], b=biases + place.column, z=place.column * examples)
+        else:
+            places[k] = replace(places[k], b=b, z=z)
+            b = round_up(b + place.width, longest)
+            z = round_up(z + batch * place.by_example, longest)
+    # vectors of gradients along the units need rows of δ; those of a single unit are rows as it is
+    needed = any(p.across and p.by_output == 1 and p.layer.fan_out > 1 for p in places[1:])
+    width = spaced(round_up(units, longest), longest) if needed else 0
+    for k, place in enumerate(places):
+        if place.inputs >= 0:
+            places[k] = replace(places[k], inputs=place.inputs + examples * width)
+    return Map(
+        tuple(places), examples, small, b, 16 * max(p.by_input for p in places), biases, units,
+        width, examples * width + inputs + 4 * longest, turned, z + longest, unit_rows, slots,
+    )  # fmt: skip
 
 
 def flat_lanes(n: int, longest: int) -> int:

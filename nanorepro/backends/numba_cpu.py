@@ -17,26 +17,27 @@ from nanorepro import summation
 from nanorepro.arithmetic import Operations, operations
 from nanorepro.backends import arrays, simd
 from nanorepro.backends.exact_sum import BINS
-from nanorepro.backends.layout import Map, Memory, make_map, pointers, round_up, terms_of
+from nanorepro.backends.layout import Map, Memory, make_map, pointers, terms_of
 from nanorepro.backends.numba_draws import arrange, examples, permutations, random_trees
 from nanorepro.backends.numba_sums import LONG, REGISTER, Sums
 from nanorepro.backends.simd import inlined, pointer
 from nanorepro.backends.stages import (
     Kit,
+    across_backward,
+    across_bias_sums,
+    across_forward,
+    across_gradients,
     backward_and_update,
     bias_sums,
-    dense_backward,
     dense_forward,
-    dense_gradients,
     find_features,
     first_forward,
     first_update,
     narrow_forward,
     narrow_update,
     output_gradient,
-    renew_transposed,
     sequence,
-    short_bias_sums,
+    turn_deltas,
     update_small,
 )
 from nanorepro.config import Config, Dials
@@ -82,45 +83,47 @@ def compile_recipe(config: Config, dials: Dials, features: int) -> Compiled:
     net = layers(config, features)
     ops = operations(simd, dials.precision, dials.rounding, dials.fma)
     longest = REGISTER // np.dtype(ops.dtype).itemsize
-    chart = make_map(net, config.batch, longest, dials)
-    places = chart.places
+    unit_sums = Sums(ops, dials.unit_accumulator, dials.unit_tree, dials.unit_order == "given")
+    wholly = {"wide", "exact"} & {dials.accumulator, dials.unit_accumulator}
+    narrow = net[0].fan_out <= NARROW and not wholly
+    chart = make_map(net, config.batch, longest, dials, narrow)
     value, slope = ACTIVATIONS[config.act](simd, ops, config.beta)
     update, start = OPTIMIZERS[config.optimizer](simd, ops, config)
     kit = Kit(
         batch=config.batch,
+        examples=chart.examples,
         words=-(-features // 32),
         longest=longest,
         ops=ops,
         batch_sums=Sums(ops, dials.accumulator, dials.tree, True),
-        unit_sums=Sums(ops, dials.unit_accumulator, dials.unit_tree, dials.unit_order == "given"),
+        unit_sums=unit_sums,
         value=value,
         slope=slope,
         sigmoid=sigmoid(simd, ops),
         update=update,
         skip_unchanged=config.optimizer == "adagrad",
     )
-    up = [find_features(kit, places[0])]
-    narrow = places[0].width <= NARROW
-    short = narrow and kit.unit_sums.accumulator not in ("wide", "exact")
-    up.append((narrow_forward if short else first_forward)(kit, places[0]))
-    for place in places[1:]:
-        up.append(dense_forward(kit, place))
-    down, renew = [output_gradient(kit, places[-1])], []
-    for k in range(len(places) - 1, 0, -1):
-        if places[k].alone:
-            down.append(backward_and_update(kit, places[k], places[k - 1], chart.parameters))
+    first, *dense = chart.places
+    below = list(zip(dense, chart.places, strict=False))  # each with the place under it
+    up = [find_features(kit, first), (narrow_forward if narrow else first_forward)(kit, first)]
+    for place, under in below:
+        up.append((across_forward if place.across else dense_forward)(kit, place, under))
+    down = [output_gradient(kit, chart.places[-1])]
+    for place, under in reversed(below):
+        if place.across:
+            down.append(across_backward(kit, place, under))
         else:
-            down.append(dense_backward(kit, places[k], places[k - 1]))
-            down.append(dense_gradients(kit, places[k]))
-            renew.append(renew_transposed(kit, places[k]))
-    short = narrow and kit.batch_sums.accumulator not in ("wide", "exact")
-    down.append((narrow_update if short else first_update)(kit, places[0]))
-    down += [bias_sums(kit, p) for p in places if p.layer.bias and not p.short]
-    if chart.short:
-        down.append(short_bias_sums(kit, chart.short))
-    down += [update_small(kit, chart), *renew]
+            down.append(backward_and_update(kit, place, under, chart.parameters))
+    if chart.width:
+        down.append(turn_deltas(kit, chart))
+    down += [across_gradients(kit, p, under, chart) for p, under in below if p.across]
+    down.append((narrow_update if narrow else first_update)(kit, first))
+    down += [bias_sums(kit, p) for p in chart.places if p.layer.bias and not p.across]
+    if chart.units:
+        down.append(across_bias_sums(kit, chart))
+    down.append(update_small(kit, chart))
     ascend, descend, batch, digest = sequence(up), sequence(down), config.batch, sources()
-    z_last = places[-1].z
+    z_last = chart.places[-1].z
 
     plan_size, units_size = 2 * summation.plan_rows(dials.tree, batch), 2 * chart.unit_rows
 
@@ -173,22 +176,19 @@ class Model:
         config, dials = recipe.config, recipe.dials
         self.compiled = compile_recipe(essence(config), dials, recipe.features)
         chart, dtype = self.compiled.map, self.compiled.ops.dtype
-        longest = REGISTER // np.dtype(dtype).itemsize
         self.const = operations(arrays, dials.precision, dials.rounding, dials.fma).const
-        rows = sum(place.width for place in chart.short) + longest
         self.memory = Memory(
             w=np.zeros(chart.parameters, dtype),
             a=np.full(chart.parameters, self.const(self.compiled.start), dtype),
-            wt=np.zeros(chart.transposed, dtype),
             z=np.zeros(chart.activations, dtype),
             h=np.zeros(chart.activations, dtype),
             d=np.zeros(chart.activations, dtype),
-            turned=np.zeros(chart.turned * round_up(config.batch, longest), dtype),
-            back=np.zeros(2 * 16 * round_up(config.batch, longest), dtype),
-            y=np.zeros(round_up(config.batch, longest), dtype),
+            turned=np.zeros(chart.turned, dtype),
+            back=np.zeros(2 * 16 * chart.examples, dtype),
+            y=np.zeros(chart.examples, dtype),
             g=np.zeros(chart.parameters + chart.block, dtype),
             one=np.ones(1, dtype),
-            rows=np.zeros(config.batch * rows, dtype),
+            rows=np.zeros(chart.rows, dtype),
             word=np.zeros(32, np.uint32),
             present=np.zeros(-(-recipe.features // 32) + 1, np.uint32),
             columns=np.zeros(32 * -(-recipe.features // 32) * -(-config.batch // 32), np.uint32),
@@ -209,8 +209,11 @@ class Model:
         for place in self.compiled.map.places:
             layer = place.layer
             n = layer.fan_in // layer.sets
-            row = place.pitch if layer.sets == 1 and place.below else place.row
-            table = flat[place.w : place.w + layer.fan_in * row].reshape(-1, row)
+            flat_weights = flat[place.w : place.w + place.weights]
+            if place.by_output > 1:
+                table = flat_weights.reshape(-1, place.by_output)[:, : layer.fan_in].T
+            else:
+                table = flat_weights.reshape(-1, place.by_input)
             for part in range(layer.sets):
                 views[layer.names[part]] = table[part * n : (part + 1) * n, : layer.row]
             if layer.bias:
@@ -220,12 +223,6 @@ class Model:
     def _load(self, parameters: Parameters) -> None:
         for name, view in self._views(self.memory.w).items():
             view[:] = self.const(parameters[name])
-        for place in self.compiled.map.places[1:]:
-            if place.alone:
-                continue
-            w = self._views(self.memory.w)[place.layer.names[0]]
-            wt = self.memory.wt[place.wt :][: place.layer.fan_out * place.below]
-            wt.reshape(-1, place.below)[:, : place.layer.fan_in] = w.T
 
     def parameters(self) -> Parameters:
         """A copy of the parameters."""

@@ -416,8 +416,9 @@ def terms(sums: Sums, n: int, width: int, stride: int, p0: int) -> Callable:
 def masked_terms(sums: Sums, n: int, p0: int) -> Callable:
     """A function that gives 32 sums of n numbers at once, each with terms of its own.
 
-    masked(m, plan, numbers, at, stride, masks, word, step, out, t): the k-th number is
-    numbers[at + k·stride], and a term of those sums whose bits are set in masks[word + k·step].
+    masked(m, plan, numbers, at, stride, masks, word, step, out, to, t): the k-th number is
+    numbers[at + k·stride], and a term of those sums whose bits are set in masks[word + k·step];
+    the sums go to out[to], ..., out[to + 31].
     No branch depends on the data: the linear model's training went from 15.4 to 7.6 ns an example.
     """
     lanes = lanes_of(32)
@@ -445,7 +446,7 @@ def masked_terms(sums: Sums, n: int, p0: int) -> Callable:
     total = total_of(sums, n, lanes, p0, False, make_join, None)
 
     @inlined
-    def masked(m, plan, numbers, at, stride, masks, word, step, out, t):
-        store(out, 0, total(m, plan, (at, stride), (word, step), numbers, masks, t))
+    def masked(m, plan, numbers, at, stride, masks, word, step, out, to, t):
+        store(out, to, total(m, plan, (at, stride), (word, step), numbers, masks, t))
 
     return masked

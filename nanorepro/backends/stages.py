@@ -14,14 +14,13 @@ from functools import cache
 import numpy as np
 
 from nanorepro.arithmetic import Operations
-from nanorepro.backends.layout import Map, Place, flat_lanes, round_up, whole_vectors
+from nanorepro.backends.layout import Map, Place, flat_lanes, round_up
 from nanorepro.backends.numba_sums import Matrix, Sums, lanes_of, masked_terms, products, terms
 from nanorepro.backends.simd import (
     ballot,
     fill,
     inlined,
     load,
-    repeat,
     store,
     transpose,
 )
@@ -35,6 +34,7 @@ class Kit:
     """What the factories share: sizes, the dials' sums, and the formulas as compiled functions."""
 
     batch: int
+    examples: int  # the same, padded to whole vectors
     words: int
     longest: int
     ops: Operations
@@ -107,7 +107,7 @@ def first_forward(kit: Kit, place: Place) -> Callable:
     Then the activation, while the example's units are in the nearest cache.
     """
     layer, batch, words, sets = place.layer, kit.batch, kit.words, place.layer.sets
-    row, pitch, w_at, z_at = place.row, place.pitch, place.w, place.z
+    row, pitch, w_at, z_at = place.row, place.by_example, place.w, place.z
     n = layer.fan_in // sets
     whole, rest = n // 32, np.uint32((1 << (n % 32)) - 1)
     total, finish = terms(kit.unit_sums, n, row, row, place.up), activated(kit, place, 1)
@@ -136,20 +136,19 @@ def first_forward(kit: Kit, place: Place) -> Callable:
 def narrow_forward(kit: Kit, place: Place) -> Callable:
     """`first_forward` for rows of a few units: 32 examples at a time."""
     layer, row, blocks = place.layer, place.row, -(-kit.batch // 32)
-    width, pitch, finish = place.width, place.pitch, activated(kit, place, kit.batch)
-    sets, batch, w_at, z_at = layer.sets, kit.batch, place.w, place.z
-    n = layer.fan_in // sets
+    units, finish = layer.fan_out, activated(kit, place, layer.fan_out)
+    w_at, z_at, examples, layer_row = place.w, place.z, kit.examples, layer.row
+    n = layer.fan_in // layer.sets
     total = masked_terms(kit.unit_sums, n, place.up)
 
     @inlined
     def stage(m, x, first, rate, t):
         for block in range(blocks):
-            for c in range(width):
-                j = c // row * n
-                at, word = w_at + j * row + c % row, j * blocks + block
-                total(m, m.units, m.w, at, row, m.columns, word, blocks, m.few, t)
-                for i in range(min(32, batch - 32 * block)):
-                    m.z[z_at + (32 * block + i) * pitch + c] = m.few[i]
+            for u in range(units):
+                j = u // layer_row * n
+                at, word = w_at + j * row + u % layer_row, j * blocks + block
+                to = z_at + u * examples + 32 * block
+                total(m, m.units, m.w, at, row, m.columns, word, blocks, m.z, to, t)
         finish(m, 0, t)
 
     return stage
@@ -157,69 +156,92 @@ def narrow_forward(kit: Kit, place: Place) -> Callable:
 
 def narrow_update(kit: Kit, place: Place) -> Callable:
     """`first_update` for rows of a few units: 32 features at a time."""
-    layer, row, width, words = place.layer, place.row, place.width, kit.words
-    pitch = place.pitch
+    layer, row, words, units = place.layer, place.row, kit.words, place.layer.fan_out
     n, w_at, d_at = layer.fan_in // layer.sets, place.w, place.z
+    layer_row, examples = layer.row, kit.examples
     total = masked_terms(kit.batch_sums, kit.batch, 0)
 
     @inlined
     def stage(m, x, first, rate, t):
         for word in range(words):
-            for c in range(width):
-                total(m, m.plan, m.d, d_at + c, pitch, x, first * words + word, words, m.few, t)
-                low, high = c // row * n, c // row * n + n
-                for j in range(max(low, 32 * word), min(high, 32 * word + 32)):
-                    m.g[w_at + j * row + c % row] = m.few[j - 32 * word]
+            for u in range(units):
+                at = d_at + u * examples
+                total(m, m.plan, m.d, at, 1, x, first * words + word, words, m.few, 0, t)
+                low = u // layer_row * n
+                for j in range(max(low, 32 * word), min(low + n, 32 * word + 32)):
+                    m.g[w_at + j * row + u % layer_row] = m.few[j - 32 * word]
 
     return stage
 
 
-def dense_forward(kit: Kit, place: Place) -> Callable:
-    """z[i, u] = Σ_j h[i, j]·W[j, u], then the activation."""
-    left = Matrix(place.z_below, 1, place.below)
-    right = Matrix(place.w, place.pitch, 0)
-    n, batch, z_at, pitch = place.layer.fan_in, kit.batch, place.z, place.pitch
-    rows = few_examples(kit, place.width) if n <= FEW else batch
-    total = products(kit.unit_sums, n, rows, place.width, left, right, place.up, pitch)
+def dense_forward(kit: Kit, place: Place, under: Place) -> Callable:
+    """z[i, u] = Σ_j h[i, j]·W[j, u], then the activation; the units side by side."""
+    left = Matrix(under.z, under.by_unit, under.by_example)
+    right = Matrix(place.w, place.by_input, 0)
+    n, batch, z_at, pitch = place.layer.fan_in, kit.batch, place.z, place.by_example
+    total = products(kit.unit_sums, n, batch, place.width, left, right, place.up, pitch)
+    finish = activated(kit, place, batch)
+
+    @inlined
+    def stage(m, x, first, rate, t):
+        total(m, m.units, m.h, m.w, m.z, z_at, 0, t)
+        finish(m, 0, t)
+
+    return stage
+
+
+def across_forward(kit: Kit, place: Place, under: Place) -> Callable:
+    """`dense_forward`, the examples side by side."""
+    n, examples, z_at, units = place.layer.fan_in, kit.examples, place.z, place.layer.fan_out
+    turn = transposed(kit.batch, n, kit.longest)
+    h_at, pitch, turning = under.z, under.by_example, not under.across
+    left = Matrix(place.w, place.by_input, place.by_output)
+    right = Matrix(0 if turning else h_at, examples, 0)
+    rows = few_units(units, n)
+    total = products(kit.unit_sums, n, rows, examples, left, right, place.up, examples)
     finish = activated(kit, place, rows)
 
     @inlined
     def stage(m, x, first, rate, t):
-        for i in range(0, batch, rows):
-            total(m, m.units, m.h, m.w, m.z, z_at + i * pitch, i, t)
-            finish(m, i, t)
+        if turning:
+            turn(m.h, h_at, pitch, m.turned, 0, examples)
+        h = m.turned if turning else m.h
+        for u in range(0, units, rows):
+            total(m, m.units, m.w, h, m.z, z_at + u * examples, u, t)
+            finish(m, u, t)
 
     return stage
 
 
-def few_examples(kit: Kit, width: int) -> int:
-    """Examples to take at a time, so that what is between two sums stays in the nearest cache."""
-    if width < 4 * kit.longest:
-        return kit.batch
-    return next(rows for rows in (4, 2, 1) if kit.batch % rows == 0)
+def few_units(units: int, terms: int) -> int:
+    """Units to take at a time, so that what is between two sums stays in the nearest cache."""
+    if terms > FEW:
+        return units
+    return next((rows for rows in (16, 8, 4) if units % rows == 0), units)
 
 
 def activated(kit: Kit, place: Place, rows: int) -> Callable:
-    """A function (m, i, t) for the examples from i on: z ← z + b (embeddings have no b); h = A(z).
+    """A function (m, r, t): z ← z + b (embeddings have no b); h = A(z), or z where no A follows.
 
-    h = z where no activation follows.  `rows` examples; short ones lie side by side in a vector,
-    and what a last one has too much is padding.
+    Of the `rows` units from r on, or of the examples where the units lie side by side.
     """
-    pitch, width, z_at, b_at = place.pitch, place.width, place.z, place.b
+    across, z_at, b_at = place.across, place.z, place.b
+    stride = place.by_unit if across else place.by_example
+    width = kit.examples if across else place.width
     bias, active = place.layer.bias, place.layer.active
-    add, value, lanes = kit.ops.add, kit.value, lanes_of(place.lanes)
-    beside = lanes_of(kit.longest // width if rows > 1 and place.lanes == width else 1)
-    part, count = place.lanes, len(beside)
-    long = lanes_of(part * count)
+    add, value = kit.ops.add, kit.value
+    step = kit.longest if across else place.lanes
+    lanes = lanes_of(step)
 
     @inlined
-    def finish(m, i0, t):
-        for i in range(i0, i0 + rows, count):
-            for c in range(0, width, part):
-                at = z_at + i * pitch + c
-                z = load(m.z, at, long)
+    def finish(m, r0, t):
+        for r in range(r0, r0 + rows):
+            for c in range(0, width, step):
+                at = z_at + r * stride + c
+                z = load(m.z, at, lanes)
                 if bias:
-                    z = add(z, repeat(load(m.w, b_at + c, lanes), beside), t)
+                    b = fill(m.w[b_at + r], lanes) if across else load(m.w, b_at + c, lanes)
+                    z = add(z, b, t)
                     store(m.z, at, z)
                 if active:
                     z = value(z, t)
@@ -244,27 +266,49 @@ def output_gradient(kit: Kit, place: Place) -> Callable:
     return stage
 
 
-def dense_backward(kit: Kit, place: Place, under: Place) -> Callable:
-    """δ_below[i, j] = (Σ_u W[j, u]·δ[i, u])·A'(z_below[i, j]), for small W."""
-    left, right = Matrix(place.z, 1, place.pitch), Matrix(place.wt, place.below, 0)
-    fan_out, batch, z_at, active = place.layer.fan_out, kit.batch, place.z_below, under.layer.active
-    below = place.below
-    rows = few_examples(kit, below)
-    total = products(kit.unit_sums, fan_out, rows, below, left, right, place.down, below)
-    step = kit.longest
-    lanes, mul, slope = lanes_of(step), kit.ops.mul, kit.slope
+def across_backward(kit: Kit, place: Place, under: Place) -> Callable:
+    """δ_below[i, j] = (Σ_u W[j, u]·δ[i, u])·A'(z_below[i, j]), the examples side by side."""
+    n, examples, inputs = place.layer.fan_out, kit.examples, place.layer.fan_in
+    left, right = Matrix(place.w, place.by_output, place.by_input), Matrix(place.z, examples, 0)
+    turning, d_at, pitch = not under.across, under.z, under.by_example
+    to = 0 if turning else d_at
+    rows = few_units(inputs, n)
+    total = products(kit.unit_sums, n, rows, examples, left, right, place.down, examples)
+    turn = transposed(inputs, kit.batch, kit.longest)
+    bend = bent(kit, under, kit.batch if turning else rows)
 
     @inlined
     def stage(m, x, first, rate, t):
-        for i in range(0, batch, rows):
-            begin = z_at + i * below
-            total(m, m.units, m.d, m.wt, m.d, begin, i, t)
-            if active:
-                for at in range(begin, begin + rows * below, step):
+        d = m.turned if turning else m.d
+        for j in range(0, inputs, rows):
+            total(m, m.units, m.w, m.d, d, to + j * examples, j, t)
+            if not turning:
+                bend(m, j, t)
+        if turning:
+            turn(m.turned, 0, examples, m.d, d_at, pitch)
+            bend(m, 0, t)
+
+    return stage
+
+
+def bent(kit: Kit, place: Place, rows: int) -> Callable:
+    """A function (m, r, t): δ ← δ·A'(z), where an activation follows; rows as in `activated`."""
+    across, z_at, active = place.across, place.z, place.layer.active
+    stride = place.by_unit if across else place.by_example
+    width = kit.examples if across else place.width
+    step = kit.longest if across else place.lanes
+    mul, slope, lanes = kit.ops.mul, kit.slope, lanes_of(step)
+
+    @inlined
+    def bend(m, r0, t):
+        if active:
+            for r in range(r0, r0 + rows):
+                for c in range(0, width, step):
+                    at = z_at + r * stride + c
                     g = mul(load(m.d, at, lanes), slope(load(m.z, at, lanes), t), t)
                     store(m.d, at, g)
 
-    return stage
+    return bend
 
 
 @cache
@@ -285,8 +329,8 @@ def apply_gradients(kit: Kit, n: int) -> Callable:
 
 
 def bias_sums(kit: Kit, place: Place) -> Callable:
-    """The gradient by b of a wide layer, Σ_i δ[i], as sums of products 1·δ[i], which are exact."""
-    left, right = Matrix(0, 0, 0), Matrix(place.z, place.pitch, 0)
+    """The gradient by b of a layer, Σ_i δ[i], as sums of products 1·δ[i], which are exact."""
+    left, right = Matrix(0, 0, 0), Matrix(place.z, place.by_example, 0)
     total = products(kit.batch_sums, kit.batch, 1, place.width, left, right, 0, 0)
     b_at = place.b
 
@@ -297,31 +341,37 @@ def bias_sums(kit: Kit, place: Place) -> Callable:
     return stage
 
 
-def short_bias_sums(kit: Kit, places: tuple[Place, ...]) -> Callable:
-    """`bias_sums` for all short layers together: no sum waits for those of another layer."""
-    width = round_up(sum(place.width for place in places), kit.longest)
-    left, right = Matrix(0, 0, 0), Matrix(0, width, 0)
-    total = products(kit.batch_sums, kit.batch, 1, width, left, right, 0, 0)
-    b_at = places[0].b
-    copies = [copy_rows(kit, place, place.b - b_at, width) for place in places]
-    copy_all = sequence(copies)
+def across_bias_sums(kit: Kit, chart: Map) -> Callable:
+    """`bias_sums` for all layers across together: no sum waits for those of another layer."""
+    width, units, b_at, one = chart.width, chart.units, chart.biases, Matrix(0, 0, 0)
+    if width:
+        rows = Matrix(0, width, 0)
+        wide = round_up(units, kit.longest)
+        total = products(kit.batch_sums, kit.batch, 1, wide, one, rows, 0, 0)
 
-    @inlined
-    def stage(m, x, first, rate, t):
-        copy_all(m, x, first, rate, t)
-        total(m, m.plan, m.one, m.rows, m.g, b_at, 0, t)
+        @inlined
+        def stage(m, x, first, rate, t):
+            total(m, m.plan, m.one, m.rows, m.g, b_at, 0, t)
+
+    else:
+        deltas = Matrix(0, 1, kit.examples)
+        total = products(kit.batch_sums, kit.batch, units, 1, deltas, one, 0, 1)
+
+        @inlined
+        def stage(m, x, first, rate, t):
+            total(m, m.plan, m.d, m.one, m.g, b_at, 0, t)
 
     return stage
 
 
-def copy_rows(kit: Kit, place: Place, column: int, width: int) -> Callable:
-    """The layer's δ into its columns of m.rows."""
-    batch, pitch, lanes, z_at = kit.batch, place.pitch, lanes_of(place.lanes), place.z
+def turn_deltas(kit: Kit, chart: Map) -> Callable:
+    """The δ of the layers across into the rows, an example's side by side."""
+    examples, width = kit.examples, chart.width
+    turn = transposed(round_up(chart.units, kit.longest), examples, kit.longest)
 
     @inlined
     def stage(m, x, first, rate, t):
-        for i in range(batch):
-            store(m.rows, i * width + column, load(m.d, z_at + i * pitch, lanes))
+        turn(m.d, 0, examples, m.rows, 0, width)
 
     return stage
 
@@ -334,19 +384,6 @@ def update_small(kit: Kit, chart: Map) -> Callable:
     @inlined
     def stage(m, x, first, rate, t):
         apply(m, small, small, rate, t)
-
-    return stage
-
-
-def renew_transposed(kit: Kit, place: Place) -> Callable:
-    """wt ← W."""
-    layer, wt_at, below = place.layer, place.wt, place.below
-    turn = transposed(layer.fan_in, layer.fan_out, kit.longest)
-    w_at, pitch = place.w, place.pitch
-
-    @inlined
-    def stage(m, x, first, rate, t):
-        turn(m.w, w_at, pitch, m.wt, wt_at, below)
 
     return stage
 
@@ -370,67 +407,76 @@ def transposed(rows: int, columns: int, longest: int) -> Callable:
     return turn
 
 
-def dense_gradients(kit: Kit, place: Place) -> Callable:
+def across_gradients(kit: Kit, place: Place, under: Place, chart: Map) -> Callable:
     """The gradient by W[j, u], Σ_i h[i, j]·δ[i, u], for an update later."""
-    fan_in, w_at, longest = place.layer.fan_in, place.w, kit.longest
-    values, deltas = Matrix(place.z_below, place.below, 1), Matrix(place.z, place.pitch, 0)
-    sums, batch, width, pitch = kit.batch_sums, kit.batch, place.width, place.pitch
-    if width == 1 and fan_in >= longest:
-        # one unit: vectors lie along the inputs instead
-        values, deltas = Matrix(place.z_below, place.below, 0), Matrix(place.z, 1, 0)
-        total = products(sums, batch, 1, whole_vectors(fan_in, longest), deltas, values, 0, 0)
+    w_at, sums, batch, layer = place.w, kit.batch_sums, kit.batch, place.layer
+    if place.by_output > 1:
+        pitch, width, turned = place.by_output, place.by_output, place.inputs >= 0
+        inputs = round_up(layer.fan_in, kit.longest)
+        turn = transposed(inputs, kit.examples, kit.longest)
+        left = Matrix(place.z, 1, kit.examples)
+        right = Matrix(place.inputs, inputs, 0) if turned else Matrix(under.z, under.by_example, 0)
+        total = products(sums, batch, layer.fan_out, width, left, right, 0, pitch)
+        h_at, examples, to = under.z, kit.examples, place.inputs
 
         @inlined
         def stage(m, x, first, rate, t):
-            total(m, m.plan, m.d, m.h, m.g, w_at, 0, t)
+            if turned:
+                turn(m.h, h_at, examples, m.rows, to, inputs)
+            total(m, m.plan, m.d, m.rows if turned else m.h, m.g, w_at, 0, t)
 
     else:
-        total = products(sums, batch, fan_in, width, values, deltas, 0, pitch)
+        pitch, in_rows = place.by_input, layer.fan_out > 1
+        left = Matrix(under.z, under.by_example, under.by_unit)
+        right = Matrix(place.column, chart.width, 0) if in_rows else Matrix(place.z, 1, 0)
+        total = products(sums, batch, layer.fan_in, pitch, left, right, 0, pitch)
 
         @inlined
         def stage(m, x, first, rate, t):
-            total(m, m.plan, m.h, m.d, m.g, w_at, 0, t)
+            total(m, m.plan, m.h, m.rows if in_rows else m.d, m.g, w_at, 0, t)
 
     return stage
 
 
 def backward_and_update(kit: Kit, place: Place, under: Place, g_at: int) -> Callable:
-    """`dense_backward`, then W[j, u] ← update(W[j, u], Σ_i h[i, j]·δ[i, u]), for large W.
+    """`across_backward`, then W[j, u] ← update(W[j, u], Σ_i h[i, j]·δ[i, u]), for large W.
 
     A few rows of W at a time, which pass through the caches once.  The sums over u lie along the
     examples, so that W need not be transposed, only δ.
     """
     batch, fan_in, fan_out = kit.batch, place.layer.fan_in, place.layer.fan_out
-    width, pitch, below, w_at, z_at = place.width, place.pitch, place.below, place.w, place.z_below
-    examples = round_up(batch, kit.longest)
+    width, pitch, w_at, z_at, examples = place.width, place.by_input, place.w, under.z, kit.examples
+    below, by_unit, across = under.by_example, under.by_unit, under.across
     turn_delta = transposed(batch, fan_out, kit.longest)
     mul, slope, active = kit.ops.mul, kit.slope, under.layer.active
     d_at = place.z
 
     def block_of(rows: int) -> Callable:
-        lanes = lanes_of(rows & -rows if rows < kit.longest else kit.longest)
-        step = len(lanes)
-        weights, across = Matrix(w_at, 1, pitch), Matrix(0, examples, 0)
-        back = products(
-            kit.unit_sums, fan_out, rows, examples, weights, across, place.down, examples
-        )
+        step = kit.longest if rows >= kit.longest else rows & -rows
+        lanes = lanes_of(step)
+        left, right = Matrix(w_at, 1, pitch), Matrix(0, examples, 0)
+        back = products(kit.unit_sums, fan_out, rows, examples, left, right, place.down, examples)
         turn_back = transposed(rows, batch, kit.longest)
-        left, right = Matrix(place.z_below, below, 1), Matrix(d_at, pitch, 0)
+        left, right = Matrix(z_at, below, by_unit), Matrix(d_at, pitch, 0)
         total = products(kit.batch_sums, batch, rows, width, left, right, 0, pitch)
-        apply = apply_gradients(kit, rows * pitch)
+        apply, bend = apply_gradients(kit, rows * pitch), bent(kit, under, rows)
         turned = rows * examples
 
         @inlined
         def block(m, j, rate, t):
-            back(m, m.units, m.w, m.turned, m.back, 0, j, t)
-            turn_back(m.back, 0, examples, m.back, turned, rows)
-            for i in range(batch):
-                for c in range(0, rows, step):
-                    at = z_at + i * below + j + c
-                    g = load(m.back, turned + i * rows + c, lanes)
-                    if active:
-                        g = mul(g, slope(load(m.z, at, lanes), t), t)
-                    store(m.d, at, g)
+            if across:
+                back(m, m.units, m.w, m.turned, m.d, z_at + j * examples, j, t)
+                bend(m, j, t)
+            else:
+                back(m, m.units, m.w, m.turned, m.back, 0, j, t)
+                turn_back(m.back, 0, examples, m.back, turned, rows)
+                for i in range(batch):
+                    for c in range(0, rows, step):
+                        at = z_at + i * below + j + c
+                        g = load(m.back, turned + i * rows + c, lanes)
+                        if active:
+                            g = mul(g, slope(load(m.z, at, lanes), t), t)
+                        store(m.d, at, g)
             total(m, m.plan, m.h, m.d, m.g, g_at, j, t)
             apply(m, g_at, w_at + j * pitch, rate, t)
 
@@ -467,7 +513,7 @@ def first_update(kit: Kit, place: Place) -> Callable:
     layer, row, batch, w_at = place.layer, place.row, kit.batch, place.w
     fan_in, by_row = layer.fan_in, place.alone
     skip = by_row and kit.skip_unchanged
-    total = terms(kit.batch_sums, batch, row, place.pitch, 0)
+    total = terms(kit.batch_sums, batch, row, place.by_example, 0)
     apply = apply_gradients(kit, row)
     d_at, n, blocks = place.z, fan_in // layer.sets, -(-batch // 32)
 
