@@ -21,7 +21,7 @@ from nanorepro.progress import Progress, clock
 from nanorepro.run import check_folder, check_threads, ends_at_once, fail
 
 if TYPE_CHECKING:
-    from nanorepro import paper
+    from nanorepro import claims, paper
     from nanorepro.simulation import Result
 
 NAME = "nanorepro.figure"
@@ -294,10 +294,10 @@ class Course(Progress):
 
 def train(job: Job, figure: int, shelf: Shelf, deadline: float) -> list[tuple[str, int]]:
     """Make and store the runs that are not there; returns those left out for want of time."""
-    from nanorepro import paper, store
+    from nanorepro import claims, store
     from nanorepro.simulation import simulate
 
-    keys = paper.needed(figure, shelf.size)
+    keys = claims.needed(figure, shelf.size)
     missing = [key for key in keys if shelf.find(key) is None]
     speeds: dict[str, float] = {}
     late = []
@@ -415,7 +415,7 @@ def bytes_of(config: Config, patterns: int) -> int:
 
 def plan(job: Job) -> None:
     """Print what would run, how long it takes and on how much disk; run and write nothing."""
-    from nanorepro import paper
+    from nanorepro import claims, paper
     from nanorepro.data import make_world
     from nanorepro.simulation import evaluation_set
 
@@ -425,7 +425,7 @@ def plan(job: Job) -> None:
     for figure, size in job.sizes.items():
         shelf = Shelf(job.folder, size, parameters=False)
         by_curve: dict[str, list[tuple[str, int]]] = {}
-        for key in paper.needed(figure, size):
+        for key in claims.needed(figure, size):
             by_curve.setdefault(key[0], []).append(key)
         print(f"figure {figure}: {paper.TITLES[figure]}; {sizes(size)}" if by_curve else
               f"figure {figure}: {paper.TITLES[figure]}; no runs")  # fmt: skip
@@ -484,12 +484,12 @@ def note(size: "paper.Size") -> str:
 
 def make(job: Job, figure: int, deadline: float) -> dict[str, Any]:
     """One figure: its runs, its picture and numbers, and its record, which is returned."""
-    from nanorepro import figures, paper
+    from nanorepro import claims, figures, paper
 
     size = job.sizes[figure]
     shelf = Shelf(job.folder, size, figure in WITH_PARAMETERS)
     late = train(job, figure, shelf, deadline)
-    keys = paper.needed(figure, size)
+    keys = claims.needed(figure, size)
     runs = shelf.found(keys)
     rows = figures.numbers(figure, size, runs)
     words = note(size) if keys else ""
@@ -501,7 +501,7 @@ def make(job: Job, figure: int, deadline: float) -> dict[str, Any]:
         "figure": figure, "title": paper.TITLES[figure], "scale": job.scale, "command": again,
         "size": words, "missing": [list(k) for k in late],
         "runs": [run_record(key, runs[key]) for key in sorted(runs)],
-        "claims": [claim_record(c, size, runs) for c in paper.CLAIMS if c.figure == figure],
+        "claims": [claim_record(c, size, runs) for c in claims.CLAIMS if c.figure == figure],
     }  # fmt: skip
     record["seconds"] = sum({r["id"]: r["seconds"] for r in record["runs"]}.values())
     target, name = job.folder, f"figure{figure}-{job.scale}"
@@ -525,14 +525,14 @@ def run_record(key: tuple[str, int], r: "Result") -> dict[str, Any]:
     }  # fmt: skip
 
 
-def claim_record(claim: "paper.Claim", size: "paper.Size", runs: Any) -> dict[str, Any]:
+def claim_record(claim: "claims.Claim", size: "paper.Size", runs: Any) -> dict[str, Any]:
     """A claim beside what was measured."""
-    from nanorepro import paper
+    from nanorepro import claims
 
-    parts = paper.measure(claim, size, runs)
+    parts = claims.measure(claim, size, runs)
     return {
         "words": claim.words,
-        "verdict": paper.verdict(parts),
+        "verdict": claims.verdict(parts),
         "parts": [
             {
                 "what": m.part.what, "expected": m.part.expected, "measured": number(m.value),
