@@ -39,6 +39,18 @@ class Size:
         middle = max(w for w in self.windows if 2 * w <= last or w == first)
         return {FIRST: (first,), MID: (middle,), LAST: (last,), ALL: self.windows}[place]
 
+    @property
+    def words(self) -> str:
+        """T, N, pairs and windows in words."""
+        windows = ",".join(map(str, self.windows))
+        pairs = f"{self.pairs} pair{'s' if self.pairs > 1 else ''}"
+        hidden = f", hidden layers [{self.hidden}]" if self.hidden else ""
+        hidden += f", without {' and '.join(self.without)}" if self.without else ""
+        return (
+            f"T = 2^{self.log2_examples}, N = 2^{self.log2_eval}, {pairs}, log2 z = {windows},"
+            f" seed {self.seed}{hidden}"
+        )
+
 
 PAPER = Size(26, 16, 16, tuple(range(0, 21, 2)))
 LAPTOP = Size(22, 16, 16, (0, 4, 8, 12, 16, 17))

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from nanorepro import claims, figure, figures, metrics, paper, simulation, store
+from nanorepro import claims, figure, figures, metrics, paper, store, sweep
 from nanorepro.config import Config
 
 
@@ -53,7 +53,7 @@ def test_every_figure_is_made(folder, number, capsys):
 def test_curves_plot_the_stored_runs(folder, number):
     made(folder, number)
     size = paper.size(number, "smoke")
-    shelf = figure.Shelf(folder, size, parameters=True)
+    shelf = sweep.Shelf(folder, size, parameters=True)
     rows = table(folder, number)
     drawn = figures.draw(number, figures.numbers(number, size, shelf.found(
         claims.needed(number, size))), "")  # fmt: skip
@@ -105,7 +105,7 @@ def test_second_call_only_draws(folder, monkeypatch):
     made(folder, 6)
     pictures = {p.name: p.read_bytes() for p in folder.glob("figure6-smoke.*")}
     before = {p.name: p.stat().st_mtime_ns for p in folder.glob("*.h5")}
-    monkeypatch.setattr(simulation, "simulate", None)
+    monkeypatch.setattr(sweep, "simulate", None)
     made(folder, 6)
     assert before == {p.name: p.stat().st_mtime_ns for p in folder.glob("*.h5")}
     assert pictures == {p.name: p.read_bytes() for p in folder.glob("figure6-smoke.*")}
