@@ -16,6 +16,7 @@ from nanorepro.estimates import (
     correlation,
     count,
     deviation,
+    every_ratio,
     exponent,
     farthest,
     learned,
@@ -93,6 +94,11 @@ class Measured:
     high: float
     ids: tuple[str, ...]
     verdict: str
+    where: str = ""
+
+    @property
+    def what(self) -> str:
+        return f"{self.part.what} ({self.where})" if self.where else self.part.what
 
 
 def measure(claim: Claim, size: Size, runs: dict[tuple[str, int], "Result"]) -> list[Measured]:
@@ -105,11 +111,11 @@ def measure(claim: Claim, size: Size, runs: dict[tuple[str, int], "Result"]) -> 
             found.append(Measured(part, math.nan, math.nan, math.nan, ids, OPEN))
             continue
         results = [runs[k] for k in keys]
-        value, low, high = part.statistic(results)
+        value, low, high, where = part.statistic(results)
         ids = tuple(r.config.id for r in results)
         told = size.log2_examples >= claim.least and size.pairs > 1
         verdict = judge(low, high, part) if told else OPEN
-        found.append(Measured(part, value, low, high, ids, verdict))
+        found.append(Measured(part, value, low, high, ids, verdict, where))
     return found
 
 
@@ -157,15 +163,18 @@ def ends(name: str) -> tuple[tuple[str, str], ...]:
     return (name, LAST), (name, FIRST)
 
 
+NEAR = math.sqrt(1.1)  # of L at z = 1: then no two L are more than 10 % apart
+
+
 def loss_parts(names: Sequence[str], of: Quantity = loss) -> tuple[Part, ...]:
-    """That L at a z is what it is at z = 1.
+    """That L at every z is what it is at z = 1.
 
     Not the largest L over the least: of many noisy means that is above 1 where none differs.
     """
     return tuple(
-        Part(f"{n}: L at the {what} z over z = 1", ratio(of), ((n, place), (n, FIRST)),
-             1 / 1.1, 1.1)
-        for n in names for place, what in ((MID, "middle"), (LAST, "largest"))
+        Part(f"{n}: L over that at z = 1, at the z farthest off", every_ratio(of, NEAR),
+             ((n, ALL),), 1 / NEAR, NEAR)
+        for n in names
     )  # fmt: skip
 
 

@@ -1,13 +1,12 @@
 """What is measured of stored runs: quantities of pairs, and statistics with intervals over pairs.
 
-A quantity has a value for every pair of a run.  A statistic takes results to (value, low, high),
-the 95 % interval over pairs.  A sample function has the results and `pick` (draws, pairs), the
-pairs of each draw, and gives one value a draw.
+A quantity has a value for every pair of a run.  A sample function has the results and `pick`
+(draws, pairs), the pairs of each draw, and gives one value a draw.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -17,8 +16,18 @@ from nanorepro.streams import bounded, stream_key, words
 if TYPE_CHECKING:
     from nanorepro.simulation import Result
 
+
+class Estimate(NamedTuple):
+    """A value with its 95 % interval over pairs; `where` names the run it is of, if that varies."""
+
+    value: float
+    low: float
+    high: float
+    where: str = ""
+
+
 Results = Sequence["Result"]
-Statistic = Callable[[Results], tuple[float, float, float]]
+Statistic = Callable[[Results], Estimate]
 Quantity = Callable[["Result"], np.ndarray]  # a value for every pair
 Sample = Callable[[Results, np.ndarray], np.ndarray]
 DRAWS = 2000
@@ -96,14 +105,14 @@ def picks(result: "Result") -> np.ndarray:
 def over_pairs(sample: Sample) -> Statistic:
     """A statistic with its percentile bootstrap interval; the same pairs are drawn in all runs."""
 
-    def statistic(results: Results) -> tuple[float, float, float]:
+    def statistic(results: Results) -> Estimate:
         with np.errstate(all="ignore"):
             value = float(sample(results, np.arange(results[0].config.pairs)[None])[0])
             draws = np.sort(sample(results, picks(results[0])))
         if not np.isfinite(draws).all():
-            return value, math.nan, math.nan
+            return Estimate(value, math.nan, math.nan)
         tail = round(0.025 * (DRAWS - 1))
-        return value, float(draws[tail]), float(draws[-1 - tail])
+        return Estimate(value, float(draws[tail]), float(draws[-1 - tail]))
 
     return statistic
 
@@ -125,6 +134,29 @@ def ratio(of: Quantity) -> Statistic:
     return over_pairs(
         lambda results, pick: average(of(results[0]), pick) / average(of(results[1]), pick)
     )
+
+
+def every_ratio(of: Quantity, bound: float) -> Statistic:
+    """The mean of each later run over that of the first; of these ratios the one farthest off.
+
+    That is one whose interval lies outside 1/bound to bound, if there is one, else the one whose
+    interval reaches farthest from 1.  So what is told of its interval is right for all: it lies
+    outside if any does, and inside only if all do.
+    """
+    single = ratio(of)
+
+    def off(e: Estimate) -> tuple[bool, float]:
+        if not (math.isfinite(e.low) and math.isfinite(e.high)):
+            return False, math.inf
+        outside = e.low > bound or e.high < 1 / bound
+        return outside, max(e.high, 1 / e.low if e.low > 0 else math.inf)
+
+    def statistic(results: Results) -> Estimate:
+        first, *later = results
+        found = [single([r, first])._replace(where=f"2^{r.config.log2_window}") for r in later]
+        return max(found, key=off, default=Estimate(math.nan, math.nan, math.nan))
+
+    return statistic
 
 
 def least_ratio(of: Quantity) -> Statistic:
@@ -161,9 +193,9 @@ def rank_correlation(results: Results, pick: np.ndarray) -> np.ndarray:
 def count(of: Quantity) -> Statistic:
     """In how many pairs of all runs it was seen: a count, without an interval."""
 
-    def statistic(results: Results) -> tuple[float, float, float]:
+    def statistic(results: Results) -> Estimate:
         seen = float(sum(of(r).sum() for r in results))
-        return seen, seen, seen
+        return Estimate(seen, seen, seen)
 
     return statistic
 
@@ -171,11 +203,11 @@ def count(of: Quantity) -> Statistic:
 def share(of: Quantity) -> Statistic:
     """The share of pairs, with Wilson's 95 % interval."""
 
-    def statistic(results: Results) -> tuple[float, float, float]:
+    def statistic(results: Results) -> Estimate:
         x = np.concatenate([of(r) for r in results])
         n, p, z = len(x), float(x.mean()), 1.959964
         middle = (p + z * z / (2 * n)) / (1 + z * z / n)
         half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        return p, max(middle - half, 0.0), min(middle + half, 1.0)
+        return Estimate(p, max(middle - half, 0.0), min(middle + half, 1.0))
 
     return statistic

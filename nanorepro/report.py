@@ -46,7 +46,7 @@ def claim_record(claim: claims.Claim, size: paper.Size, runs: Any) -> dict[str, 
         "verdict": claims.verdict(parts),
         "parts": [
             {
-                "what": m.part.what, "expected": m.part.expected, "measured": number(m.value),
+                "what": m.what, "expected": m.part.expected, "measured": number(m.value),
                 "low": number(m.low), "high": number(m.high), "verdict": m.verdict,
                 "ids": list(m.ids),
             }

@@ -2,6 +2,9 @@
 
 import math
 
+import pytest
+from test_estimates import result_of
+
 from nanorepro import claims, estimates, paper
 
 
@@ -11,6 +14,35 @@ def test_verdicts():
     assert claims.judge(2.1, 3.0, part) == claims.FAILS
     assert claims.judge(0.9, 1.5, part) == claims.OPEN
     assert claims.judge(math.nan, math.nan, part) == claims.OPEN
+
+
+@pytest.mark.parametrize(
+    "losses, verdict, where",
+    [
+        ([[1.04, 1.04], [0.97, 0.97], [1.0, 1.0]], claims.HOLDS, "2^4"),
+        # neither at the middle z nor at the largest
+        ([[1.0, 1.0], [1.0, 1.0], [1.06, 1.06], [1.0, 1.0]], claims.FAILS, "2^12"),
+        ([[1.0, 1.0], [0.94, 0.94], [0.5, 1.5], [1.0, 1.0]], claims.FAILS, "2^8"),
+        ([[1.0, 1.0], [1.0, 1.0], [0.9, 1.1], [1.0, 1.0]], claims.OPEN, "2^12"),
+        ([[1.0, 1.0], [1.0, 1.0], [1.0, 1.0], [math.nan, math.nan]], claims.OPEN, "2^16"),
+    ],
+)
+def test_loss_is_judged_at_every_window(losses, verdict, where):
+    windows = tuple(range(0, 4 * len(losses) + 1, 4))
+    size = paper.Size(claims.SETTLED, 0, 2, windows)
+    runs = {
+        ("linear", w): result_of([1.0, 1.0], values, w)
+        for w, values in zip(windows, [[1.0, 1.0], *losses], strict=True)
+    }
+    claim = claims.Claim(2, "", 0, claims.loss_parts(["linear"]))
+    (measured,) = claims.measure(claim, size, runs)
+    assert (measured.verdict, measured.where) == (verdict, where)
+    assert len(measured.ids) == len(windows) and where in measured.what
+
+
+def test_loss_that_holds_differs_by_a_tenth_at_most():
+    (part,) = claims.loss_parts(["linear"])
+    assert part.high / part.low == pytest.approx(1.1)
 
 
 def test_claims_name_curves_that_exist():
