@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from nanorepro import paper
+from nanorepro import estimates, paper
 from nanorepro.config import Config
 from nanorepro.data import FEATURES
 from nanorepro.metrics import average, cosine
@@ -271,7 +271,7 @@ def weight_numbers(figure: int, size: paper.Size, runs: Runs) -> list[Row]:
         r = runs[name, window]
         chosen = sound(r)
         if figure == 3:
-            reverse = [k for k in chosen if paper.opposite(r)[k]] if name[-4:] == "diff" else []
+            reverse = [k for k in chosen if estimates.opposite(r)[k]] if name[-4:] == "diff" else []
             chosen = (reverse or chosen)[:1]
         for pair in chosen:
             found += parameter_rows(r, name, pair)
@@ -287,7 +287,7 @@ def correlation_numbers(figure: int, size: paper.Size, runs: Runs) -> list[Row]:
         r = runs[name, window]
         chosen = sound(r)
         if figure == 9:
-            by = paper.centred(r, "e")
+            by = estimates.centred(r, "e")
             chosen = sorted(chosen, key=lambda k: -by[k])
             chosen = [chosen[0], chosen[-1]]
         for pair in dict.fromkeys(chosen[: 2 if figure == 9 else 1]):

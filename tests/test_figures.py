@@ -2,20 +2,17 @@
 
 import csv
 import json
-import math
 import os
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from nanorepro import figure, figures, metrics, paper, simulation, store
+from nanorepro import claims, figure, figures, metrics, paper, store, sweep
 from nanorepro.config import Config
-from nanorepro.simulation import simulate
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +39,12 @@ def test_every_figure_is_made(folder, number, capsys):
     for kind, start in (("png", b"\x89PNG"), ("pdf", b"%PDF")):
         assert (folder / f"figure{number}-smoke.{kind}").read_bytes().startswith(start)
     size = paper.size(number, "smoke")
-    assert len(record["runs"]) == len(paper.needed(number, size))
+    assert len(record["runs"]) == len(claims.needed(number, size))
     assert record["missing"] == []
     said = capsys.readouterr().out
     for claim in record["claims"]:
         assert claim["words"] in said
-        assert claim["verdict"] == paper.OPEN
+        assert claim["verdict"] == claims.OPEN
         for part in claim["parts"]:
             assert part["what"] in said and part["ids"]
 
@@ -56,10 +53,10 @@ def test_every_figure_is_made(folder, number, capsys):
 def test_curves_plot_the_stored_runs(folder, number):
     made(folder, number)
     size = paper.size(number, "smoke")
-    shelf = figure.Shelf(folder, size, parameters=True)
+    shelf = sweep.Shelf(folder, size, parameters=True)
     rows = table(folder, number)
     drawn = figures.draw(number, figures.numbers(number, size, shelf.found(
-        paper.needed(number, size))), "")  # fmt: skip
+        claims.needed(number, size))), "")  # fmt: skip
     top, bottom = drawn.axes
     lines = {line.get_gid(): line for ax in (top, bottom) for line in ax.lines if line.get_gid()}
     for name, place in paper.DRAWN[number]:
@@ -108,7 +105,7 @@ def test_second_call_only_draws(folder, monkeypatch):
     made(folder, 6)
     pictures = {p.name: p.read_bytes() for p in folder.glob("figure6-smoke.*")}
     before = {p.name: p.stat().st_mtime_ns for p in folder.glob("*.h5")}
-    monkeypatch.setattr(simulation, "simulate", None)
+    monkeypatch.setattr(sweep, "simulate", None)
     made(folder, 6)
     assert before == {p.name: p.stat().st_mtime_ns for p in folder.glob("*.h5")}
     assert pictures == {p.name: p.read_bytes() for p in folder.glob("figure6-smoke.*")}
@@ -199,64 +196,3 @@ def test_configured_architecture(tmp_path):
     config = Config(model="tower", hidden="3,200", act="swish")
     (ax,) = figures.draw(5, [], "", [config]).axes
     assert "tower [3, 200], A = swish" in ax.get_title(loc="left")
-
-
-def test_warm_start_goes_on_with_new_examples():
-    size = paper.size(10, "smoke")
-    curve = paper.curves(size)["ReLU deep TL"]
-    c = curve.at(1, 64 * "0")
-    assert c.first_example == c.examples and c.warm_start and c.lr < 0.1
-    assert paper.curves(size)[curve.source].config.first_example == 0
-
-
-def test_windows_that_do_not_fit_give_way_to_the_longest():
-    assert paper.size(2, "paper").windows == tuple(range(0, 21, 2))
-    assert paper.size(2, "paper", 20).windows == (0, 2, 4, 6, 8, 10, 12, 14, 15)
-    assert paper.size(2, "laptop", 22, windows=[17, 0]).windows == (0, 17)
-    assert paper.PAPER.at(paper.MID) == (10,)
-
-
-def result_of(pds, losses=None):
-    """A result with made-up measures."""
-    c = Config(model="linear", log2_examples=5, log2_eval=0, pairs=len(pds))
-    r = simulate(c, "reference", 1)
-    losses = losses or [1.0] * len(pds)
-    pairs = [replace(p, pd=x, loss=(y, y)) for p, x, y in zip(r.pairs, pds, losses, strict=True)]
-    return replace(r, series=[pairs])
-
-
-def test_statistics_by_hand():
-    a, b = result_of([1.0, 3.0, 2.0]), result_of([1.0, 1.0, 1.0])
-    value, low, high = paper.ratio(paper.pd)([a, b])
-    assert value == 2.0 and 1.0 <= low < 2.0 < high <= 3.0
-    assert paper.least_ratio(paper.pd)([a, b, a])[0] == 0.5
-    value, low, high = paper.mean(paper.pd)([result_of([1.0, math.nan, 3.0])])
-    assert value == 2.0
-    seen, low, high = paper.share(lambda r: np.array([1.0, 0.0, 0.0, 0.0]))([a])
-    assert seen == 0.25 and low == pytest.approx(0.0456, abs=1e-4)
-    assert high == pytest.approx(0.6994, abs=1e-4)
-
-
-def test_exponent_of_a_power_law():
-    r = result_of([1.0, 1.0])
-    steps = tuple(1 << k for k in range(8))
-    series = [[replace(p, pd=float(s) ** -0.5) for p in r.pairs] for s in steps]
-    r = replace(r, checkpoints=steps, series=series)
-    assert paper.over_pairs(paper.exponent)([r])[0] == pytest.approx(-0.5)
-
-
-def test_verdicts():
-    part = paper.Part("", paper.mean(paper.pd), (), 1.0, 2.0)
-    assert paper.judge(1.1, 1.9, part) == paper.HOLDS
-    assert paper.judge(2.1, 3.0, part) == paper.FAILS
-    assert paper.judge(0.9, 1.5, part) == paper.OPEN
-    assert paper.judge(math.nan, math.nan, part) == paper.OPEN
-
-
-def test_claims_name_curves_that_exist():
-    known = paper.curves(paper.LAPTOP)
-    for claim in paper.CLAIMS:
-        assert claim.figure in paper.FIGURES
-        for part in claim.parts:
-            assert part.low <= part.high
-            assert {name for name, _ in part.runs} <= known.keys()

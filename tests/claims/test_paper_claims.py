@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from nanorepro import figure, paper
+from nanorepro import claims, figure
 
 OPTIONS = shlex.split(os.environ.get("NANOREPRO_CLAIMS", "--scale laptop"))
 RUNS = os.environ.get("NANOREPRO_RUNS", "runs")
@@ -24,15 +24,15 @@ def known_failures() -> set[str]:
     """The claims that docs/paper.md says do not hold."""
     if not PAGE.exists():
         return set()
-    line = re.compile(r"\| \[\d+\]\(#.*?\) \| (.*) \| " + paper.FAILS + r" \|")
+    line = re.compile(r"\| \[\d+\]\(#.*?\) \| (.*) \| " + claims.FAILS + r" \|")
     return {m[1] for m in map(line.fullmatch, PAGE.read_text().splitlines()) if m}
 
 
-@pytest.mark.parametrize("number", sorted({c.figure for c in paper.CLAIMS}))
+@pytest.mark.parametrize("number", sorted({c.figure for c in claims.CLAIMS}))
 def test_claims_of_figure(number, tmp_path):
     page = tmp_path / "page.md"
     words = [str(number), *OPTIONS, "--out", RUNS, "--report", str(page)]
     assert figure.main(words) == 0
     record = json.loads((tmp_path / "page" / f"figure{number}.json").read_text())
-    fail = {c["words"] for c in record["claims"] if c["verdict"] == paper.FAILS}
+    fail = {c["words"] for c in record["claims"] if c["verdict"] == claims.FAILS}
     assert fail <= known_failures()

@@ -1,0 +1,54 @@
+"""The paper's claims: what is said of an interval, and of which runs."""
+
+import math
+
+import pytest
+from test_estimates import result_of
+
+from nanorepro import claims, estimates, paper
+
+
+def test_verdicts():
+    part = claims.Part("", estimates.mean(estimates.pd), (), 1.0, 2.0)
+    assert claims.judge(1.1, 1.9, part) == claims.HOLDS
+    assert claims.judge(2.1, 3.0, part) == claims.FAILS
+    assert claims.judge(0.9, 1.5, part) == claims.OPEN
+    assert claims.judge(math.nan, math.nan, part) == claims.OPEN
+
+
+@pytest.mark.parametrize(
+    "losses, verdict, where",
+    [
+        ([[1.04, 1.04], [0.97, 0.97], [1.0, 1.0]], claims.HOLDS, "2^4"),
+        # neither at the middle z nor at the largest
+        ([[1.0, 1.0], [1.0, 1.0], [1.06, 1.06], [1.0, 1.0]], claims.FAILS, "2^12"),
+        ([[1.0, 1.0], [0.94, 0.94], [0.5, 1.5], [1.0, 1.0]], claims.FAILS, "2^8"),
+        ([[1.0, 1.0], [1.0, 1.0], [0.9, 1.1], [1.0, 1.0]], claims.OPEN, "2^12"),
+        ([[1.0, 1.0], [1.0, 1.0], [1.0, 1.0], [math.nan, math.nan]], claims.OPEN, "2^16"),
+    ],
+)
+def test_loss_is_judged_at_every_window(losses, verdict, where):
+    windows = tuple(range(0, 4 * len(losses) + 1, 4))
+    size = paper.Size(claims.SETTLED, 0, 2, windows)
+    runs = {
+        ("linear", w): result_of([1.0, 1.0], values, w)
+        for w, values in zip(windows, [[1.0, 1.0], *losses], strict=True)
+    }
+    claim = claims.Claim(2, "", 0, claims.loss_parts(["linear"]))
+    (measured,) = claims.measure(claim, size, runs)
+    assert (measured.verdict, measured.where) == (verdict, where)
+    assert len(measured.ids) == len(windows) and where in measured.what
+
+
+def test_loss_that_holds_differs_by_a_tenth_at_most():
+    (part,) = claims.loss_parts(["linear"])
+    assert part.high / part.low == pytest.approx(1.1)
+
+
+def test_claims_name_curves_that_exist():
+    known = paper.curves(paper.LAPTOP)
+    for claim in claims.CLAIMS:
+        assert claim.figure in paper.FIGURES
+        for part in claim.parts:
+            assert part.low <= part.high
+            assert {name for name, _ in part.runs} <= known.keys()
