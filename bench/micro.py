@@ -16,7 +16,7 @@ from numba import njit
 from bench import harness
 from bench.cases import CONFIGS, Case
 from bench.harness import median, seconds_of
-from nanorepro.backends import layout, numba_cpu, simd, stages
+from nanorepro.backends import layout, numba_cpu, simd, stages, tiles
 from nanorepro.backends.numba_sums import lanes_of
 from nanorepro.recipe import Recipe
 
@@ -75,7 +75,7 @@ class Limits:
 def _repeat(make: Callable) -> Callable:
     """A kernel that does make()'s step n times, on a tile of 16 vectors that start from `first`."""
     step, lanes, rows, columns = make(), lanes_of(LANES), lanes_of(4), lanes_of(4)
-    fill_tile, store_tile = simd.fill_tile, simd.store_tile
+    fill_tile, store_tile = tiles.fill_tile, tiles.store_tile
 
     @njit(nogil=True)
     def kernel(n, first, a, b, out):
@@ -88,7 +88,7 @@ def _repeat(make: Callable) -> Callable:
 
 
 def _fused() -> Callable:
-    rows, columns, outer = lanes_of(4), lanes_of(4), simd.outer
+    rows, columns, outer = lanes_of(4), lanes_of(4), tiles.outer
 
     @simd.inlined
     def step(tile, a, b):

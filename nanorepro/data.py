@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nanorepro.arithmetic import exp64, log64
 from nanorepro.backends import arrays
 from nanorepro.config import ConfigError
+from nanorepro.elementary import exp64, log64
 from nanorepro.streams import stream_key, uniform, words
 
 FEATURES = 32

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nanorepro.arithmetic import exp64, log64
 from nanorepro.backends import arrays
+from nanorepro.elementary import exp64, log64
 from nanorepro.network import Parameters
 from nanorepro.streams import bounded, words
 

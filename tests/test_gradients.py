@@ -6,10 +6,10 @@ import pytest
 
 from nanorepro import Config, fit, metrics, predict
 from nanorepro import config as names
-from nanorepro.arithmetic import exp64
 from nanorepro.backends import arrays
 from nanorepro.backends.reference import Model
 from nanorepro.config import ACTIVATIONS, MODELS
+from nanorepro.elementary import exp64
 from nanorepro.network import initial_values, layers
 from nanorepro.recipe import Recipe
 

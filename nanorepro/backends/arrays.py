@@ -11,7 +11,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nanorepro import arithmetic
+from nanorepro import errorfree
 from nanorepro.streams import philox as philox
 
 # Overflow, underflow and NaN are results here, not events.  Used as a decorator.
@@ -74,9 +74,9 @@ def from_bits(a: ArrayLike) -> np.ndarray:
 
 
 _this = sys.modules[__name__]
-_two_sum = arithmetic.two_sum(_this)
-_odd_add = arithmetic.odd_add(_this)
-_odd_fma = arithmetic.odd_fma(_this)
+_two_sum = errorfree.two_sum(_this)
+_odd_add = errorfree.odd_add(_this)
+_odd_fma = errorfree.odd_fma(_this)
 
 
 def fma(a: ArrayLike, b: ArrayLike, c: ArrayLike, t=None) -> np.ndarray:

@@ -10,9 +10,10 @@ from functools import cache
 
 import numpy as np
 
-from nanorepro.arithmetic import Operations, odd_add, two_sum
+from nanorepro.arithmetic import Operations
 from nanorepro.backends import simd
 from nanorepro.backends.simd import any_nonzero, fill, first, function, load, where, widen
+from nanorepro.errorfree import odd_add, two_sum
 
 OFFSET = 2176  # position of the bit 2^0: products of subnormal float64 begin at 2^-2148
 BINS = 140  # of 32 bits each, in int64

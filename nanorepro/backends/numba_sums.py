@@ -15,23 +15,20 @@ from nanorepro.arithmetic import Operations
 from nanorepro.backends import simd
 from nanorepro.backends.exact_sum import exact_total, expansion, slowly
 from nanorepro.backends.simd import (
-    add_tile,
     fill,
-    fill_tile,
     gather,
     inlined,
     load,
     mask_of,
-    outer,
     repeat,
     spread,
     store,
     store_rows,
-    store_tile,
     trailing_zeros,
     where,
     widen,
 )
+from nanorepro.backends.tiles import add_tile, fill_tile, outer, store_tile
 from nanorepro.config import split_kind
 
 REGISTER = 64  # bytes of a vector; a CPU with shorter registers takes several for one

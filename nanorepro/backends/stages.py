@@ -16,14 +16,8 @@ import numpy as np
 from nanorepro.arithmetic import Operations
 from nanorepro.backends.layout import Map, Place, flat_lanes, round_up
 from nanorepro.backends.numba_sums import Matrix, Sums, lanes_of, masked_terms, products, terms
-from nanorepro.backends.simd import (
-    ballot,
-    fill,
-    inlined,
-    load,
-    store,
-    transpose,
-)
+from nanorepro.backends.simd import ballot, fill, inlined, load, store
+from nanorepro.backends.tiles import transpose
 
 THIRTY_TWO = lanes_of(32)
 FEW = 64  # terms of sums over units that cost less than going to memory for the results

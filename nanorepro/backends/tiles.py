@@ -1,0 +1,140 @@
+"""Tiles of vectors, held in registers while many terms join their sums; squares transposed.
+
+A tile is a tuple of rows × cols vectors, row after row.  Its size travels in types, as the number
+of lanes does in `simd`: as lengths of tuples.
+"""
+
+from llvmlite import ir
+from numba import types
+
+from nanorepro.backends.simd import machine
+from nanorepro.backends.vectors import Vector, address, element, make_builtin, splat
+
+
+def _fill_tile(scalar, lanes, rows, cols):
+    tile = types.UniTuple(Vector(scalar, lanes.count), rows.count * cols.count)
+
+    def codegen(context, builder, sig, args):
+        vector = splat(builder, args[0], lanes.count)
+        return context.make_tuple(builder, tile, [vector] * tile.count)
+
+    return tile, codegen
+
+
+def _outer(acc, a, at, stride, b, bt, rows, cols):
+    def codegen(context, builder, sig, args):
+        tile, a_array, at, stride, b_array, bt = args[:6]
+        kind = context.get_value_type(acc.dtype)
+        lanes = ir.Constant(ir.IntType(64), acc.dtype.lanes)
+        fused = machine("fma", 3)(acc.dtype, acc.dtype, acc.dtype)[1]
+        right = []
+        for _ in range(cols.count):
+            pointer = address(context, builder, sig.args[4], b_array, bt)
+            value = builder.load(builder.bitcast(pointer, kind.as_pointer()))
+            value.align = acc.dtype.dtype.bitwidth // 8
+            right.append(value)
+            bt = builder.add(bt, lanes)
+        sums = []
+        for r in range(rows.count):
+            scalar = builder.load(address(context, builder, sig.args[1], a_array, at))
+            left = splat(builder, scalar, acc.dtype.lanes)
+            for c in range(cols.count):
+                term = builder.extract_value(tile, r * cols.count + c)
+                three = acc.dtype(acc.dtype, acc.dtype, acc.dtype)
+                sums.append(fused(context, builder, three, (left, right[c], term)))
+            at = builder.add(at, stride)
+        return context.make_tuple(builder, acc, sums)
+
+    return acc, codegen
+
+
+def _transpose(source, at, stride, target, to, to_stride, lanes):
+    def codegen(context, builder, sig, args):
+        n = lanes.count
+        kind = ir.VectorType(element(source.dtype), n)
+        index = ir.VectorType(ir.IntType(32), n)
+        half = range(n // 2)
+        low = ir.Constant(index, [k + n * b for k in half for b in (0, 1)])
+        high = ir.Constant(index, [k + n // 2 + n * b for k in half for b in (0, 1)])
+
+        def place(number, array, offset):
+            pointer = address(context, builder, sig.args[number], array, offset)
+            return builder.bitcast(pointer, kind.as_pointer())
+
+        rows, at, to = [], args[1], args[4]
+        for _ in range(n):
+            row = builder.load(place(0, args[0], at))
+            row.align = source.dtype.bitwidth // 8
+            rows.append(row)
+            at = builder.add(at, args[2])
+        # log2(n) perfect shuffles of the rows
+        for _ in range(n.bit_length() - 1):
+            mixed = []
+            for a, b in zip(rows[: n // 2], rows[n // 2 :], strict=True):
+                mixed += [builder.shuffle_vector(a, b, low), builder.shuffle_vector(a, b, high)]
+            rows = mixed
+        for row in rows:
+            store = builder.store(row, place(3, args[3], to))
+            store.align = source.dtype.bitwidth // 8
+            to = builder.add(to, args[5])
+        return context.get_dummy_value()
+
+    return types.none, codegen
+
+
+def _add_tile(acc, other):
+    def codegen(context, builder, sig, args):
+        sums = [
+            builder.fadd(builder.extract_value(args[0], k), builder.extract_value(args[1], k))
+            for k in range(acc.count)
+        ]
+        return context.make_tuple(builder, acc, sums)
+
+    return acc, codegen
+
+
+def _store_tile(acc, array, at, stride, rows, cols):
+    def codegen(context, builder, sig, args):
+        tile, out, at, stride = args[:4]
+        kind = context.get_value_type(acc.dtype)
+        for r in range(rows.count):
+            for c in range(cols.count):
+                offset = ir.Constant(ir.IntType(64), c * acc.dtype.lanes)
+                pointer = address(context, builder, sig.args[1], out, builder.add(at, offset))
+                value = builder.extract_value(tile, r * cols.count + c)
+                store = builder.store(value, builder.bitcast(pointer, kind.as_pointer()))
+                store.align = acc.dtype.dtype.bitwidth // 8
+            at = builder.add(at, stride)
+        return context.get_dummy_value()
+
+    return types.none, codegen
+
+
+def fill_tile(scalar, lanes, rows, cols):
+    """rows × cols vectors, all filled with `scalar`; numbers are lengths of tuples here, too."""
+
+
+def outer(acc, a, at, stride, b, bt, rows, cols):
+    """acc[r, c] ← fma(a[at + r·stride], vector c of b from bt on, acc[r, c]) for a tile of sums."""
+
+
+def transpose(source, at, stride, target, to, to_stride, lanes):
+    """Transpose a square of lanes × lanes: row r from source[at + r·stride] becomes a column."""
+
+
+def add_tile(acc, other):
+    """acc + other, vector by vector."""
+
+
+def store_tile(acc, array, at, stride, rows, cols):
+    """Write a tile, row r from array[at + r·stride] on."""
+
+
+for _function, _typing in {
+    fill_tile: _fill_tile,
+    outer: _outer,
+    transpose: _transpose,
+    add_tile: _add_tile,
+    store_tile: _store_tile,
+}.items():
+    make_builtin(_function, _typing)

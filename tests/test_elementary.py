@@ -1,0 +1,140 @@
+"""exp and log against mpmath, and both executions of them against each other."""
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from functools import cache
+
+import mpmath
+import naive
+import numpy as np
+import pytest
+from kernels import LANES, SPECIAL, assert_same_bits, compiled
+from numba import njit
+
+from nanorepro import elementary
+from nanorepro.backends import arrays, simd
+
+
+@cache
+def sweeper(name):
+    """A kernel over the float32 patterns [start, stop): which results are not certainly right."""
+    function = getattr(elementary, name)(simd, np.float32)
+    load, store, narrow = simd.load, simd.store, simd.narrow
+    bits, from_bits = simd.bits, simd.from_bits
+    reference = {"exp": math.exp, "log": math.log}[name]
+    two, block = np.uint64(2), 4096
+
+    @njit(nogil=True, error_model="numpy")
+    def sweep(start, stop, lanes, suspects):
+        """Fill `suspects` with the patterns whose result is not libm's float64 result rounded.
+
+        Or where the two float64 numbers two steps from libm's round to different float32 numbers.
+        """
+        found = 0
+        x, y = np.empty(block, np.float32), np.empty(block, np.float32)
+        for base in range(start, stop, block):
+            for i in range(block):
+                x[i] = from_bits(np.uint32(base + i))
+            for i in range(0, block, len(lanes)):
+                store(y, i, function(load(x, i, lanes)))
+            for i in range(block):
+                r = reference(np.float64(x[i]))
+                certain = True
+                if 2.0**-1000 < abs(r) < np.inf:
+                    certain = narrow(from_bits(bits(r) - two)) == narrow(from_bits(bits(r) + two))
+                same = bits(y[i]) == bits(narrow(r)) or (r != r and y[i] != y[i])
+                if not (certain and same):
+                    if found < suspects.size:
+                        suspects[found] = base + i
+                    found += 1
+        return found
+
+    return sweep
+
+
+@pytest.mark.parametrize("name", ["exp", "log"])
+def test_every_float32_result_is_correctly_rounded(name):
+    sweep, parts = sweeper(name), 64
+    step = 2**32 // parts
+    sweep(0, 4096, LANES, np.empty(1, np.int64))  # compiled before the threads start
+
+    def part(number):
+        suspects = np.empty(10_000, np.int64)
+        found = sweep(number * step, (number + 1) * step, LANES, suspects)
+        assert found <= suspects.size, f"{found} results differ from libm's from {number * step:#x}"
+        return suspects[:found]
+
+    with ThreadPoolExecutor(2) as pool:
+        suspects = np.concatenate(list(pool.map(part, range(parts))))
+    x = suspects.astype(np.uint32).view(np.float32)
+    y = compiled(getattr(elementary, name)(simd, np.float32))(x)
+    print(f"{name}: {x.size} of 2**32 inputs checked by mpmath")
+    assert x.size > 0
+    with mpmath.workdps(50):
+        for argument, result in zip(x.tolist(), y.tolist(), strict=True):
+            exact = getattr(mpmath, name)(mpmath.mpf(argument))
+            truth = naive.round_fraction(Fraction(*exact.as_integer_ratio()), 24, "nearest")
+            assert result == truth, (argument.hex(), result.hex(), truth.hex())
+
+
+def test_log_where_float64_is_halfway():
+    """The five inputs for which float64's nearest log rounds to the wrong float32."""
+    x = np.array([0x3C413D3A, 0x41178FEB, 0x4C5D65A5, 0x65D890D3, 0x6F31A8EC], np.uint32)
+    x = x.view(np.float32)
+    y = elementary.log(arrays, np.float32)(x)
+    with mpmath.workdps(50):
+        for argument, result in zip(x.tolist(), y.tolist(), strict=True):
+            exact = Fraction(*mpmath.log(mpmath.mpf(argument)).as_integer_ratio())
+            assert result == naive.round_fraction(exact, 24, "nearest")
+
+
+def draw_arguments(name, count):
+    rng = np.random.default_rng(7)
+    near = rng.uniform(-2.0, 2.0, count // 2)
+    if name == "exp":
+        return np.concatenate([near, rng.uniform(-708.0, 709.7, count - near.size)])
+    return np.exp(np.concatenate([near, rng.uniform(-744.0, 709.7, count - near.size)]))
+
+
+@pytest.mark.parametrize(("name", "bound"), [("exp", 0.59), ("log", 0.55)])
+def test_float64_error(name, bound):
+    x = draw_arguments(name, 100_000)
+    y = compiled(getattr(elementary, name)(simd, np.float64))(x)
+    exact = getattr(mpmath, name)
+    with mpmath.workprec(120):
+        steps = np.spacing(np.abs(y)).tolist()
+        worst = max(
+            float(abs(exact(mpmath.mpf(a)) - b)) / step
+            for a, b, step in zip(x.tolist(), y.tolist(), steps, strict=True)
+        )
+    print(f"{name}: worst error {worst:.4f} ulp")
+    assert worst < bound
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["exp", "log"])
+def test_both_executions_of_exp_and_log_agree(name, dtype):
+    with np.errstate(over="ignore"):
+        x = np.concatenate([SPECIAL, draw_arguments(name, 20_000)]).astype(dtype)
+    function = getattr(elementary, name)
+    plain = function(arrays, dtype)(x)
+    assert_same_bits(plain, compiled(function(simd, dtype))(x))
+    scalar = njit(function(simd, dtype), error_model="numpy")
+    assert_same_bits(plain[:200], np.array([scalar(value) for value in x[:200]], dtype))
+    one = function(arrays, dtype)(dtype(0.5))
+    assert isinstance(one, dtype)
+
+
+def test_special_values_of_exp_and_log():
+    exp, log = elementary.exp(arrays, np.float64), elementary.log(arrays, np.float64)
+    inf, nan = math.inf, math.nan
+    np.testing.assert_array_equal(
+        exp(np.array([0.0, -0.0, inf, -inf, nan, 710.0, -746.0])), [1, 1, inf, 0, nan, inf, 0]
+    )
+    np.testing.assert_array_equal(
+        log(np.array([0.0, -0.0, inf, -inf, nan, -5e-324, 1.0])),
+        [-inf, -inf, inf, nan, nan, nan, 0],
+    )
+    assert not np.signbit(log(np.float64(1.0)))
+    assert log(np.float64(5e-324)) == math.log(5e-324)

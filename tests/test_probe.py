@@ -1,0 +1,93 @@
+"""Our own sums, seen from outside: each is the one that was asked for."""
+
+import pytest
+
+from nanorepro import probe
+from nanorepro.config import Config, dials
+from nanorepro.summation import fixed_plan
+from nanorepro.trees import tree_of_plan
+
+
+def names(config):
+    return [name for layer in probe.net_of(config) for name in layer.names]
+
+
+def check_all(config, backend, step=1):
+    """Every sum of a model is the one that was asked for."""
+    seen = 0
+    for at in names(config):
+        for which in ("batch", "forward", "backward"):
+            first_or_bias = at in probe.net_of(config)[0].names or at.startswith("b")
+            if which == "backward" and first_or_bias or which == "forward" and at.startswith("b"):
+                continue
+            if probe.terms_of(config, which, at) in (1, 1000):
+                continue
+            number = step if which == "batch" else 0
+            tree = probe.probe(config, which, at, number, backend)
+            assert tree == probe.asked(config, which, at, number), (config, which, at)
+            seen += 1
+    return seen
+
+
+DIALS = {
+    "chain": {"leaf_order": "random", "unit_order": "random", "batch": 5},
+    "pairwise": {"leaf_order": "given", "unit_order": "reversed", "batch": 13},
+    "lanes:3": {"leaf_order": "reversed", "unit_order": "given", "batch": 8},
+    "blocks:4": {"leaf_order": "random", "unit_order": "given", "batch": 7},
+    "random": {"leaf_order": "random", "unit_order": "random", "batch": 12},
+}
+
+
+@pytest.mark.parametrize("backend", ["numba", "reference"])
+@pytest.mark.parametrize("tree", DIALS)
+def test_every_sum_of_a_tower(tree, backend):
+    config = Config(hidden="4,3", tree=tree, unit_tree=tree, act="swish", **DIALS[tree])
+    assert check_all(config, backend) == 6 + 3 + 1
+
+
+@pytest.mark.parametrize("backend", ["numba", "reference"])
+@pytest.mark.parametrize("model", ["linear", "single", "wide"])
+def test_every_sum_of_a_model(model, backend):
+    config = Config(model=model, tree="blocks:3", leaf_order="reversed", unit_tree="lanes:5",
+                    act="smelu", beta=0.5, batch=10)  # fmt: skip
+    assert check_all(config, backend) >= 3
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"precision": "float64"},
+        {"precision": "bits:2"},
+        {"precision": "bits:8", "act": "identity"},
+        {"rounding": "toward-zero"},
+        {"accumulator": "wide", "unit_accumulator": "wide", "act": "relu"},
+        {"accumulator": "exact", "unit_accumulator": "exact"},
+        {"fma": "off"},
+        {
+            "accumulator": "kahan",
+            "unit_accumulator": "kahan",
+            "tree": "chain",
+            "unit_tree": "chain",
+        },
+    ],
+    ids=str,
+)
+def test_every_sum_in_other_arithmetic(settings):
+    plain = {"hidden": "3", "act": "smelu", "tree": "lanes:3", "unit_tree": "pairwise", "batch": 6}
+    check_all(Config(**{**plain, **settings}), "reference")
+
+
+def test_stochastic():
+    config = Config(hidden="3", tree="lanes:3", batch=8, rounding="stochastic", precision="bits:8")
+    assert probe.probe(config, at="w1", backend="reference") == probe.asked(config, "batch", "w1")
+
+
+def test_a_large_batch():
+    config = Config(model="linear", batch=100, tree="blocks:7")
+    assert probe.probe(config) == probe.asked(config, "batch", "w0")
+
+
+def test_the_two_models_dials_are_told_apart():
+    config = Config(model="linear", tree="chain,pairwise", batch=6)
+    assert dials(config, 0).tree == "chain"
+    assert probe.probe(config, backend="reference") == tree_of_plan(fixed_plan("chain", 6))

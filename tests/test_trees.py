@@ -1,0 +1,128 @@
+"""Trees found from the results of sums, against known ones; trees as text and pictures."""
+
+import math
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nanorepro import trees
+from nanorepro.summation import fixed_plan
+
+
+def random_tree(draw, leaves, most):
+    """A tree over the leaves with up to `most` parts at a node."""
+    if len(leaves) == 1:
+        return leaves[0]
+    parts = draw(st.integers(2, min(most, len(leaves))))
+    cuts = sorted(draw(st.permutations(range(1, len(leaves))))[: parts - 1])
+    pieces = [leaves[a:b] for a, b in zip([0, *cuts], [*cuts, None], strict=True)]
+    return tuple(random_tree(draw, piece, most) for piece in pieces)
+
+
+@st.composite
+def some_trees(draw, most=2):
+    n = draw(st.integers(2, 24))
+    return trees.canonical(random_tree(draw, draw(st.permutations(range(n))), most)), n
+
+
+def adding(tree, dtype):
+    """A function that sums by a tree; a node of more parts truncates them to its largest."""
+
+    def total(part, terms):
+        if not isinstance(part, tuple):
+            return terms[part]
+        values = [total(p, terms) for p in part]
+        if len(values) == 2:
+            return dtype(values[0] + values[1])
+        scale = 2.0 ** (math.frexp(max(abs(float(v)) for v in values))[1] - 30)
+        return dtype(sum(math.trunc(float(v) / scale) for v in values) * scale)
+
+    return lambda terms: total(tree, terms)
+
+
+@given(some_trees())
+@settings(deadline=None, max_examples=60)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ml_dtypes.bfloat16])
+def test_known_trees(dtype, tree_and_n):
+    tree, n = tree_and_n
+    assert trees.reveal(adding(tree, dtype), n, dtype) == tree
+
+
+@given(some_trees(most=5))
+@settings(deadline=None, max_examples=60)
+def test_known_trees_with_fused_nodes(tree_and_n):
+    tree, n = tree_and_n
+    assert trees.reveal(adding(tree, np.float32), n) == tree
+
+
+def test_a_sum_rounded_once_is_one_node():
+    assert trees.reveal(math.fsum, 9) == tuple(range(9))
+
+
+def test_few_bits():
+    plan = fixed_plan("lanes:4", 30)
+
+    def two_bits(a):
+        mantissa, exponent = math.frexp(a)
+        return math.ldexp(round(mantissa * 4) / 4, exponent)
+
+    def total(terms):
+        slots = {}
+        for slot, source in plan.tolist():
+            value = float(terms[source]) if source >= 0 else slots.pop(~source)
+            slots[slot] = two_bits(slots.get(slot, 0.0) + value)
+        return slots[0]
+
+    assert trees.reveal(total, 30, bits=2) == trees.tree_of_plan(plan)
+
+
+def test_no_tree():
+    draws = np.random.default_rng(1)
+    with pytest.raises(trees.NoTree):
+        trees.reveal(lambda terms: np.sum(draws.permutation(terms)), 20)
+    with pytest.raises(trees.NoTree):
+        trees.reveal(lambda terms: np.inf, 20)
+
+
+def test_numpy():
+    chain = trees.reveal(lambda terms: np.cumsum(terms)[-1], 12)
+    assert chain == trees.tree_of_plan(fixed_plan("chain", 12))
+    assert trees.reveal(np.sum, 7) == trees.tree_of_plan(fixed_plan("chain", 7))
+    # documented in NumPy's loops: eight strided partial sums, joined pairwise
+    assert trees.reveal(np.sum, 40) == trees.tree_of_plan(fixed_plan("lanes:8", 40))
+
+
+# Showing
+
+
+def test_formula_and_outline():
+    assert trees.formula(((0, 1), 2)) == "((0 + 1) + 2)"
+    assert trees.outline(trees.tree_of_plan(fixed_plan("chain", 32))) == (
+        "32 one after another: 0 .. 31"
+    )
+    assert trees.outline(trees.tree_of_plan(fixed_plan("blocks:3", 10))) == (
+        "3 one after another:\n"
+        "  4 one after another: 0 .. 3\n"
+        "  3 one after another: 4, 5, 6\n"
+        "  3 one after another: 7, 8, 9"
+    )
+    assert trees.outline(tuple(range(5))) == "5 at once: 0 .. 4"
+
+
+@given(some_trees(most=4))
+@settings(deadline=None)
+def test_outline_names_every_term_once(tree_and_n):
+    tree, n = tree_and_n
+    assert sorted(trees.leaves(tree)) == list(range(n))
+    assert len(trees.outline(tree).splitlines()) < 2 * n
+
+
+def test_picture_has_a_line_for_every_part():
+    tree = trees.tree_of_plan(fixed_plan("pairwise", 8))
+    axes = trees.draw(tree, "eight").axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == list("01234567")
+    assert len(axes.lines) == 14 + 7 + 1  # parts, nodes, the root
+    assert axes.get_title() == "eight"
