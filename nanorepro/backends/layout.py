@@ -23,12 +23,12 @@ class Memory(NamedTuple):
 
     w, a: parameters and optimizer state
     z, h, d: of every layer: before and after the activation, the gradient by z
-    turned: h or δ of one layer the other way round; back: δ of some units below a large layer
-    rows: (examples, width), δ of the layers that lie across, side by side; and some of their h
+    turned: h or δ of one layer the other way round; back: of some of its units
+    rows: (examples, width), δ of the layers of a few units, side by side, and below them zeros
     y: labels of the mini-batch; one: the number 1
     g: gradients of the parameters, where they lie in w, and then those of a block of weights
-    word, present: packed features of some examples, and of one; columns: packed examples of
-    every feature; few: 32 sums
+    word, present: packed features of some examples, and of one; found: of all, in words;
+    columns: packed examples of every feature; few: 32 sums
     slots, wide_slots, bins, special, lane: partial sums of plans and of exact sums
     plan: (m, 2), of the sums over the mini-batch; units: those of the sums over units
     """
@@ -46,6 +46,7 @@ class Memory(NamedTuple):
     rows: np.ndarray
     word: np.ndarray
     present: np.ndarray
+    found: np.ndarray
     columns: np.ndarray
     few: np.ndarray
     slots: np.ndarray
@@ -74,6 +75,7 @@ def pointers(m):
         pointer(m.rows),
         pointer(m.word),
         pointer(m.present),
+        pointer(m.found),
         pointer(m.columns),
         pointer(m.few),
         pointer(m.slots),
@@ -107,8 +109,7 @@ class Place:
     w: int
     b: int
     z: int
-    column: int  # of its first unit among those of all layers across
-    inputs: int  # where its inputs lie in the rows, with the units side by side; -1: nowhere
+    column: int  # of its first unit in the rows; -1: it is not there
     up: int  # first row of the unit plans, forward
     down: int  # and backward
 
@@ -133,8 +134,8 @@ class Map:
     small: int
     parameters: int
     block: int  # gradients that are held besides
-    biases: int  # where those of the layers across begin
-    units: int  # of all layers across
+    biases: int  # where those of the layers of a few units begin
+    units: int  # of these layers
     width: int  # of a row of their δ; 0 where no gradient needs rows
     rows: int
     turned: int
@@ -176,82 +177,65 @@ def along_inputs(layer: Layer, turning: bool, longest: int) -> bool:
     return layer.fan_out * inputs + 8 * turning * inputs < layer.fan_in * units
 
 
-def make_map(net: tuple[Layer, ...], batch: int, longest: int, dials: Dials, narrow: bool) -> Map:
+def make_map(
+    net: tuple[Layer, ...], batch: int, longest: int, dials: Dials, across: bool, in_rows: bool
+) -> Map:
     """Lay out the memory of a model; vectors have `longest` lanes at most.
 
-    `narrow`: the first layer takes 32 examples at a time, and lies across, too.
+    `across`: so lies the first layer, of which 32 examples are taken at a time; `in_rows`: the
+    gradients of its weights need rows.
     """
-    examples = round_up(batch, 32 if narrow else longest)
+    examples = round_up(batch, 32 if across else longest)
     places: list[Place] = []
-    units = inputs = turned = unit_rows = 0
+    units = turned = unit_rows = 0
     slots = summation.plan_slots(dials.tree, batch)
     for k, layer in enumerate(net):
         row = whole_vectors(layer.row, longest)
         alone = row >= longest if k == 0 else layer.fan_in * row > BLOCK
-        across = narrow if k == 0 else not alone
+        across = across if k == 0 else not alone
+        few = across and (k == 0 or layer.fan_out < longest)
         width = row * layer.sets
-        by_input, by_output, at = row if k == 0 or across else spaced(width, longest), 1, -1
+        by_input, by_output = row if k == 0 or across else spaced(width, longest), 1
         if k and across:
             under = places[-1]
             if along_inputs(layer, under.across, longest):
                 by_input, by_output = 1, whole_vectors(layer.fan_in, longest)
-                if under.across:
-                    at = inputs
-                    inputs += examples * round_up(layer.fan_in, longest)
-            if not under.across:
-                turned = max(turned, layer.fan_in * examples)
+            in_rows |= few and by_output == 1 and layer.fan_out > 1
+            turned = max(turned, 0 if under.across else layer.fan_in * examples)
         elif k:
             turned = max(turned, layer.fan_out * examples)
         rows = [summation.plan_rows(dials.unit_tree, n) for n in terms_of(layer)]
         slots = max(slots, *(summation.plan_slots(dials.unit_tree, n) for n in terms_of(layer)))
+        by_unit, by_example = (examples, 1) if across else (1, spaced(width, longest))
         places.append(
-            Place(
-                layer,
-                across,
-                alone,
-                row,
-                width,
-                lanes_for(layer.row, longest),
-                by_unit=examples if across else 1,
-                by_example=1 if across else spaced(width, longest),
-                by_input=by_input,
-                by_output=by_output,
-                w=0,
-                b=0,
-                z=0,
-                column=units,
-                inputs=at,
-                up=unit_rows,
-                down=unit_rows + rows[0],
-            )  # fmt: skip
-        )
-        units += layer.fan_out if across else 0
+            Place(layer, across, alone, row, width, lanes_for(layer.row, longest), by_unit,
+                  by_example, by_input, by_output, 0, 0, 0, units if few else -1, unit_rows,
+                  unit_rows + rows[0])
+        )  # fmt: skip
+        units += layer.fan_out if few else 0
         unit_rows += sum(rows)
     small = w = 0
     for alone in (True, False):
         small = w
         for k, place in enumerate(places):
             if place.alone == alone:
-                places[k] = replace(places[k], w=w)
+                places[k] = replace(place, w=w)
                 w = round_up(w + place.weights, longest)
     biases, b = w, w + round_up(units, longest)
-    z = (round_up(units, longest) + longest) * examples
+    z = round_up(units, longest) * examples
     for k, place in enumerate(places):
-        if place.across:
-            places[k] = replace(places[k], b=biases + place.column, z=place.column * examples)
+        if place.column >= 0:
+            places[k] = replace(place, b=biases + place.column, z=place.column * examples)
         else:
-            places[k] = replace(places[k], b=b, z=z)
+            places[k] = replace(place, b=b, z=z)
             b = round_up(b + place.width, longest)
-            z = round_up(z + batch * place.by_example, longest)
-    # vectors of gradients along the units need rows of δ; those of a single unit are rows as it is
-    needed = any(p.across and p.by_output == 1 and p.layer.fan_out > 1 for p in places[1:])
-    width = spaced(round_up(units, longest), longest) if needed else 0
-    for k, place in enumerate(places):
-        if place.inputs >= 0:
-            places[k] = replace(places[k], inputs=place.inputs + examples * width)
+            z = round_up(
+                z + (place.width * examples if place.across else batch * place.by_example), longest
+            )
+    width = spaced(round_up(units, longest), longest) if in_rows else 0
     return Map(
         tuple(places), examples, small, b, 16 * max(p.by_input for p in places), biases, units,
-        width, examples * width + inputs + 4 * longest, turned, z + longest, unit_rows, slots,
+        width, (examples + 2) * width, turned, z + 4 * longest * examples, unit_rows, slots,
     )  # fmt: skip
 
 

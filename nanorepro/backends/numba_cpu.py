@@ -24,18 +24,19 @@ from nanorepro.backends.simd import inlined, pointer
 from nanorepro.backends.stages import (
     Kit,
     across_backward,
-    across_bias_sums,
     across_forward,
     across_gradients,
     backward_and_update,
     bias_sums,
     dense_forward,
+    few_bias_sums,
     find_features,
     first_forward,
     first_update,
     narrow_forward,
     narrow_update,
     output_gradient,
+    present_forward,
     sequence,
     turn_deltas,
     update_small,
@@ -86,7 +87,10 @@ def compile_recipe(config: Config, dials: Dials, features: int) -> Compiled:
     unit_sums = Sums(ops, dials.unit_accumulator, dials.unit_tree, dials.unit_order == "given")
     wholly = {"wide", "exact"} & {dials.accumulator, dials.unit_accumulator}
     narrow = net[0].fan_out <= NARROW and not wholly
-    chart = make_map(net, config.batch, longest, dials, narrow)
+    plain = unit_sums.chain and unit_sums.tiled(net[0].fan_in)
+    across = narrow or (plain and net[0].fan_out <= longest)
+    in_rows = across and not narrow and net[0].fan_out > 1
+    chart = make_map(net, config.batch, longest, dials, across, in_rows)
     value, slope = ACTIVATIONS[config.act](simd, ops, config.beta)
     update, start = OPTIMIZERS[config.optimizer](simd, ops, config)
     kit = Kit(
@@ -105,7 +109,10 @@ def compile_recipe(config: Config, dials: Dials, features: int) -> Compiled:
     )
     first, *dense = chart.places
     below = list(zip(dense, chart.places, strict=False))  # each with the place under it
-    up = [find_features(kit, first), (narrow_forward if narrow else first_forward)(kit, first)]
+    if across and plain:
+        up = [find_features(kit, first), present_forward(kit, first)]
+    else:
+        up = [find_features(kit, first), (narrow_forward if narrow else first_forward)(kit, first)]
     for place, under in below:
         up.append((across_forward if place.across else dense_forward)(kit, place, under))
     down = [output_gradient(kit, chart.places[-1])]
@@ -117,10 +124,13 @@ def compile_recipe(config: Config, dials: Dials, features: int) -> Compiled:
     if chart.width:
         down.append(turn_deltas(kit, chart))
     down += [across_gradients(kit, p, under, chart) for p, under in below if p.across]
-    down.append((narrow_update if narrow else first_update)(kit, first))
-    down += [bias_sums(kit, p) for p in chart.places if p.layer.bias and not p.across]
+    down.append(narrow_update(kit, first) if narrow else first_update(kit, first, chart))
+    for place in chart.places:
+        summed = place.column >= 0 or (place.across and place.by_output == 1)  # elsewhere
+        if place.layer.bias and not summed:
+            down.append(bias_sums(kit, place))
     if chart.units:
-        down.append(across_bias_sums(kit, chart))
+        down.append(few_bias_sums(kit, chart))
     down.append(update_small(kit, chart))
     ascend, descend, batch, digest = sequence(up), sequence(down), config.batch, sources()
     z_last = chart.places[-1].z
@@ -184,13 +194,14 @@ class Model:
             h=np.zeros(chart.activations, dtype),
             d=np.zeros(chart.activations, dtype),
             turned=np.zeros(chart.turned, dtype),
-            back=np.zeros(2 * 16 * chart.examples, dtype),
+            back=np.zeros(64 * chart.examples, dtype),
             y=np.zeros(chart.examples, dtype),
             g=np.zeros(chart.parameters + chart.block, dtype),
             one=np.ones(1, dtype),
             rows=np.zeros(chart.rows, dtype),
             word=np.zeros(32, np.uint32),
             present=np.zeros(-(-recipe.features // 32) + 1, np.uint32),
+            found=np.zeros(-(-recipe.features // 32) * -(-config.batch // 32), np.uint32),
             columns=np.zeros(32 * -(-recipe.features // 32) * -(-config.batch // 32), np.uint32),
             few=np.zeros(32, dtype),
             slots=np.zeros(2 * chart.slots * LONG, dtype),

@@ -199,7 +199,7 @@ def _store_rows(vector, array, at, stride, rows):
 
 def _trailing_zeros(a):
     def codegen(context, builder, sig, args):
-        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
 
     return a, codegen
 
@@ -228,6 +228,18 @@ def _ballot(vector):
         return builder.bitcast(mask, ir.IntType(32))
 
     return types.uint32, codegen
+
+
+def _united(vector):
+    def codegen(context, builder, sig, args):
+        found, n = args[0], vector.lanes
+        while n > 1:
+            n //= 2
+            low, high = (shuffle(builder, found, range(k, k + n)) for k in (0, n))
+            found = builder.or_(low, high)
+        return builder.extract_element(found, ir.Constant(ir.IntType(32), 0))
+
+    return vector.dtype, codegen
 
 
 def _mask_of(bits):
@@ -317,7 +329,7 @@ def store_rows(vector, array, at, stride, rows):
 
 
 def trailing_zeros(a):
-    """Index of the lowest bit that is set in a ≠ 0."""
+    """Index of the lowest bit that is set; of 0 its number of bits."""
 
 
 def first(vector):
@@ -330,6 +342,10 @@ def any_nonzero(vector):
 
 def ballot(vector):
     """Of 32 integers: bit k says whether the k-th is not 0."""
+
+
+def united(vector):
+    """The bits that any element has."""
 
 
 def mask_of(bits):
@@ -367,6 +383,7 @@ for _function, _typing in {
     first: _first,
     any_nonzero: _any_nonzero,
     ballot: _ballot,
+    united: _united,
     mask_of: _mask_of,
 }.items():
     make_builtin(_function, _typing)

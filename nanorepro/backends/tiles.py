@@ -8,7 +8,7 @@ from llvmlite import ir
 from numba import types
 
 from nanorepro.backends.simd import machine
-from nanorepro.backends.vectors import Vector, address, element, make_builtin, splat
+from nanorepro.backends.vectors import Vector, address, element, make_builtin, shuffle, splat
 
 
 def _fill_tile(scalar, lanes, rows, cols):
@@ -43,6 +43,27 @@ def _outer(acc, a, at, stride, b, bt, rows, cols):
                 three = acc.dtype(acc.dtype, acc.dtype, acc.dtype)
                 sums.append(fused(context, builder, three, (left, right[c], term)))
             at = builder.add(at, stride)
+        return context.make_tuple(builder, acc, sums)
+
+    return acc, codegen
+
+
+def _add_present(acc, a, at, word, rows, cols):
+    def codegen(context, builder, sig, args):
+        tile, array, at, word = args[:4]
+        lanes = acc.dtype.lanes
+        bits = builder.bitcast(word, ir.VectorType(ir.IntType(1), 32))
+        masks = [
+            shuffle(builder, bits, range(c * lanes, (c + 1) * lanes)) for c in range(cols.count)
+        ]
+        sums = []
+        for r in range(rows.count):
+            scalar = builder.load(address(context, builder, sig.args[1], array, at))
+            value = splat(builder, scalar, lanes)
+            for c in range(cols.count):
+                before = builder.extract_value(tile, r * cols.count + c)
+                sums.append(builder.select(masks[c], builder.fadd(before, value), before))
+            at = builder.add(at, ir.Constant(ir.IntType(64), 1))
         return context.make_tuple(builder, acc, sums)
 
     return acc, codegen
@@ -118,6 +139,10 @@ def outer(acc, a, at, stride, b, bt, rows, cols):
     """acc[r, c] ← fma(a[at + r·stride], vector c of b from bt on, acc[r, c]) for a tile of sums."""
 
 
+def add_present(acc, a, at, word, rows, cols):
+    """acc[r, c] ← acc[r, c] + a[at + r] in those lanes whose bits are set in the 32-bit word."""
+
+
 def transpose(source, at, stride, target, to, to_stride, lanes):
     """Transpose a square of lanes × lanes: row r from source[at + r·stride] becomes a column."""
 
@@ -133,6 +158,7 @@ def store_tile(acc, array, at, stride, rows, cols):
 for _function, _typing in {
     fill_tile: _fill_tile,
     outer: _outer,
+    add_present: _add_present,
     transpose: _transpose,
     add_tile: _add_tile,
     store_tile: _store_tile,

@@ -47,7 +47,7 @@ def splat(builder, scalar, lanes):
 
 def shuffle(builder, vector, index):
     """The vector whose k-th element is vector[index[k]]."""
-    order = ir.Constant(ir.VectorType(ir.IntType(32), len(index)), index)
+    order = ir.Constant(ir.VectorType(ir.IntType(32), len(index)), list(index))
     return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), order)
 
 
