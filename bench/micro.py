@@ -7,7 +7,7 @@ scarcest of them needs at its limit.  A stage whose work is not counted here has
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from unittest import mock
 
 import numpy as np
@@ -17,6 +17,7 @@ from bench import harness
 from bench.cases import CONFIGS, Case
 from bench.harness import median, seconds_of
 from nanorepro.backends import layout, numba_cpu, simd, stages, tiles
+from nanorepro.backends.layout import Map, Place
 from nanorepro.backends.numba_sums import lanes_of
 from nanorepro.recipe import Recipe
 
@@ -184,18 +185,45 @@ def limits(seconds: float, rounds: int) -> Limits:
 # The stages
 
 
-def stages_of(config) -> list[tuple[str, Callable]]:
-    """The stages of a training step in order, each with the name of its factory."""
-    recorded: list[Callable] = []
+@dataclass(frozen=True)
+class Stage:
+    """A stage of a step: its factory's name, the layer that it was made for, and its function."""
+
+    name: str
+    place: Place | None  # None: several layers together
+    call: Callable
+
+    @property
+    def size(self) -> str:
+        layer = self.place and self.place.layer
+        return f"{layer.fan_in}→{layer.fan_out}" if layer else "all"
+
+
+def stages_of(config) -> tuple[list[Stage], Map]:
+    """The stages of a training step in order, and the map of its memory."""
+    recorded: list[Stage] = []
+
+    def recording(factory):
+        def make(kit, at, *others):
+            place = at if isinstance(at, Place) else None
+            return Stage(factory.__name__, place, factory(kit, at, *others))
+
+        return make
 
     def record(found):
         recorded.extend(found)
         return stages.nothing
 
-    with mock.patch.object(numba_cpu, "sequence", record):
+    # a factory takes the kit, then a layer's place or the map of all
+    factories = {
+        name: recording(f)
+        for name, f in vars(numba_cpu).items()
+        if getattr(f, "__annotations__", {}).get("kit") is stages.Kit
+    }
+    with mock.patch.multiple(numba_cpu, sequence=record, **factories):
         essence, recipe = numba_cpu.essence(config), Recipe(config, 32, 0, 0)
-        numba_cpu.compile_recipe.__wrapped__(essence, recipe.dials, 32)
-    return [(stage.__qualname__.partition(".")[0], stage) for stage in recorded]
+        compiled = numba_cpu.compile_recipe.__wrapped__(essence, recipe.dials, 32)
+    return recorded, compiled.map
 
 
 def update_work(config, n: float) -> Work:
@@ -206,49 +234,57 @@ def update_work(config, n: float) -> Work:
     return Work(operations=4 * n, divisions=n, roots=n, bytes=16 * n)
 
 
-def work_of(config, stage: str, net, layer, bits: float, rows: float) -> Work | None:
-    """What a stage of a layer has to do; `bits` features present among `rows` distinct ones."""
-    s, fan_in, fan_out = config.batch, layer.fan_in, layer.fan_out
+def work_of(config, stage: Stage, chart: Map, bits: float, rows: float) -> Work | None:
+    """What a stage has to do; `bits` features present among `rows` distinct ones."""
+    s = config.batch
+    if stage.place is None:
+        return work_together(config, stage.name, chart)
+    layer = stage.place.layer
+    fan_in, fan_out = layer.fan_in, layer.fan_out
     weights = fan_in * layer.row
-    values = 4 * (s * fan_in + s * fan_out)
+    moved = 4 * (weights + s * fan_in + s * fan_out)
     activation = Work(operations=2 * s * fan_out, bytes=12 * s * fan_out, resident=8 * s * fan_out)
-    backward = Work(
-        operations=s * weights + s * fan_in, bytes=4 * weights + values, resident=4 * weights
-    )
-    if stage in ("first_forward", "narrow_forward"):
-        read = bits * layer.row
-        sums = Work(operations=read, bytes=4 * (read + s * fan_out), resident=4 * weights)
-        return sums + activation
-    if stage == "dense_forward":
-        moved = 4 * weights + values
-        return activation + Work(operations=s * weights, bytes=moved, resident=moved)
-    if stage == "dense_backward":
-        return backward
-    if stage == "dense_gradients":
-        moved = 4 * weights + values
-        return Work(operations=s * weights, bytes=moved, resident=moved)
-    if stage == "backward_and_update":
-        new = Work(operations=s * weights, bytes=values, resident=8 * weights)
-        return backward + new + update_work(config, weights)
-    if stage in ("first_update", "narrow_update"):
-        read = bits * layer.row
-        sums = Work(operations=read, bytes=4 * read, resident=8 * weights)
-        return sums + update_work(config, rows * layer.row) if layer.row >= 16 else sums
-    if stage in ("bias_sums", "short_bias_sums"):
-        units = fan_out if stage == "bias_sums" else sum(x.row for x in net if x.row <= 16)
-        return Work(operations=s * units, bytes=4 * s * units)
-    if stage == "update_small":
-        alone = [x.row >= 16 if x is net[0] else x.fan_in * x.row > layout.BLOCK for x in net]
-        count = sum(x.fan_in * x.row for x, apart in zip(net, alone, strict=True) if not apart)
-        count += sum(x.fan_out for x in net if x.bias)
-        return update_work(config, count)
-    if stage == "renew_transposed":
-        return Work(bytes=8 * weights)
-    if stage == "output_gradient":
-        # σ: some 20 operations in float64, each as much as two, and one division of each kind
-        return Work(operations=42 * s, divisions=4 * s, bytes=12 * s)
-    if stage == "find_features":
-        return Work(operations=32 * s, bytes=8 * s)
+    product = Work(operations=s * weights, bytes=moved, resident=moved)
+    masked = Work(operations=bits * layer.row, bytes=4 * bits * layer.row, resident=8 * weights)
+    match stage.name:
+        case "find_features":
+            return Work(operations=32 * s, bytes=8 * s)
+        case "first_forward" | "narrow_forward":
+            sums = masked + Work(bytes=4 * s * fan_out)
+            return replace(sums, resident=4 * weights) + activation
+        case "dense_forward" | "across_forward":
+            return product + activation
+        case "output_gradient":
+            # σ: some 20 operations in float64, each as much as two, and one division of each kind
+            return Work(operations=42 * s, divisions=4 * s, bytes=12 * s)
+        case "across_backward":
+            return product + Work(operations=s * fan_in)
+        case "across_gradients":
+            return product
+        case "backward_and_update":
+            backward = Work(operations=s * weights + s * fan_in, bytes=moved, resident=4 * weights)
+            new = Work(operations=s * weights, bytes=moved - 4 * weights, resident=8 * weights)
+            return backward + new + update_work(config, weights)
+        case "first_update" | "narrow_update":
+            return masked + update_work(config, rows * layer.row * stage.place.alone)
+        case "bias_sums":
+            return Work(operations=s * fan_out, bytes=4 * s * fan_out)
+    return None
+
+
+def work_together(config, name: str, chart: Map) -> Work | None:
+    """What a stage of several layers has to do."""
+    s, places = config.batch, chart.places
+    units = sum(p.layer.fan_out for p in places if p.across)
+    match name:
+        case "turn_deltas":
+            return Work(bytes=2 * 4 * units * s, resident=2 * 4 * units * s)
+        case "across_bias_sums":
+            return Work(operations=s * units, bytes=4 * s * units)
+        case "update_small":
+            weights = sum(p.layer.fan_in * p.layer.row for p in places if not p.alone)
+            biases = sum(p.layer.fan_out for p in places if p.layer.bias)
+            return update_work(config, weights + biases)
     return None
 
 
@@ -271,27 +307,6 @@ def seconds_of_stage(stage: Callable, model, x, least: float) -> float:
     return seconds_of(lambda: kernel(n, model.memory, x, rate, t), least) / n
 
 
-TOGETHER = ("short_bias_sums", "update_small")  # stages of all layers
-
-
-def layers_of(names: Sequence[str], net) -> list:
-    """The layer of each stage: upwards on the way forward, downwards on the way back."""
-    found, at, renewed = [], 0, len(net)
-    wide = iter([layer for layer in net if layer.bias and layer.row > 16])
-    for name in names:
-        if name == "dense_forward":
-            at += 1
-        if name in ("find_features", "first_update", "narrow_update"):
-            at = 0
-        if name == "renew_transposed":
-            renewed -= 1
-        layer = next(wide) if name == "bias_sums" else net[at]
-        found.append(net[renewed] if name == "renew_transposed" else layer)
-        if name in ("dense_gradients", "backward_and_update"):  # a layer's last on the way back
-            at -= 1
-    return found
-
-
 def measure(case: str, given, machine: Limits) -> list[tuple[str, str, float, float, str]]:
     """(stage, size, ns an example, floor, scarcest) of each stage of a case's step."""
     made = Case(CONFIGS[case], 1 << 11)
@@ -305,16 +320,15 @@ def measure(case: str, given, machine: Limits) -> list[tuple[str, str, float, fl
     rows = float(np.mean([int(np.bitwise_or.reduce(b)).bit_count() for b in batches]))
     typical = min(range(len(batches)), key=lambda k: abs(_bits(batches[k]) - bits))
     now = np.ascontiguousarray(batches[typical][:, None])
-    found, known = [], stages_of(config)
-    layers = layers_of([name for name, _ in known], recipe.net)
-    for (name, stage), layer in zip(known, layers, strict=True):
+    known, chart = stages_of(config)
+    found = []
+    for stage in known:
         seconds = median(
-            [seconds_of_stage(stage, model, now, given.seconds) for _ in range(given.rounds)]
+            [seconds_of_stage(stage.call, model, now, given.seconds) for _ in range(given.rounds)]
         )
-        size = "all" if name in TOGETHER else f"{layer.fan_in}→{layer.fan_out}"
-        work = work_of(config, name, recipe.net, layer, bits, rows)
+        work = work_of(config, stage, chart, bits, rows)
         floor, scarcest = machine.floor(work) if work else (0.0, "-")
-        found.append((name, size, 1e9 * seconds / s, 1e9 * floor / s, scarcest))
+        found.append((stage.name, stage.size, 1e9 * seconds / s, 1e9 * floor / s, scarcest))
     # and the whole step
     whole = median(
         [

@@ -1,0 +1,20 @@
+"""The benchmarks know the stages of a training step as it is compiled now."""
+
+import pytest
+
+from bench import micro
+from bench.cases import CONFIGS
+
+
+@pytest.mark.parametrize("case", CONFIGS)
+def test_every_stage_has_its_layer_and_its_work_is_counted(case):
+    config = CONFIGS[case]
+    known, chart = micro.stages_of(config)
+    up = [stage.place for stage in known if stage.name.endswith("_forward")]
+    down = [s.place for s in known if s.name in ("across_backward", "backward_and_update")]
+    assert up == list(chart.places)
+    assert down == list(chart.places[:0:-1])
+    for stage in known:
+        work = micro.work_of(config, stage, chart, bits=100.0, rows=20.0)
+        assert work is not None, stage.name
+        assert max(work.operations, work.divisions, work.bytes) > 0, stage.name
