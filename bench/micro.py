@@ -249,7 +249,7 @@ def work_of(config, stage: Stage, chart: Map, bits: float, rows: float) -> Work 
     match stage.name:
         case "find_features":
             return Work(operations=32 * s, bytes=8 * s)
-        case "first_forward" | "narrow_forward":
+        case "first_forward" | "present_forward" | "narrow_forward":
             sums = masked + Work(bytes=4 * s * fan_out)
             return replace(sums, resident=4 * weights) + activation
         case "dense_forward" | "across_forward":
@@ -275,11 +275,11 @@ def work_of(config, stage: Stage, chart: Map, bits: float, rows: float) -> Work 
 def work_together(config, name: str, chart: Map) -> Work | None:
     """What a stage of several layers has to do."""
     s, places = config.batch, chart.places
-    units = sum(p.layer.fan_out for p in places if p.across)
+    units = chart.units
     match name:
         case "turn_deltas":
             return Work(bytes=2 * 4 * units * s, resident=2 * 4 * units * s)
-        case "across_bias_sums":
+        case "few_bias_sums":
             return Work(operations=s * units, bytes=4 * s * units)
         case "update_small":
             weights = sum(p.layer.fan_in * p.layer.row for p in places if not p.alone)

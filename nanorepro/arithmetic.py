@@ -13,7 +13,16 @@ from typing import Any
 import numpy as np
 
 from nanorepro.elementary import exp, exp64
-from nanorepro.errorfree import Function, odd_add, odd_div, odd_fma, odd_mul, odd_sqrt, odd_sub
+from nanorepro.errorfree import (
+    Function,
+    decay,
+    odd_add,
+    odd_div,
+    odd_fma,
+    odd_mul,
+    odd_sqrt,
+    odd_sub,
+)
 
 _SIGN = np.uint64(0x8000000000000000)
 _EXPONENT = np.uint64(0x7FF0000000000000)
@@ -99,6 +108,8 @@ def round_to(o: ModuleType, p: int, rounding: str, narrowed: bool = False) -> Fu
 class Operations:
     """The operations on numbers of one precision, each rounded once; `fma` is a*b + c.
 
+    `decay` is fma, too, for 0 < a < 1 and a b that may fade until it is subnormal.
+
     `fused` says whether that product is exact; `emulated`, that the operations are float64's,
     rounded, and take widened numbers, too.  `round` takes a float64 to the precision.  Every
     operation has a last argument t, which only stochastic rounding reads.
@@ -115,6 +126,7 @@ class Operations:
     div: Function
     sqrt: Function
     fma: Function
+    decay: Function
     exp: Function
     round: Function
     const: Callable[[Any], Any]
@@ -131,11 +143,14 @@ def significand_bits(precision: str) -> int:
 
 
 @cache
-def operations(o: ModuleType, precision: str, rounding: str, fma: bool) -> Operations:
+def operations(
+    o: ModuleType, precision: str, rounding: str, fma: bool, quick: bool = False
+) -> Operations:
     """The operations of `precision` ('float64', 'float32', 'bits:p') and `rounding`.
 
     `rounding` is 'nearest' or, below float64, 'toward-zero' or 'stochastic'.  Without `fma` a
     product is rounded before it is added.  exp of p-bit numbers is exp64 rounded to p bits.
+    `quick` operations have the same results, by formulas for what processors are slow at.
     """
     p = significand_bits(precision)
     if rounding not in ("nearest", "toward-zero", "stochastic"):
@@ -143,11 +158,11 @@ def operations(o: ModuleType, precision: str, rounding: str, fma: bool) -> Opera
     if rounding != "nearest" and p == 53:
         raise ValueError(f"rounding {rounding!r} needs precision float32 or bits:p, not float64")
     if rounding == "nearest" and not precision.startswith("bits"):
-        return _native(o, np.float64 if p == 53 else np.float32, fma)
+        return _native(o, np.float64 if p == 53 else np.float32, fma, quick)
     return _rounded(o, p, rounding, fma)
 
 
-def _native(o: ModuleType, dtype: type[np.floating], fused: bool) -> Operations:
+def _native(o: ModuleType, dtype: type[np.floating], fused: bool, quick: bool) -> Operations:
     """float32 and float64 to nearest: the machine's own operations."""
     add, mul, exponential = o.add, o.mul, exp(o, dtype)  # type: ignore[arg-type]
     double, narrow = dtype == np.float64, o.narrow
@@ -165,8 +180,21 @@ def _native(o: ModuleType, dtype: type[np.floating], fused: bool) -> Operations:
         return a if double else narrow(a)
 
     joined = o.fma if fused else product_then_sum
+    fading = decay(o) if quick and fused and not double else joined
     return Operations(
-        dtype, fused, False, add, o.sub, mul, o.div, o.sqrt, joined, exp_native, round, dtype
+        dtype,
+        fused,
+        False,
+        add,
+        o.sub,
+        mul,
+        o.div,
+        o.sqrt,
+        joined,
+        fading,
+        exp_native,
+        round,
+        dtype,
     )
 
 
@@ -222,7 +250,19 @@ def _rounded(o: ModuleType, p: int, rounding: str, fused: bool) -> Operations:
 
     joined = fma if fused else product_then_sum
     return Operations(
-        np.float32, fused, True, add, sub, mul, div, sqrt, joined, exp_rounded, round, _constant(p)
+        np.float32,
+        fused,
+        True,
+        add,
+        sub,
+        mul,
+        div,
+        sqrt,
+        joined,
+        joined,
+        exp_rounded,
+        round,
+        _constant(p),
     )
 
 

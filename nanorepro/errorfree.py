@@ -124,6 +124,31 @@ def odd_sqrt(o: ModuleType) -> Function:
 
 
 @cache
+def decay(o: ModuleType) -> Function:
+    """(m32, v32, c32) -> m*v + c rounded once, for 0 < m < 1: fma where v fades for ever.
+
+    Many processors take a hundred cycles for a product with a subnormal number, and what fades
+    stays one.  A subnormal |v| is k * 2**-149, k its bits, so with c = 0 the result is m*k rounded
+    to an integer, times 2**-149: that is what m*k + 2**23 has in its last 23 bits.
+    """
+    bits, from_bits, fma, where = o.bits, o.from_bits, o.fma, o.where
+    sign, one, least = np.uint32(0x80000000), np.uint32(1), np.uint32(0x00800000)
+    shift, zero = np.float32(2.0**23), np.float32(0.0)
+    base = shift.view(np.uint32)
+
+    @o.function
+    def decay(m, v, c, t=None):
+        k = bits(v) & ~sign
+        # 0 < k < least; k - 1 of 0 is the greatest number
+        small = (k - one < least - one) & (bits(c) == (k ^ k))
+        y = fma(m, from_bits((k & (least - one)) | base) - shift, shift)
+        faded = from_bits((bits(y) - base) | (bits(v) & sign))
+        return where(small, faded, fma(m, where(small, zero, v), c))
+
+    return decay
+
+
+@cache
 def odd_fma(o: ModuleType) -> Function:
     """(a64, b64, c64) -> a*b + c rounded to odd, for widened float32 numbers: a*b is exact."""
     add = odd_add(o)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kernels import LANES, SPECIAL, assert_same_bits, compiled
 from numba import njit
 
-from nanorepro import arithmetic
+from nanorepro import arithmetic, errorfree
 from nanorepro.backends import arrays, simd
 
 FLOAT = {np.float32: (24, -126, 127), np.float64: (53, -1022, 1023)}
@@ -73,6 +73,22 @@ def test_both_executions_of_fma_agree(dtype):
     a, b = rng.standard_normal((2, 50_000)).astype(dtype)
     c = (-a * b * rng.choice([1.0, 1.0 + 2.0**-20, 1e-8, 1e8], a.size)).astype(dtype)
     assert_same_bits(arrays.fma(a, b, c), compiled(simd.fma, 3)(a, b, c))
+
+
+@pytest.mark.parametrize("momentum", [1e-40, 0.3, 0.5, 0.9, 0.999, 1 - 2.0**-24])
+def test_decay_is_fma(momentum):
+    decay, fma = compiled(errorfree.decay(simd), 3), compiled(simd.fma, 3)
+    rng = np.random.default_rng(1)
+    # every subnormal, what lies above, and numbers of every size, with c = 0 and without
+    v = np.arange(0x00800100, dtype=np.uint32).view(np.float32)
+    v = np.concatenate([v, rng.integers(0, 2**32, 1 << 20, np.uint32).view(np.float32)])
+    with np.errstate(all="ignore"):
+        v = np.concatenate([v, -v, SPECIAL.astype(np.float32)])
+        m = np.full_like(v, momentum)
+        c = rng.integers(0, 2**32, v.size, np.uint32).view(np.float32)
+        others = (np.zeros_like(v), -np.zeros_like(v), c, c * np.float32(2.0**-100), -m * v)
+    for c in others:
+        assert_same_bits(decay(m, v, c), fma(m, v, c))
 
 
 # rounding to p bits

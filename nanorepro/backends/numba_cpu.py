@@ -82,7 +82,7 @@ def sources() -> int:
 def compile_recipe(config: Config, dials: Dials, features: int) -> Compiled:
     """The functions for a configuration as `essence` gives it."""
     net = layers(config, features)
-    ops = operations(simd, dials.precision, dials.rounding, dials.fma)
+    ops = operations(simd, dials.precision, dials.rounding, dials.fma, quick=True)
     longest = REGISTER // np.dtype(ops.dtype).itemsize
     unit_sums = Sums(ops, dials.unit_accumulator, dials.unit_tree, dials.unit_order == "given")
     wholly = {"wide", "exact"} & {dials.accumulator, dials.unit_accumulator}

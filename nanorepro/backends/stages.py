@@ -86,7 +86,7 @@ def nothing(m, x, first, rate, t):
 
 
 def find_features(kit: Kit, place: Place) -> Callable:
-    """m.columns: of every feature the examples, a bit each; m.found: the features that are there."""
+    """m.columns: the examples of every feature, a bit each; m.found: the features found."""
     batch, words, blocks = kit.batch, kit.words, -(-kit.batch // 32)
     whole = words == 1 and batch % 32 == 0  # the words lie side by side
 
