@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from nanorepro.elementary import exp, exp64
+from nanorepro.elementary import exp, exp64, quick_exp
 from nanorepro.errorfree import (
     Function,
     decay,
@@ -164,8 +164,8 @@ def operations(
 
 def _native(o: ModuleType, dtype: type[np.floating], fused: bool, quick: bool) -> Operations:
     """float32 and float64 to nearest: the machine's own operations."""
-    add, mul, exponential = o.add, o.mul, exp(o, dtype)  # type: ignore[arg-type]
-    double, narrow = dtype == np.float64, o.narrow
+    add, mul, double, narrow = o.add, o.mul, dtype == np.float64, o.narrow
+    exponential = quick_exp(o) if quick and not double else exp(o, dtype)  # type: ignore[arg-type]
 
     @o.function
     def product_then_sum(a, b, c, t=None):

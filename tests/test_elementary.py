@@ -78,6 +78,33 @@ def test_every_float32_result_is_correctly_rounded(name):
             assert result == truth, (argument.hex(), result.hex(), truth.hex())
 
 
+def test_quick_exp_is_exp_for_every_float32():
+    plain, quick = elementary.exp(simd, np.float32), elementary.quick_exp(simd)
+    load, store, bits, from_bits = simd.load, simd.store, simd.bits, simd.from_bits
+    block, parts = 4096, 64
+
+    @njit(nogil=True, error_model="numpy")
+    def differing(start, stop, lanes):
+        found = 0
+        x, y = np.empty(block, np.float32), np.empty(block, np.float32)
+        z = np.empty(block, np.float32)
+        for base in range(start, stop, block):
+            for i in range(block):
+                x[i] = from_bits(np.uint32(base + i))
+            for i in range(0, block, len(lanes)):
+                store(y, i, plain(load(x, i, lanes)))
+                store(z, i, quick(load(x, i, lanes)))
+            for i in range(block):
+                found += bits(y[i]) != bits(z[i]) and (y[i] == y[i] or z[i] == z[i])
+        return found
+
+    step = 2**32 // parts
+    differing(0, block, LANES)  # compiled before the threads start
+    with ThreadPoolExecutor(2) as pool:
+        found = pool.map(lambda k: differing(k * step, (k + 1) * step, LANES), range(parts))
+        assert sum(found) == 0
+
+
 def test_log_where_float64_is_halfway():
     """The five inputs for which float64's nearest log rounds to the wrong float32."""
     x = np.array([0x3C413D3A, 0x41178FEB, 0x4C5D65A5, 0x65D890D3, 0x6F31A8EC], np.uint32)
