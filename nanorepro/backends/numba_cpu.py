@@ -1,7 +1,7 @@
 """The fast execution: the reference's operations in its order, compiled for one recipe.
 
-A training step is the sequence of stages (`stages`) over a memory (`layout`); the streams are drawn
-by `numba_draws`, whose `examples`, `permutations` and `arrange` are this backend's.
+A training step is a sequence of stages (`stages`, `first_layer`, `small_layers`, `large_layers`)
+over a memory (`layout`); the streams are drawn by `numba_draws`, whose `examples`, `permutations` and `arrange` are this backend's.
 """
 
 import hashlib
@@ -17,30 +17,27 @@ from nanorepro import summation
 from nanorepro.arithmetic import Operations, operations
 from nanorepro.backends import arrays, simd
 from nanorepro.backends.exact_sum import BINS
-from nanorepro.backends.layout import Map, Memory, make_map, pointers, terms_of
-from nanorepro.backends.numba_draws import arrange, examples, permutations, random_trees
-from nanorepro.backends.numba_sums import LONG, REGISTER, Sums
-from nanorepro.backends.simd import inlined, pointer
-from nanorepro.backends.stages import (
-    Kit,
-    across_backward,
-    across_forward,
-    across_gradients,
-    backward_and_update,
-    bias_sums,
-    dense_forward,
-    few_bias_sums,
+from nanorepro.backends.first_layer import (
     find_features,
     first_forward,
     first_update,
     narrow_forward,
     narrow_update,
-    output_gradient,
     present_forward,
-    sequence,
-    turn_deltas,
-    update_small,
 )
+from nanorepro.backends.large_layers import backward_and_update, dense_forward
+from nanorepro.backends.layout import Map, Memory, make_map, pointers, terms_of
+from nanorepro.backends.numba_draws import arrange, examples, permutations, random_trees
+from nanorepro.backends.numba_sums import LONG, REGISTER, Sums
+from nanorepro.backends.simd import inlined, pointer
+from nanorepro.backends.small_layers import (
+    across_backward,
+    across_forward,
+    across_gradients,
+    few_bias_sums,
+    turn_deltas,
+)
+from nanorepro.backends.stages import Kit, bias_sums, output_gradient, sequence, update_small
 from nanorepro.config import Config, Dials
 from nanorepro.network import ACTIVATIONS, Parameters, layers, sigmoid
 from nanorepro.optimizers import OPTIMIZERS, learning_rate

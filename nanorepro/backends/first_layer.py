@@ -1,0 +1,204 @@
+"""The stages of the first layer, whose inputs are bits: its sums take the features present."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from nanorepro.backends.layout import Map, Place
+from nanorepro.backends.numba_sums import TILES, lanes_of, masked_terms, terms
+from nanorepro.backends.simd import ballot, inlined, load, trailing_zeros, united
+from nanorepro.backends.stages import Kit, activated, apply_gradients
+from nanorepro.backends.tiles import add_present, fill_tile, store_tile
+
+THIRTY_TWO = lanes_of(32)
+
+
+def find_features(kit: Kit, place: Place) -> Callable:
+    """m.columns: the examples of every feature, a bit each; m.found: the features found."""
+    batch, words, blocks = kit.batch, kit.words, -(-kit.batch // 32)
+    whole = words == 1 and batch % 32 == 0  # the words lie side by side
+
+    @inlined
+    def stage(m, x, first, rate, t):
+        for block in range(blocks):
+            at = (first + 32 * block) * words
+            for word in range(words):
+                if whole:
+                    v = load(x, at, THIRTY_TWO)
+                else:
+                    n = min(32, batch - 32 * block)
+                    for i in range(n):
+                        m.word[i] = x[at + i * words + word]
+                    for i in range(n, 32):  # not those of the block before
+                        m.word[i] = np.uint32(0)
+                    v = load(m.word, 0, THIRTY_TWO)
+                m.found[block * words + word] = united(v)
+                for j in range(32):
+                    bit = np.uint32(1) << np.uint32(j)
+                    m.columns[(32 * word + j) * blocks + block] = ballot(v & bit)
+
+    return stage
+
+
+def first_forward(kit: Kit, place: Place) -> Callable:
+    """z = Σ_j W[j] over the features present; embeddings: one sum for each set (section 5).
+
+    Then the activation, while the example's units are in the nearest cache.
+    """
+    layer, batch, words, sets = place.layer, kit.batch, kit.words, place.layer.sets
+    row, pitch, w_at, z_at = place.row, place.by_example, place.w, place.z
+    n = layer.fan_in // sets
+    whole, rest = n // 32, np.uint32((1 << (n % 32)) - 1)
+    total, finish = terms(kit.unit_sums, n, row, row, place.up), activated(kit, place, 1)
+
+    @inlined
+    def stage(m, x, first, rate, t):
+        for i in range(batch):
+            for part in range(sets):
+                # the bits of the set's features, from bit 0 on
+                word, shift = part * n // 32, np.uint32(part * n % 32)
+                for k in range(words - word):
+                    v = x[(first + i) * words + word + k] >> shift
+                    if shift != 0 and word + k + 1 < words:
+                        v |= x[(first + i) * words + word + k + 1] << (np.uint32(32) - shift)
+                    m.present[k] = v
+                if sets > 1 and rest != 0:
+                    m.present[whole] &= rest
+                at = w_at + part * n * row
+                out = z_at + i * pitch + part * row
+                total(m, m.units, m.w, at, m.present, 0, m.z, out, t)
+            finish(m, i, t)
+
+    return stage
+
+
+def present_forward(kit: Kit, place: Place) -> Callable:
+    """`first_forward`, 32 examples side by side, for the features that any of them has.
+
+    No branch depends on a single example: the tower's step went from 31 to 27 ns an example.
+    """
+    layer, row, words, blocks = place.layer, place.row, kit.words, -(-kit.batch // 32)
+    n, sets, units, w_at, z_at = layer.fan_in // layer.sets, layer.sets, layer.row, place.w, place.z
+    lanes, examples, zero = lanes_of(kit.longest), kit.examples, kit.ops.const(0.0)
+    wide = lanes_of(32 // kit.longest)
+    by_rows = min(TILES[len(wide)], units)
+    full = units - units % by_rows
+    finish = activated(kit, place, layer.fan_out)
+
+    def tile_of(rows: int) -> Callable:
+        tall = lanes_of(rows)
+
+        @inlined
+        def tile(m, block, part, u):
+            acc = fill_tile(zero, lanes, tall, wide)
+            low, high = part * n, part * n + n
+            for word in range(low >> 5, (high + 31) >> 5):
+                v = m.found[block * words + word]
+                if sets > 1:
+                    begin, end = max(low - 32 * word, 0), min(high - 32 * word, 32)
+                    v &= np.uint32((1 << end) - (1 << begin))
+                while v != 0:
+                    j = 32 * word + np.int64(trailing_zeros(v))
+                    v &= v - np.uint32(1)
+                    who = m.columns[j * blocks + block]
+                    acc = add_present(acc, m.w, w_at + j * row + u, who, tall, wide)
+            to = z_at + (part * units + u) * examples + 32 * block
+            store_tile(acc, m.z, to, examples, tall, wide)
+
+        return tile
+
+    whole, rest = tile_of(by_rows), tile_of(units - full) if full < units else None
+
+    @inlined
+    def stage(m, x, first, rate, t):
+        for block in range(blocks):
+            for part in range(sets):
+                for u in range(0, full, by_rows):
+                    whole(m, block, part, u)
+                if rest is not None:
+                    rest(m, block, part, full)
+        finish(m, 0, t)
+
+    return stage
+
+
+def narrow_forward(kit: Kit, place: Place) -> Callable:
+    """`first_forward` for rows of a few units: 32 examples at a time."""
+    layer, row, blocks = place.layer, place.row, -(-kit.batch // 32)
+    units, finish = layer.fan_out, activated(kit, place, layer.fan_out)
+    w_at, z_at, examples, layer_row = place.w, place.z, kit.examples, layer.row
+    n = layer.fan_in // layer.sets
+    total = masked_terms(kit.unit_sums, n, place.up)
+
+    @inlined
+    def stage(m, x, first, rate, t):
+        for block in range(blocks):
+            for u in range(units):
+                j = u // layer_row * n
+                at, word = w_at + j * row + u % layer_row, j * blocks + block
+                to = z_at + u * examples + 32 * block
+                total(m, m.units, m.w, at, row, m.columns, word, blocks, m.z, to, t)
+        finish(m, 0, t)
+
+    return stage
+
+
+def narrow_update(kit: Kit, place: Place) -> Callable:
+    """`first_update` for rows of a few units: 32 features at a time."""
+    layer, row, words, units = place.layer, place.row, kit.words, place.layer.fan_out
+    n, w_at, d_at = layer.fan_in // layer.sets, place.w, place.z
+    layer_row, examples = layer.row, kit.examples
+    total = masked_terms(kit.batch_sums, kit.batch, 0)
+
+    @inlined
+    def stage(m, x, first, rate, t):
+        for word in range(words):
+            for u in range(units):
+                at = d_at + u * examples
+                total(m, m.plan, m.d, at, 1, x, first * words + word, words, m.few, 0, t)
+                low = u // layer_row * n
+                for j in range(max(low, 32 * word), min(low + n, 32 * word + 32)):
+                    m.g[w_at + j * row + u % layer_row] = m.few[j - 32 * word]
+
+    return stage
+
+
+def first_update(kit: Kit, place: Place, chart: Map) -> Callable:
+    """W[j] ← update(W[j], Σ_i δ[i] over the examples in which feature j is present).
+
+    A feature that no example of the mini-batch has, leaves its row as it is under AdaGrad.  Where a
+    row fills vectors it is then passed over; shorter rows are updated with all others.
+    """
+    layer, row, batch, w_at = place.layer, place.row, kit.batch, place.w
+    fan_in, by_row = layer.fan_in, place.alone
+    skip = by_row and kit.skip_unchanged
+    in_rows = place.across and chart.width > 0
+    pitch, d_at = (chart.width, place.column) if in_rows else (place.by_example, place.z)
+    total = terms(kit.batch_sums, batch, row, pitch, 0, ahead=in_rows)
+    apply = apply_gradients(kit, row)
+    n, blocks, words = fan_in // layer.sets, -(-batch // 32), kit.words
+
+    @inlined
+    def one(m, j, rate, t):
+        base, at = d_at + (j // n) * row, w_at + j * row
+        d = m.rows if in_rows else m.d
+        total(m, m.plan, d, base, m.columns, j * blocks, m.g, at, t)
+        if by_row:
+            apply(m, at, at, rate, t)
+
+    @inlined
+    def found_only(m, x, first, rate, t):
+        for word in range(words):
+            v = np.uint32(0)
+            for block in range(blocks):
+                v |= m.found[block * words + word]
+            while v != 0:
+                one(m, 32 * word + np.int64(trailing_zeros(v)), rate, t)
+                v &= v - np.uint32(1)
+
+    @inlined
+    def every(m, x, first, rate, t):
+        for j in range(fan_in):
+            one(m, j, rate, t)
+
+    return found_only if skip else every

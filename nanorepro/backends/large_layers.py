@@ -1,0 +1,90 @@
+"""The stages of large layers: the units lie side by side, and weights pass the caches once."""
+
+from collections.abc import Callable
+
+from nanorepro.backends.layout import Place
+from nanorepro.backends.numba_sums import Matrix, lanes_of, products
+from nanorepro.backends.simd import inlined, load, store
+from nanorepro.backends.stages import Kit, activated, apply_gradients, bent, transposed
+
+
+def dense_forward(kit: Kit, place: Place, under: Place) -> Callable:
+    """z[i, u] = Σ_j h[i, j]·W[j, u], then the activation; the units side by side."""
+    left = Matrix(under.z, under.by_unit, under.by_example)
+    right = Matrix(place.w, place.by_input, 0)
+    n, batch, z_at, pitch = place.layer.fan_in, kit.batch, place.z, place.by_example
+    total = products(kit.unit_sums, n, batch, place.width, left, right, place.up, pitch)
+    finish = activated(kit, place, batch)
+
+    @inlined
+    def stage(m, x, first, rate, t):
+        total(m, m.units, m.h, m.w, m.z, z_at, 0, t)
+        finish(m, 0, t)
+
+    return stage
+
+
+def backward_and_update(kit: Kit, place: Place, under: Place, g_at: int) -> Callable:
+    """`across_backward`, then W[j, u] ← update(W[j, u], Σ_i h[i, j]·δ[i, u]), for large W.
+
+    A few rows of W at a time, which pass through the caches once.  The sums over u lie along the
+    examples, so that W need not be transposed, only δ.
+    """
+    batch, fan_in, fan_out = kit.batch, place.layer.fan_in, place.layer.fan_out
+    width, pitch, w_at, z_at, examples = place.width, place.by_input, place.w, under.z, kit.examples
+    below, by_unit, across = under.by_example, under.by_unit, under.across
+    turn_delta = transposed(batch, fan_out, kit.longest)
+    mul, slope, active = kit.ops.mul, kit.slope, under.layer.active
+    d_at = place.z
+
+    def block_of(rows: int) -> Callable:
+        step = kit.longest if rows >= kit.longest else rows & -rows
+        lanes = lanes_of(step)
+        left, right = Matrix(w_at, 1, pitch), Matrix(0, examples, 0)
+        back = products(kit.unit_sums, fan_out, rows, examples, left, right, place.down, examples)
+        turn_back = transposed(rows, batch, kit.longest)
+        left, right = Matrix(z_at, below, by_unit), Matrix(d_at, pitch, 0)
+        total = products(kit.batch_sums, batch, rows, width, left, right, 0, pitch)
+        apply, bend = apply_gradients(kit, rows * pitch), bent(kit, under, rows)
+        turned = rows * examples
+
+        @inlined
+        def block(m, j, rate, t):
+            if across:
+                back(m, m.units, m.w, m.turned, m.d, z_at + j * examples, j, t)
+                bend(m, j, t)
+            else:
+                back(m, m.units, m.w, m.turned, m.back, 0, j, t)
+                turn_back(m.back, 0, examples, m.back, turned, rows)
+                for i in range(batch):
+                    for c in range(0, rows, step):
+                        at = z_at + i * below + j + c
+                        g = load(m.back, turned + i * rows + c, lanes)
+                        if active:
+                            g = mul(g, slope(load(m.z, at, lanes), t), t)
+                        store(m.d, at, g)
+            total(m, m.plan, m.h, m.d, m.g, g_at, j, t)
+            apply(m, g_at, w_at + j * pitch, rate, t)
+
+        return block
+
+    size = min(fan_in, 16)
+    full = fan_in - fan_in % size
+    whole = block_of(size)
+    rest = block_of(fan_in - full) if full < fan_in else None
+
+    @inlined
+    def stage(m, x, first, rate, t):
+        turn_delta(m.d, d_at, pitch, m.turned, 0, examples)
+        for j in range(0, full, size):
+            whole(m, j, rate, t)
+
+    if rest is None:
+        return stage
+
+    @inlined
+    def stage_and_rest(m, x, first, rate, t):
+        stage(m, x, first, rate, t)
+        rest(m, full, rate, t)
+
+    return stage_and_rest
