@@ -32,10 +32,15 @@ def find_features(kit: Kit, place: Place) -> Callable:
                     for i in range(n, 32):  # not those of the block before
                         m.word[i] = np.uint32(0)
                     v = load(m.word, 0, THIRTY_TWO)
-                m.found[block * words + word] = united(v)
+                found = np.uint32(united(v))
+                m.found[block * words + word] = found
                 for j in range(32):
+                    m.columns[(32 * word + j) * blocks + block] = np.uint32(0)
+                while found != 0:
+                    j = np.int64(trailing_zeros(np.uint32(found)))
                     bit = np.uint32(1) << np.uint32(j)
                     m.columns[(32 * word + j) * blocks + block] = ballot(v & bit)
+                    found &= found - np.uint32(1)
 
     return stage
 

@@ -1,7 +1,8 @@
 """The fast execution: the reference's operations in its order, compiled for one recipe.
 
 A training step is a sequence of stages (`stages`, `first_layer`, `small_layers`, `large_layers`)
-over a memory (`layout`); the streams are drawn by `numba_draws`, whose `examples`, `permutations` and `arrange` are this backend's.
+over a memory (`layout`); the streams are drawn by `numba_draws`, whose `examples`, `permutations`
+and `arrange` are this backend's.
 """
 
 import hashlib
