@@ -219,6 +219,7 @@ def stages_of(config) -> tuple[list[Stage], Map]:
         name: recording(f)
         for name, f in vars(numba_cpu).items()
         if getattr(f, "__annotations__", {}).get("kit") is stages.Kit
+        and f.__module__ != numba_cpu.__name__
     }
     with mock.patch.multiple(numba_cpu, sequence=record, **factories):
         essence, recipe = numba_cpu.essence(config), Recipe(config, 32, 0, 0)
@@ -252,6 +253,14 @@ def work_of(config, stage: Stage, chart: Map, bits: float, rows: float) -> Work 
         case "first_forward" | "present_forward" | "narrow_forward":
             sums = masked + Work(bytes=4 * s * fan_out)
             return replace(sums, resident=4 * weights) + activation
+        case "passing_forward":
+            above = _outputs(chart, layer) * fan_out
+            return Work(operations=s * (weights + above + 2 * fan_out), bytes=4 * (weights + above))
+        case "passing_backward":
+            # forward again, and δ below; the gradients of both layers; δ and the slope
+            above = _outputs(chart, layer) * fan_out
+            count = 3 * weights + 2 * above + 5 * fan_out
+            return Work(operations=s * count, bytes=8 * (weights + above))
         case "dense_forward" | "across_forward":
             return product + activation
         case "output_gradient":
@@ -270,6 +279,12 @@ def work_of(config, stage: Stage, chart: Map, bits: float, rows: float) -> Work 
         case "bias_sums":
             return Work(operations=s * fan_out, bytes=4 * s * fan_out)
     return None
+
+
+def _outputs(chart: Map, layer) -> int:
+    """Units of the layer over a layer."""
+    above = [p.layer for p in chart.places]
+    return above[above.index(layer) + 1].fan_out
 
 
 def work_together(config, name: str, chart: Map) -> Work | None:

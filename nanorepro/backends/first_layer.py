@@ -72,7 +72,7 @@ def first_forward(kit: Kit, place: Place) -> Callable:
                 at = w_at + part * n * row
                 out = z_at + i * pitch + part * row
                 total(m, m.units, m.w, at, m.present, 0, m.z, out, t)
-            finish(m, i, t)
+            finish(m, i, 0, t)
 
     return stage
 
@@ -122,7 +122,7 @@ def present_forward(kit: Kit, place: Place) -> Callable:
                     whole(m, block, part, u)
                 if rest is not None:
                     rest(m, block, part, full)
-        finish(m, 0, t)
+        finish(m, 0, 0, t)
 
     return stage
 
@@ -143,7 +143,7 @@ def narrow_forward(kit: Kit, place: Place) -> Callable:
                 at, word = w_at + j * row + u % layer_row, j * blocks + block
                 to = z_at + u * examples + 32 * block
                 total(m, m.units, m.w, at, row, m.columns, word, blocks, m.z, to, t)
-        finish(m, 0, t)
+        finish(m, 0, 0, t)
 
     return stage
 

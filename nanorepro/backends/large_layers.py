@@ -19,7 +19,7 @@ def dense_forward(kit: Kit, place: Place, under: Place) -> Callable:
     @inlined
     def stage(m, x, first, rate, t):
         total(m, m.units, m.h, m.w, m.z, z_at, 0, t)
-        finish(m, 0, t)
+        finish(m, 0, 0, t)
 
     return stage
 

@@ -27,9 +27,10 @@ from nanorepro.backends.first_layer import (
     present_forward,
 )
 from nanorepro.backends.large_layers import backward_and_update, dense_forward
-from nanorepro.backends.layout import Map, Memory, make_map, pointers, terms_of
+from nanorepro.backends.layout import Map, Memory, allocate, make_map, pointers, terms_of
 from nanorepro.backends.numba_draws import arrange, examples, permutations, random_trees
 from nanorepro.backends.numba_sums import LONG, REGISTER, Sums
+from nanorepro.backends.passing_layers import passing_backward, passing_forward
 from nanorepro.backends.simd import inlined, pointer
 from nanorepro.backends.small_layers import (
     across_backward,
@@ -76,6 +77,42 @@ def sources() -> int:
     return int(digest.hexdigest()[:15], 16)
 
 
+def stages_of(kit: Kit, chart: Map, narrow: bool, plain: bool) -> tuple[list, list]:
+    """The stages of a step: those of the forward pass, and those from the loss to the update."""
+    first, *dense = places = chart.places
+    layers = list(zip(dense, places, (*dense[1:], None), strict=False))  # with those under and over
+    if first.across and plain:
+        up = [find_features(kit, first), present_forward(kit, first)]
+    else:
+        up = [find_features(kit, first), (narrow_forward if narrow else first_forward)(kit, first)]
+    down = [output_gradient(kit, places[-1])]
+    for place, under, over in layers:
+        if place.passing:
+            up.append(passing_forward(kit, place, under, over))
+        elif not under.passing:
+            up.append((across_forward if place.across else dense_forward)(kit, place, under))
+    for place, under, over in reversed(layers):
+        if place.passing:
+            down.append(passing_backward(kit, place, under, over))
+        elif not place.across:
+            down.append(backward_and_update(kit, place, under, chart.parameters))
+        elif not under.passing:
+            down.append(across_backward(kit, place, under))
+    if chart.width:
+        down.append(turn_deltas(kit, chart))
+    for place, under, _ in layers:
+        if place.across and not (place.passing or under.passing):
+            down.append(across_gradients(kit, place, under, chart))
+    down.append(narrow_update(kit, first) if narrow else first_update(kit, first, chart))
+    for place in places:
+        # those of few units together, others across with their weights
+        if place.layer.bias and place.column < 0 and not (place.across and place.by_output == 1):
+            down.append(bias_sums(kit, place))
+    if chart.units:
+        down.append(few_bias_sums(kit, chart))
+    return up, [*down, update_small(kit, chart)]
+
+
 @cache
 def compile_recipe(config: Config, dials: Dials, features: int) -> Compiled:
     """The functions for a configuration as `essence` gives it."""
@@ -85,10 +122,8 @@ def compile_recipe(config: Config, dials: Dials, features: int) -> Compiled:
     unit_sums = Sums(ops, dials.unit_accumulator, dials.unit_tree, dials.unit_order == "given")
     wholly = {"wide", "exact"} & {dials.accumulator, dials.unit_accumulator}
     narrow = net[0].fan_out <= NARROW and not wholly
-    plain = unit_sums.chain and unit_sums.tiled(net[0].fan_in)
-    across = narrow or (plain and net[0].fan_out <= longest)
-    in_rows = across and not narrow and net[0].fan_out > 1
-    chart = make_map(net, config.batch, longest, dials, across, in_rows)
+    plain = unit_sums.resumable(1)
+    chart = make_map(net, config.batch, longest, dials, narrow, plain)
     value, slope = ACTIVATIONS[config.act](simd, ops, config.beta)
     update, start = OPTIMIZERS[config.optimizer](simd, ops, config)
     kit = Kit(
@@ -105,31 +140,7 @@ def compile_recipe(config: Config, dials: Dials, features: int) -> Compiled:
         update=update,
         skip_unchanged=config.optimizer == "adagrad",
     )
-    first, *dense = chart.places
-    below = list(zip(dense, chart.places, strict=False))  # each with the place under it
-    if across and plain:
-        up = [find_features(kit, first), present_forward(kit, first)]
-    else:
-        up = [find_features(kit, first), (narrow_forward if narrow else first_forward)(kit, first)]
-    for place, under in below:
-        up.append((across_forward if place.across else dense_forward)(kit, place, under))
-    down = [output_gradient(kit, chart.places[-1])]
-    for place, under in reversed(below):
-        if place.across:
-            down.append(across_backward(kit, place, under))
-        else:
-            down.append(backward_and_update(kit, place, under, chart.parameters))
-    if chart.width:
-        down.append(turn_deltas(kit, chart))
-    down += [across_gradients(kit, p, under, chart) for p, under in below if p.across]
-    down.append(narrow_update(kit, first) if narrow else first_update(kit, first, chart))
-    for place in chart.places:
-        summed = place.column >= 0 or (place.across and place.by_output == 1)  # elsewhere
-        if place.layer.bias and not summed:
-            down.append(bias_sums(kit, place))
-    if chart.units:
-        down.append(few_bias_sums(kit, chart))
-    down.append(update_small(kit, chart))
+    up, down = stages_of(kit, chart, narrow, plain)
     ascend, descend, batch, digest = sequence(up), sequence(down), config.batch, sources()
     z_last = chart.places[-1].z
 
@@ -185,31 +196,34 @@ class Model:
         self.compiled = compile_recipe(essence(config), dials, recipe.features)
         chart, dtype = self.compiled.map, self.compiled.ops.dtype
         self.const = operations(arrays, dials.precision, dials.rounding, dials.fma).const
-        self.memory = Memory(
-            w=np.zeros(chart.parameters, dtype),
-            a=np.full(chart.parameters, self.const(self.compiled.start), dtype),
-            z=np.zeros(chart.activations, dtype),
-            h=np.zeros(chart.activations, dtype),
-            d=np.zeros(chart.activations, dtype),
-            turned=np.zeros(chart.turned, dtype),
-            back=np.zeros(64 * chart.examples, dtype),
-            y=np.zeros(chart.examples, dtype),
-            g=np.zeros(chart.parameters + chart.block, dtype),
-            one=np.ones(1, dtype),
-            rows=np.zeros(chart.rows, dtype),
-            word=np.zeros(32, np.uint32),
-            present=np.zeros(-(-recipe.features // 32) + 1, np.uint32),
-            found=np.zeros(-(-recipe.features // 32) * -(-config.batch // 32), np.uint32),
-            columns=np.zeros(32 * -(-recipe.features // 32) * -(-config.batch // 32), np.uint32),
-            few=np.zeros(32, dtype),
-            slots=np.zeros(2 * chart.slots * LONG, dtype),
-            wide_slots=np.zeros(chart.slots * LONG),
-            bins=np.zeros(BINS, np.int64),
-            special=np.zeros(1),
-            lane=np.zeros(LONG, dtype),
-            plan=np.zeros((summation.plan_rows(dials.tree, config.batch), 2), np.int64),
-            units=np.zeros((chart.unit_rows, 2), np.int64),
-        )
+        words, blocks = -(-recipe.features // 32), -(-config.batch // 32)
+        self.memory = allocate(Memory(
+            w=(chart.parameters, dtype),
+            a=(chart.parameters, dtype),
+            z=(chart.activations, dtype),
+            h=(chart.activations, dtype),
+            d=(chart.activations, dtype),
+            turned=(chart.turned, dtype),
+            back=(64 * chart.examples, dtype),
+            y=(chart.examples, dtype),
+            g=(chart.parameters + chart.block, dtype),
+            one=(1, dtype),
+            rows=(chart.rows, dtype),
+            word=(32, np.uint32),
+            present=(words + 1, np.uint32),
+            found=(words * blocks, np.uint32),
+            columns=(32 * words * blocks, np.uint32),
+            few=(32, dtype),
+            slots=(2 * chart.slots * LONG, dtype),
+            wide_slots=(chart.slots * LONG, np.float64),
+            bins=(BINS, np.int64),
+            special=(1, np.float64),
+            lane=(LONG, dtype),
+            plan=((summation.plan_rows(dials.tree, config.batch), 2), np.int64),
+            units=((chart.unit_rows, 2), np.int64),
+        ))  # fmt: skip
+        self.memory.a[:] = self.const(self.compiled.start)
+        self.memory.one[:] = 1
         self._load(parameters)
 
     def _views(self, flat: np.ndarray) -> Parameters:

@@ -28,7 +28,7 @@ from nanorepro.backends.simd import (
     where,
     widen,
 )
-from nanorepro.backends.tiles import add_tile, fill_tile, outer, store_tile
+from nanorepro.backends.tiles import add_tile, fill_tile, load_tile, outer, store_tile
 from nanorepro.config import split_kind
 
 REGISTER = 64  # bytes of a vector; a CPU with shorter registers takes several for one
@@ -55,6 +55,10 @@ class Sums:
     @property
     def chain(self) -> bool:
         return (self.tree == "chain" and self.fixed_order) or self.accumulator == "exact"
+
+    def resumable(self, n: int) -> bool:
+        """Whether sums of n terms may be taken a part at a time: plain chains."""
+        return self.chain and self.tiled(n)
 
     def tiled(self, n: int) -> bool:
         """Whether sums of n terms stay in registers: plain fused operations, always the same tree.
@@ -223,24 +227,34 @@ class Matrix:
 
 
 def products(
-    sums: Sums, n: int, rows: int, width: int, left: Matrix, right: Matrix, p0: int, pitch: int
+    sums: Sums,
+    n: int,
+    rows: int,
+    width: int,
+    left: Matrix,
+    right: Matrix,
+    p0: int,
+    pitch: int,
+    resumed: bool = False,
 ) -> Callable:
     """A function that gives `rows` rows of C[r, c] = Σ_k A[k, r]·B[k, c], k < n, c < width.
 
     products(m, plan, a, b, out, at, r0, t) writes row r to out[at + (r - r0)·pitch + c].
-    The columns of B lie side by side.
+    The columns of B lie side by side.  `resumed` chains go on from the sums that out holds.
     """
     longest = REGISTER // np.dtype(sums.ops.dtype).itemsize
     step = min(longest, width)
+    assert sums.resumable(n) or not resumed
     if not sums.tiled(n):
         return _long_vectors(sums, n, rows, width, step, left, right, p0, pitch)
     columns = next(c for c in TILES if width // step % c == 0)
     by_rows = min(TILES[columns], rows)
     full = rows - rows % by_rows
-    tiles = _tiles(sums, n, full, width, step, by_rows, columns, left, right, pitch)
+    size = (width, step, columns)
+    tiles = _tiles(sums, n, full, *size, by_rows, left, right, pitch, resumed)
     if full == rows:
         return tiles
-    rest = _tiles(sums, n, rows - full, width, step, rows - full, columns, left, right, pitch)
+    rest = _tiles(sums, n, rows - full, *size, rows - full, left, right, pitch, resumed)
 
     @inlined
     def both(m, plan, a, b, out, at, r0, t):
@@ -302,7 +316,7 @@ def in_tree(tree: str, n: int, chain: Callable, join: Callable) -> Callable:
 
 
 def _tiles(
-    sums, n, rows, width, step, by_rows, columns, left: Matrix, right: Matrix, pitch
+    sums, n, rows, width, step, columns, by_rows, left: Matrix, right: Matrix, pitch, resumed
 ) -> Callable:
     """Products, by_rows × columns vectors of sums in registers at a time."""
     tall, wide, lanes, zero = (0,) * by_rows, (0,) * columns, lanes_of(step), sums.ops.const(0.0)
@@ -310,8 +324,7 @@ def _tiles(
 
     @inlined
     def chain(i0, stride, count, p):
-        a, a_at, b, b_at = p
-        acc = fill_tile(zero, lanes, tall, wide)
+        a, a_at, b, b_at, acc = p
         for k in range(count):
             i = i0 + k * stride
             # each value of A meets each vector of B
@@ -325,8 +338,13 @@ def _tiles(
         # columns outside: one panel of B stays in the cache while all rows pass by
         for c in range(0, width, step * columns):
             for r in range(0, rows, by_rows):
-                acc = total(0, 1, n, (a, a0 + (r0 + r) * ar, b, b0 + c))
-                store_tile(acc, out, at + r * pitch + c, pitch, tall, wide)
+                to = at + r * pitch + c
+                if resumed:
+                    acc = load_tile(out, to, pitch, lanes, tall, wide)
+                else:
+                    acc = fill_tile(zero, lanes, tall, wide)
+                acc = total(0, 1, n, (a, a0 + (r0 + r) * ar, b, b0 + c, acc))
+                store_tile(acc, out, to, pitch, tall, wide)
 
     return tiles
 

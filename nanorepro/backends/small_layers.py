@@ -33,7 +33,7 @@ def across_forward(kit: Kit, place: Place, under: Place) -> Callable:
         h = m.turned if turning else m.h
         for u in range(0, units, rows):
             total(m, m.units, m.w, h, m.z, z_at + u * examples, u, t)
-            finish(m, u, t)
+            finish(m, u, u, t)
 
     return stage
 

@@ -67,9 +67,10 @@ def nothing(m, x, first, rate, t):
 
 
 def activated(kit: Kit, place: Place, rows: int) -> Callable:
-    """A function (m, r, t): z ← z + b (embeddings have no b); h = A(z), or z where no A follows.
+    """A function (m, r, u, t): z ← z + b (embeddings have no b); h = A(z), z where no A follows.
 
-    Of the `rows` units from r on, or of the examples where the units lie side by side.
+    Of the `rows` units from u on, which lie from row r on, or of the examples from r on where the
+    units lie side by side.
     """
     across, z_at, b_at = place.across, place.z, place.b
     stride = place.by_unit if across else place.by_example
@@ -80,13 +81,17 @@ def activated(kit: Kit, place: Place, rows: int) -> Callable:
     lanes = lanes_of(step)
 
     @inlined
-    def finish(m, r0, t):
+    def finish(m, r0, u0, t):
         for r in range(r0, r0 + rows):
             for c in range(0, width, step):
                 at = z_at + r * stride + c
                 z = load(m.z, at, lanes)
                 if bias:
-                    b = fill(m.w[b_at + r], lanes) if across else load(m.w, b_at + c, lanes)
+                    b = (
+                        fill(m.w[b_at + u0 + r - r0], lanes)
+                        if across
+                        else load(m.w, b_at + c, lanes)
+                    )
                     z = add(z, b, t)
                     store(m.z, at, z)
                 if active:

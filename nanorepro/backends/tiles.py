@@ -21,6 +21,25 @@ def _fill_tile(scalar, lanes, rows, cols):
     return tile, codegen
 
 
+def _load_tile(array, at, stride, lanes, rows, cols):
+    tile = types.UniTuple(Vector(array.dtype, lanes.count), rows.count * cols.count)
+
+    def codegen(context, builder, sig, args):
+        array, at, stride = args[:3]
+        kind, found = context.get_value_type(tile.dtype), []
+        for _ in range(rows.count):
+            for c in range(cols.count):
+                offset = ir.Constant(ir.IntType(64), c * lanes.count)
+                pointer = address(context, builder, sig.args[0], array, builder.add(at, offset))
+                value = builder.load(builder.bitcast(pointer, kind.as_pointer()))
+                value.align = tile.dtype.dtype.bitwidth // 8
+                found.append(value)
+            at = builder.add(at, stride)
+        return context.make_tuple(builder, tile, found)
+
+    return tile, codegen
+
+
 def _outer(acc, a, at, stride, b, bt, rows, cols):
     def codegen(context, builder, sig, args):
         tile, a_array, at, stride, b_array, bt = args[:6]
@@ -135,6 +154,10 @@ def fill_tile(scalar, lanes, rows, cols):
     """rows × cols vectors, all filled with `scalar`; numbers are lengths of tuples here, too."""
 
 
+def load_tile(array, at, stride, lanes, rows, cols):
+    """rows × cols vectors, row r from array[at + r·stride] on."""
+
+
 def outer(acc, a, at, stride, b, bt, rows, cols):
     """acc[r, c] ← fma(a[at + r·stride], vector c of b from bt on, acc[r, c]) for a tile of sums."""
 
@@ -157,6 +180,7 @@ def store_tile(acc, array, at, stride, rows, cols):
 
 for _function, _typing in {
     fill_tile: _fill_tile,
+    load_tile: _load_tile,
     outer: _outer,
     add_present: _add_present,
     transpose: _transpose,
