@@ -165,3 +165,4 @@ def swish(o, ops, beta):
 
 
 ACTIVATIONS = {"identity": identity, "relu": relu, "smelu": smelu, "swish": swish}
+COSTLY = {"swish"}  # to go to memory for them takes less time than to compute them again

@@ -198,12 +198,18 @@ def along_inputs(layer: Layer, turning: bool, longest: int) -> bool:
 
 
 def make_map(
-    net: tuple[Layer, ...], batch: int, longest: int, dials: Dials, narrow: bool, plain: bool
+    net: tuple[Layer, ...],
+    batch: int,
+    longest: int,
+    dials: Dials,
+    narrow: bool,
+    plain: bool,
+    passing: bool,
 ) -> Map:
     """Lay out the memory of a model; vectors have `longest` lanes at most.
 
     `narrow`: the first layer has few units, 32 of whose sums are taken at a time; `plain`: sums
-    over units are plain chains.
+    over units are plain chains; `passing`: a layer may be a passing one.
     """
     across = narrow or (plain and net[0].fan_out <= longest)
     in_rows = across and not narrow and net[0].fan_out > 1
@@ -240,7 +246,7 @@ def make_map(
         under, place, over = places[k - 1 : k + 2]
         many = place.across and place.column < 0 and place.by_output == 1
         few = under.across and place.layer.fan_in <= longest and over.column >= 0
-        if plain and many and few and over.by_output > 1:
+        if passing and many and few and over.by_output > 1:
             places[k] = replace(place, passing=True)
     small = w = 0
     for alone in (True, False):

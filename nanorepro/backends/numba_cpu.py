@@ -41,7 +41,7 @@ from nanorepro.backends.small_layers import (
 )
 from nanorepro.backends.stages import Kit, bias_sums, output_gradient, sequence, update_small
 from nanorepro.config import Config, Dials
-from nanorepro.network import ACTIVATIONS, Parameters, layers, sigmoid
+from nanorepro.network import ACTIVATIONS, COSTLY, Parameters, layers, sigmoid
 from nanorepro.optimizers import OPTIMIZERS, learning_rate
 from nanorepro.recipe import Recipe
 
@@ -123,7 +123,8 @@ def compile_recipe(config: Config, dials: Dials, features: int) -> Compiled:
     wholly = {"wide", "exact"} & {dials.accumulator, dials.unit_accumulator}
     narrow = net[0].fan_out <= NARROW and not wholly
     plain = unit_sums.resumable(1)
-    chart = make_map(net, config.batch, longest, dials, narrow, plain)
+    passing = plain and config.act not in COSTLY
+    chart = make_map(net, config.batch, longest, dials, narrow, plain, passing)
     value, slope = ACTIVATIONS[config.act](simd, ops, config.beta)
     update, start = OPTIMIZERS[config.optimizer](simd, ops, config)
     kit = Kit(
