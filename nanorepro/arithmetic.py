@@ -5,7 +5,7 @@ of p significand bits in float32's exponent range, stored as a float32.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 
 from nanorepro.elementary import exp, exp64
 from nanorepro.errorfree import Function, odd_add, odd_div, odd_fma, odd_mul, odd_sqrt, odd_sub
+from nanorepro.shortcuts import shortcuts
 
 _SIGN = np.uint64(0x8000000000000000)
 _EXPONENT = np.uint64(0x7FF0000000000000)
@@ -142,9 +143,11 @@ def operations(o: ModuleType, precision: str, rounding: str, fma: bool) -> Opera
         raise ValueError(f"rounding {rounding!r}: expected nearest, toward-zero or stochastic")
     if rounding != "nearest" and p == 53:
         raise ValueError(f"rounding {rounding!r} needs precision float32 or bits:p, not float64")
-    if rounding == "nearest" and not precision.startswith("bits"):
+    bits, short = precision.startswith("bits"), rounding == "nearest" and o.SHORTCUTS
+    if rounding == "nearest" and not bits or short and p == 24:
         return _native(o, np.float64 if p == 53 else np.float32, fma)
-    return _rounded(o, p, rounding, fma)
+    plain = _rounded(o, p, rounding, fma)
+    return replace(plain, emulated=False, **shortcuts(o, p, plain)) if short else plain
 
 
 def _native(o: ModuleType, dtype: type[np.floating], fused: bool) -> Operations:
@@ -255,11 +258,11 @@ def _last_rounding(o: ModuleType, p: int, rounding: str) -> Function:
 
 
 def _constant(p: int) -> Callable[[float], np.float32]:
-    """value -> the nearest p-bit number, ties to even."""
+    """value -> the nearest p-bit number, ties to even; NaN becomes one whose last bits are 0."""
 
     def const(value: float) -> np.float32:
         _, exponent = np.frexp(value)
         quantum = np.ldexp(1.0, np.maximum(exponent - 1, -126) + 1 - p)
-        return np.float32(np.rint(value / quantum) * quantum)
+        return np.float32(np.where(np.isnan(value), np.nan, np.rint(value / quantum) * quantum))
 
     return const
