@@ -59,12 +59,22 @@ def round_pattern(o: ModuleType, p: int) -> tuple[Function, Function, Function]:
 def shortcuts(o: ModuleType, p: int, plain: Any) -> dict[str, Any]:
     """Operations with the results of `plain`'s, those on p bits to nearest, by their names.
 
-    Where a lane has a tie and more than SHORT bits, which is rare, `plain` does the whole vector.
+    A vector with a tie among numbers of more than SHORT bits, which few have, goes a slower way.
     """
     nearest, nearest_to, has_tie = round_pattern(o, p)
     pair, exact_ties, short = two_sum(o), p <= 11, p <= SHORT
     add_float, mul_float, div_float, sqrt_float, fma_float = o.add, o.mul, o.div, o.sqrt, o.fma
-    plain_mul, plain_div, plain_sqrt, plain_fma = plain.mul, plain.div, plain.sqrt, plain.fma
+    widen, narrow = o.widen, o.narrow
+    plain_mul, plain_div, plain_sqrt = plain.mul, plain.div, plain.sqrt
+
+    @o.function
+    def error(a, b, c, s):
+        """A float32 with the sign of ab + c - s, zero if that is.
+
+        x + y = ab + c, and x - s is exact: 0, or more than y.  The factor prevents underflow.
+        """
+        x, y = pair(widen(a) * widen(b), widen(c))
+        return narrow(((x - widen(s)) + y) * 2.0**200)
 
     @o.function
     def add(a, b, t=None):
@@ -127,7 +137,7 @@ def shortcuts(o: ModuleType, p: int, plain: Any) -> dict[str, Any]:
         if short:
             return nearest_to(s, fma_float(a, b, -s) + c)
         if has_tie(s):
-            return plain_fma(a, b, c)
+            return nearest_to(s, error(a, b, c, s))
         return nearest(s)
 
     @o.function
