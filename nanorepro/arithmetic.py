@@ -5,7 +5,7 @@ of p significand bits in float32's exponent range, stored as a float32.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -23,6 +23,7 @@ from nanorepro.errorfree import (
     odd_sqrt,
     odd_sub,
 )
+from nanorepro.shortcuts import shortcuts
 
 _SIGN = np.uint64(0x8000000000000000)
 _EXPONENT = np.uint64(0x7FF0000000000000)
@@ -143,29 +144,30 @@ def significand_bits(precision: str) -> int:
 
 
 @cache
-def operations(
-    o: ModuleType, precision: str, rounding: str, fma: bool, quick: bool = False
-) -> Operations:
+def operations(o: ModuleType, precision: str, rounding: str, fma: bool) -> Operations:
     """The operations of `precision` ('float64', 'float32', 'bits:p') and `rounding`.
 
     `rounding` is 'nearest' or, below float64, 'toward-zero' or 'stochastic'.  Without `fma` a
     product is rounded before it is added.  exp of p-bit numbers is exp64 rounded to p bits.
-    `quick` operations have the same results, by formulas for what processors are slow at.
+    Where the execution `o` takes SHORTCUTS, some have the same results by other formulas.
     """
     p = significand_bits(precision)
     if rounding not in ("nearest", "toward-zero", "stochastic"):
         raise ValueError(f"rounding {rounding!r}: expected nearest, toward-zero or stochastic")
     if rounding != "nearest" and p == 53:
         raise ValueError(f"rounding {rounding!r} needs precision float32 or bits:p, not float64")
-    if rounding == "nearest" and not precision.startswith("bits"):
-        return _native(o, np.float64 if p == 53 else np.float32, fma, quick)
-    return _rounded(o, p, rounding, fma)
+    bits, short = precision.startswith("bits"), rounding == "nearest" and o.SHORTCUTS
+    if rounding == "nearest" and not bits or short and p == 24:
+        return _native(o, np.float64 if p == 53 else np.float32, fma)
+    plain = _rounded(o, p, rounding, fma)
+    return replace(plain, emulated=False, **shortcuts(o, p, plain)) if short else plain
 
 
-def _native(o: ModuleType, dtype: type[np.floating], fused: bool, quick: bool) -> Operations:
+def _native(o: ModuleType, dtype: type[np.floating], fused: bool) -> Operations:
     """float32 and float64 to nearest: the machine's own operations."""
     add, mul, double, narrow = o.add, o.mul, dtype == np.float64, o.narrow
-    exponential = quick_exp(o) if quick and not double else exp(o, dtype)  # type: ignore[arg-type]
+    short = o.SHORTCUTS and not double
+    exponential = quick_exp(o) if short else exp(o, dtype)  # type: ignore[arg-type]
 
     @o.function
     def product_then_sum(a, b, c, t=None):
@@ -180,7 +182,7 @@ def _native(o: ModuleType, dtype: type[np.floating], fused: bool, quick: bool) -
         return a if double else narrow(a)
 
     joined = o.fma if fused else product_then_sum
-    fading = decay(o) if quick and fused and not double else joined
+    fading = decay(o) if short and fused else joined
     return Operations(
         dtype,
         fused,
@@ -295,11 +297,11 @@ def _last_rounding(o: ModuleType, p: int, rounding: str) -> Function:
 
 
 def _constant(p: int) -> Callable[[float], np.float32]:
-    """value -> the nearest p-bit number, ties to even."""
+    """value -> the nearest p-bit number, ties to even; NaN becomes one whose last bits are 0."""
 
     def const(value: float) -> np.float32:
         _, exponent = np.frexp(value)
         quantum = np.ldexp(1.0, np.maximum(exponent - 1, -126) + 1 - p)
-        return np.float32(np.rint(value / quantum) * quantum)
+        return np.float32(np.where(np.isnan(value), np.nan, np.rint(value / quantum) * quantum))
 
     return const

@@ -272,6 +272,83 @@ def test_operations_round_once(p, rounding):
         assert_same_bits(fast, plain[:, : fast.shape[1]].copy())
 
 
+def near_ties(p, count=40_000):
+    """Three arrays of p-bit numbers with a*b + c at or near the middle between two p-bit numbers.
+
+    Of every size, and many of them where float32 under- or overflows.
+    """
+    rng = np.random.default_rng(100 + p)
+    bits = rng.integers(1, p + 1, (3, count))
+    a, b, c = rng.integers(1 << (bits - 1), 1 << bits).astype(np.float64)
+    tie = a * b / 2.0 ** (np.frexp(a * b)[1] - p)  # where it ends in 1/2
+    tie = np.flatnonzero(tie % 1.0 == 0.5)
+    product = rng.random(count) < 0.5
+    if tie.size:
+        a, b = (np.where(product, x[rng.choice(tie, count)], x) for x in (a, b))
+    # c far below, or where it reaches the last bits, or the tie less the product
+    c *= 2.0 ** rng.choice([*range(-40, 41), -100, -150, -200], count)
+    quantum = 2.0 ** (np.frexp(a * b)[1] - p + rng.integers(-2, 3, count))
+    middle = (np.floor(a * b / quantum) + rng.choice([-2.5, -0.5, 0.5, 1.5], count)) * quantum
+    c = np.where(rng.random(count) < 0.3, middle - a * b, c)
+    c[rng.random(count) < 0.1] = 0.0
+    # all three by 2**(i + j): at the ends of the range, or anywhere
+    ends = np.concatenate([np.arange(-170, -90), np.arange(90, 130)])
+    size = np.where(
+        rng.random(count) < 0.6, rng.choice(ends, count), rng.integers(-126, 128, count)
+    )
+    i = size // 2 + rng.integers(-40, 41, count)
+    signs = rng.choice([-1.0, 1.0], (3, count))
+    x = signs * [a * 2.0**i, b * 2.0 ** (size - i), c * 2.0**size]
+    return [arrays.narrow(row) for row in arithmetic.round_to(arrays, p, "nearest")(x)]
+
+
+@pytest.mark.parametrize("fma", [True, False])
+@pytest.mark.parametrize("p", [2, 3, 5, 8, 9, 11, 12, 16, 23])
+def test_shortcuts_change_no_bit(p, fma):
+    for a, b, c in (operands(p, 20_000), near_ties(p)):
+        for x, y, z in ((a, b, c), (c, a, b)):
+            expected = plain_operations(f"bits:{p}", "nearest", fma, x, y, z)
+            fast = all_operations(f"bits:{p}", "nearest", fma)(x, y, z)
+            assert_same_bits(fast, expected[:, : fast.shape[1]].copy())
+
+
+def test_short_products_and_ties_one_by_one():
+    """All products of two 8-bit significands, plus a c that is next to nothing, or just below."""
+    m, n = (x.ravel() for x in np.meshgrid(np.arange(128.0, 256.0), np.arange(128.0, 256.0)))
+    for size in (-150, -149, -148, -142, -141, -134, -126, -40, 0, 60, 111, 112):
+        for c in (0.0, -0.0, 2.0**-133, -(2.0**-133), 2.0 ** (size + 7), -(2.0 ** (size + 7))):
+            a, b = arrays.narrow(m * 2.0**-7), arithmetic.round_to(arrays, 8, "nearest")
+            operands = (a, arrays.narrow(b(n * 2.0 ** (size + 7))), np.full_like(a, c))
+            expected = arithmetic.operations(arrays, "bits:8", "nearest", True).fma(*operands)
+            fast = all_operations("bits:8", "nearest", True)(*operands)[5]
+            assert_same_bits(fast, expected)
+
+
+@pytest.mark.parametrize(
+    ("p", "a", "b", "c"),
+    [
+        (9, 257.0, 510.0 * 2.0**-26, 1.0 + 2.0**-8),
+        (12, 1.0, 2.0**-12 - 2.0**-24, 1.0 + 2.0**-11),
+    ],
+)
+def test_a_shortcut_goes_no_further_than_it_is_right(p, a, b, c):
+    """The first precision at which a tie is inexact unseen: of 9 bits in fma, of 12 in a sum."""
+    x, y, z = (np.full(8, value, np.float32) for value in (a, b, c))
+    fast = all_operations(f"bits:{p}", "nearest", True)
+    assert (fast(x, y, z)[5] == np.float32(c)).all()
+    if a == 1.0:
+        assert (fast(y, z, x)[0] == np.float32(c)).all()
+
+
+def test_a_nan_stays_one_whatever_its_bits():
+    """A shortcut adds to the last bits, which are 0 in a NaN of the precision."""
+    strange = np.array([0x7FFFFFFF, 0xFFFFFFFF, 0x7FC00001], np.uint32).view(np.float32)
+    for p in (2, 8, 23):
+        number = arithmetic.operations(simd, f"bits:{p}", "nearest", True).const(strange)
+        x = np.resize(number, 24)
+        assert np.isnan(all_operations(f"bits:{p}", "nearest", True)(x, x, x)).all()
+
+
 @pytest.mark.parametrize("fma", [True, False])
 def test_24_bits_nearest_compute_as_float32(fma):
     a, b, c = operands(24, 100_000)

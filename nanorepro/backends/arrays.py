@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike
 from nanorepro import errorfree
 from nanorepro.streams import philox as philox
 
+SHORTCUTS = False  # this is the specification
+
 # Overflow, underflow and NaN are results here, not events.  Used as a decorator.
 function = np.errstate(all="ignore")
 

@@ -117,7 +117,7 @@ def stages_of(kit: Kit, chart: Map, narrow: bool, plain: bool) -> tuple[list, li
 def compile_recipe(config: Config, dials: Dials, features: int) -> Compiled:
     """The functions for a configuration as `essence` gives it."""
     net = layers(config, features)
-    ops = operations(simd, dials.precision, dials.rounding, dials.fma, quick=True)
+    ops = operations(simd, dials.precision, dials.rounding, dials.fma)
     longest = REGISTER // np.dtype(ops.dtype).itemsize
     unit_sums = Sums(ops, dials.unit_accumulator, dials.unit_tree, dials.unit_order == "given")
     wholly = {"wide", "exact"} & {dials.accumulator, dials.unit_accumulator}

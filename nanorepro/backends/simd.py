@@ -22,6 +22,8 @@ from nanorepro.backends.vectors import (
     splat,
 )
 
+SHORTCUTS = True  # operations may take any way to their bits
+
 
 def _pointer(array):
     def codegen(context, builder, sig, args):
@@ -228,6 +230,14 @@ def _any_nonzero(vector):
     return types.boolean, codegen
 
 
+def _any_true(conditions):
+    def codegen(context, builder, sig, args):
+        whole = builder.bitcast(args[0], ir.IntType(conditions.lanes))
+        return builder.icmp_unsigned("!=", whole, ir.Constant(ir.IntType(conditions.lanes), 0))
+
+    return types.boolean, codegen
+
+
 def _ballot(vector):
     def codegen(context, builder, sig, args):
         zero = ir.Constant(context.get_value_type(vector), None)
@@ -351,6 +361,10 @@ def any_nonzero(vector):
     """Whether an element is not 0 (NaN is not)."""
 
 
+def any_true(conditions):
+    """Whether one of some conditions holds."""
+
+
 def ballot(vector):
     """Of 32 integers: bit k says whether the k-th is not 0."""
 
@@ -394,6 +408,7 @@ for _function, _typing in {
     trailing_zeros: _trailing_zeros,
     first: _first,
     any_nonzero: _any_nonzero,
+    any_true: _any_true,
     ballot: _ballot,
     united: _united,
     mask_of: _mask_of,

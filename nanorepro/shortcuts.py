@@ -1,0 +1,149 @@
+"""p-bit operations to nearest from float32's own: the bits of `arithmetic`'s in fewer instructions.
+
+A float32 operation gives s, the exact result rounded to 24 bits.  Call the middle between two
+p-bit numbers, p < 24, a tie.  It is a float32 number, and rounding is monotonic: s is on the same
+side of every tie as the exact result, or is a tie itself.  So s rounded to p bits is the result,
+unless s is an inexact tie.  That there is none, or what is done then, is said at each operation.
+
+Here 2**k is the power of two below |s|, but k is not below -126.  The ties around s are the odd
+multiples of h = 2**(k - p), and s differs from the exact result by at most 2**(k - 24).
+"""
+
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from nanorepro.errorfree import Function, two_sum
+
+SHORT = 8  # bits of which float32 has three times as many
+
+
+@cache
+def round_pattern(o: ModuleType, p: int) -> tuple[Function, Function, Function]:
+    """Functions that round a float32 vector s to p < 24 bits, to nearest.
+
+    nearest(s):         ties to even
+    nearest_to(s, e):   ties to the side of s + e, to even where e = 0
+    has_tie(s):         whether an element is a tie
+
+    The p-bit numbers are the float32 whose last 24 - p bits are 0, subnormal ones and inf, too: a
+    half is added to the pattern, where it may carry into the exponent, and those bits are cleared.
+    So it is for NaN if they are 0 before, as in every result of p-bit numbers.
+    """
+    bits, from_bits, where, any_true = o.bits, o.from_bits, o.where, o.any_true
+    sign, last = np.uint32(1 << 31), np.uint32(1 << (24 - p))
+    half, below = np.uint32(1 << (23 - p)), np.uint32((1 << (23 - p)) - 1)
+    dropped, kept = np.uint32((1 << (24 - p)) - 1), np.uint32((1 << 32) - (1 << (24 - p)))
+
+    @o.function
+    def nearest(s):
+        u = bits(s)
+        return from_bits((u + where((u & last) != 0, half, below)) & kept)
+
+    @o.function
+    def nearest_to(s, e):
+        u = bits(s)
+        # positive as a float32 if a tie goes up in magnitude
+        up = where(e == 0.0, u & last, bits(e) ^ (u & sign))
+        return from_bits((u + where(from_bits(up) > 0.0, half, below)) & kept)
+
+    @o.function
+    def has_tie(s):
+        return any_true((bits(s) & dropped) == half)
+
+    return nearest, nearest_to, has_tie
+
+
+def shortcuts(o: ModuleType, p: int, plain: Any) -> dict[str, Any]:
+    """Operations with the results of `plain`'s, those on p bits to nearest, by their names.
+
+    A vector with a tie among numbers of more than SHORT bits, which few have, goes a slower way.
+    """
+    nearest, nearest_to, has_tie = round_pattern(o, p)
+    pair, exact_ties, short = two_sum(o), p <= 11, p <= SHORT
+    add_float, mul_float, div_float, sqrt_float, fma_float = o.add, o.mul, o.div, o.sqrt, o.fma
+    widen, narrow = o.widen, o.narrow
+    plain_mul, plain_div, plain_sqrt = plain.mul, plain.div, plain.sqrt
+
+    @o.function
+    def error(a, b, c, s):
+        """A float32 with the sign of ab + c - s, zero if that is.
+
+        x + y = ab + c, and x - s is exact: 0, or more than y.  The factor prevents underflow.
+        """
+        x, y = pair(widen(a) * widen(b), widen(c))
+        return narrow(((x - widen(s)) + y) * 2.0**200)
+
+    @o.function
+    def add(a, b, t=None):
+        """A tie is exact up to p = 11; beyond, the error of s is computed.
+
+        Be s a tie and a the operand with bits below 2**(k - 23), so |a| < 2**(k - 24 + p).  Then
+        b is a multiple of h, too, and not s: |a| >= h - 2**(k - 24), which takes p >= 12.
+        """
+        if exact_ties:
+            return nearest(add_float(a, b))
+        s, e = pair(a, b)
+        return nearest_to(s, e)
+
+    @o.function
+    def sub(a, b, t=None):
+        return add(a, -b)
+
+    @o.function
+    def mul(a, b, t=None):
+        """For p <= SHORT a tie is exact.
+
+        A product with bits below 2**-149 is at most (2**p - 1)**2 * 2**-150, and so is less than
+        the least tie, 2**(-126 - p), by more than the error of s.
+        """
+        s = mul_float(a, b)
+        if not short and has_tie(s):
+            return plain_mul(a, b)
+        return nearest(s)
+
+    @o.function
+    def div(a, b, t=None):
+        """For p <= SHORT a tie is exact: 24 >= 2p + 2 (Figueroa, SIGNUM 30, 1995).
+
+        And as a subnormal number: what is not a tie is 2**(-126 - 2p) away from it, over 2**-150.
+        """
+        s = div_float(a, b)
+        if not short and has_tie(s):
+            return plain_div(a, b)
+        return nearest(s)
+
+    @o.function
+    def sqrt(a, t=None):
+        """For p <= SHORT a tie is exact, as of quotients."""
+        s = sqrt_float(a)
+        if not short and has_tie(s):
+            return plain_sqrt(a)
+        return nearest(s)
+
+    @o.function
+    def fma(a, b, c, t=None):
+        """For p <= SHORT, e = (ab - s) + c is the error of a tie s.
+
+        If c is a multiple of h, and c is not s, then |ab| >= h - 2**(k - 24), more than products
+        of bits below 2**(k - 23) can be, for (2**p - 1)**2 < 2**(24 - p) - 1: ab + c is a
+        multiple of 2**(k - 23) as s is, so s is exact, and e = 0.
+        Otherwise |c| < 2**(k - 1) and k > -126, so |ab| > 2**(k - 1): it is a multiple of
+        2**(k - 2p), as s is, and so is ab - s, which is below 2**k: no rounding before the last.
+        """
+        s = fma_float(a, b, c)
+        if short:
+            return nearest_to(s, fma_float(a, b, -s) + c)
+        if has_tie(s):
+            return nearest_to(s, error(a, b, c, s))
+        return nearest(s)
+
+    @o.function
+    def product_then_sum(a, b, c, t=None):
+        return add(mul(a, b), c)
+
+    joined = fma if plain.fused else product_then_sum
+    return {"add": add, "sub": sub, "mul": mul, "div": div, "sqrt": sqrt, "fma": joined,
+            "decay": joined}  # fmt: skip
