@@ -90,33 +90,49 @@ def _add_present(acc, a, at, word, rows, cols):
 
 def _transpose(source, at, stride, target, to, to_stride, lanes):
     def codegen(context, builder, sig, args):
-        n = lanes.count
-        kind = ir.VectorType(element(source.dtype), n)
-        index = ir.VectorType(ir.IntType(32), n)
-        half = range(n // 2)
-        low = ir.Constant(index, [k + n * b for k in half for b in (0, 1)])
-        high = ir.Constant(index, [k + n // 2 + n * b for k in half for b in (0, 1)])
+        n, size = lanes.count, source.dtype.bitwidth // 8
+        part = 16 // size  # numbers of 16 bytes, within which shuffling is quickest
+        kind = element(source.dtype)
 
-        def place(number, array, offset):
+        def place(number, array, offset, count):
             pointer = address(context, builder, sig.args[number], array, offset)
-            return builder.bitcast(pointer, kind.as_pointer())
+            return builder.bitcast(pointer, ir.VectorType(kind, count).as_pointer())
 
-        rows, at, to = [], args[1], args[4]
-        for _ in range(n):
-            row = builder.load(place(0, args[0], at))
-            row.align = source.dtype.bitwidth // 8
-            rows.append(row)
-            at = builder.add(at, args[2])
-        # log2(n) perfect shuffles of the rows
-        for _ in range(n.bit_length() - 1):
-            mixed = []
-            for a, b in zip(rows[: n // 2], rows[n // 2 :], strict=True):
-                mixed += [builder.shuffle_vector(a, b, low), builder.shuffle_vector(a, b, high)]
-            rows = mixed
-        for row in rows:
-            store = builder.store(row, place(3, args[3], to))
-            store.align = source.dtype.bitwidth // 8
-            to = builder.add(to, args[5])
+        def piece(row, column):
+            offset = builder.add(at[row], ir.IntType(64)(column))
+            value = builder.load(place(0, args[0], offset, part))
+            value.align = size
+            return value
+
+        def joined(vectors):
+            while len(vectors) > 1:
+                count = 2 * vectors[0].type.count
+                vectors = [
+                    mixed(a, b, range(count))
+                    for a, b in zip(vectors[::2], vectors[1::2], strict=True)
+                ]
+            return vectors[0]
+
+        def mixed(a, b, index):
+            order = ir.Constant(ir.VectorType(ir.IntType(32), len(index)), list(index))
+            return builder.shuffle_vector(a, b, order)
+
+        at, to = [args[1]], args[4]
+        for _ in range(n - 1):
+            at.append(builder.add(at[-1], args[2]))
+        half, begins = range(part // 2), range(0, n, part)
+        low = [c + k + n * b for c in begins for k in half for b in (0, 1)]
+        high = [k + part // 2 for k in low]
+        for column in begins:
+            rows = [joined([piece(row + k, column) for row in begins]) for k in range(part)]
+            # log2(part) perfect shuffles of the parts
+            for _ in range(part.bit_length() - 1):
+                pairs = list(zip(rows[: part // 2], rows[part // 2 :], strict=True))
+                rows = [mixed(a, b, index) for a, b in pairs for index in (low, high)]
+            for row in rows:
+                store = builder.store(row, place(3, args[3], to, n))
+                store.align = size
+                to = builder.add(to, args[5])
         return context.get_dummy_value()
 
     return types.none, codegen
