@@ -155,7 +155,7 @@ def configurations(draw):
     sums = st.sampled_from(["plain", "kahan"]) if precision == "float64" else SUMS
     nearest = precision == "float64" or draw(st.booleans())
     return Config(
-        hidden=draw(st.sampled_from(["1", "2", "3,2", "9", "17"])),
+        hidden=draw(st.sampled_from(["1", "2", "3,2", "9", "17", "3,64", "16,12,4", "40,16,33"])),
         act=draw(st.sampled_from(names.ACTIVATIONS)),
         beta=draw(st.sampled_from([0.25, 1.0, 3.0])),
         batch=draw(st.sampled_from([1, 3, 8, 13, 33])),
@@ -219,6 +219,12 @@ def test_any_configuration(config, d):
         ({"hidden": "3", "tree": "blocks:5"}, 3, 64),  # more blocks than terms
         ({"hidden": "3", "tree": "pairwise", "unit_tree": "lanes:3"}, 1, 1),
         ({"hidden": "20,5", "optimizer": "sgd"}, 100, 33),
+        # few, many, few units: by blocks that do and do not fill whole vectors
+        ({"hidden": "4,3,33", "optimizer": "sgd", "act": "relu"}, 64, 32),
+        ({"hidden": "3,100", "act": "smelu"}, 33, 40),
+        # many units below few, and few below many
+        ({"hidden": "33,70,2", "act": "relu"}, 5, 32),
+        ({"hidden": "12,400", "act": "swish"}, 20, 32),
     ],
 )
 def test_batches_and_features_of_any_number(options, batch, d):

@@ -244,7 +244,7 @@ def make_map(
         unit_rows += sum(rows)
     for k in range(1, len(places) - 1):
         under, place, over = places[k - 1 : k + 2]
-        many = place.across and place.column < 0 and place.by_output == 1
+        many = place.across and place.width % (2 * PASSING) == 0 and place.by_output == 1
         few = under.across and place.layer.fan_in <= longest and over.column >= 0
         if passing and many and few and over.by_output > 1:
             places[k] = replace(place, passing=True)
