@@ -194,8 +194,9 @@ def assert_same_fit(config, d, steps=5):
     slow = fit(config, x, y, start, backend="reference")
     fast = fit(config, x, y, start)
     assert_same_record(slow, fast, names.command(config))
-    z = [predict(config, x, slow, backend=b) for b in ("reference", "numba")]
-    assert_same_bits(*z, "logits")
+    if all(np.isfinite(value).all() for value in slow.values()):  # no others are accepted
+        z = [predict(config, x, slow, backend=b) for b in ("reference", "numba")]
+        assert_same_bits(*z, "logits")
     return slow, fast
 
 

@@ -115,7 +115,7 @@ def test_second_call_only_draws(folder, monkeypatch):
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
 def test_interrupted_figure_goes_on(folder, tmp_path, sent):
     words = [sys.executable, "-m", "nanorepro.figure", "2", "--scale", "smoke",
-             "--log2-examples", "14", "--windows", "0,9", "--threads", "1"]  # fmt: skip
+             "--log2-examples", "20", "--windows", "0,9", "--threads", "1"]  # fmt: skip
     child = subprocess.Popen([*words, "--out", str(tmp_path)], stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
     while len(list(tmp_path.glob("*.h5"))) < 3 and time.monotonic() < deadline:
