@@ -94,7 +94,7 @@ def in_chain(join: Callable, n: int, masked: bool, ahead: bool) -> Callable:
     def present_terms(m, state, r, c, a, b, t):
         for word in range(words):
             v = b[r + word]
-            for _ in range(at_once):  # how many there are is foreseen badly: 28 → 27 ns
+            for _ in range(at_once):  # how many there are is foreseen badly: 22.6 → 22.2 ns
                 k = np.int64(trailing_zeros(np.uint32(v)))
                 v &= v - np.uint32(1)
                 state = join(m, state, k, r, c, a, b, t)
