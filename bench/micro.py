@@ -89,11 +89,12 @@ def _repeat(make: Callable) -> Callable:
 
 
 def _fused() -> Callable:
-    rows, columns, outer = lanes_of(4), lanes_of(4), tiles.outer
+    one, four, lanes = lanes_of(1), lanes_of(4), lanes_of(LANES)
+    outer, load_tile = tiles.outer, tiles.load_tile
 
     @simd.inlined
     def step(tile, a, b):
-        return outer(tile, a, 0, 1, b, 0, rows, columns)
+        return outer(tile, a, 0, 1, load_tile(b, 0, 0, lanes, one, four), four)
 
     return step
 
@@ -257,10 +258,15 @@ def work_of(config, stage: Stage, chart: Map, bits: float, rows: float) -> Work 
             above = _outputs(chart, layer) * fan_out
             return Work(operations=s * (weights + above + 2 * fan_out), bytes=4 * (weights + above))
         case "passing_backward":
-            # forward again, and δ below; the gradients of both layers; δ and the slope
+            # forward again, and δ below
             above = _outputs(chart, layer) * fan_out
-            count = 3 * weights + 2 * above + 5 * fan_out
-            return Work(operations=s * count, bytes=8 * (weights + above))
+            count = 2 * weights + above + 3 * fan_out
+            return Work(operations=s * count, bytes=4 * (weights + above))
+        case "passing_update":
+            # and again, and the gradients of both layers
+            above = _outputs(chart, layer) * fan_out
+            count = 2 * weights + 2 * above + 5 * fan_out
+            return Work(operations=s * count) + update_work(config, weights + fan_out + above)
         case "dense_forward" | "across_forward":
             return product + activation
         case "output_gradient":
@@ -298,7 +304,7 @@ def work_together(config, name: str, chart: Map) -> Work | None:
             return Work(operations=s * units, bytes=4 * s * units)
         case "update_small":
             weights = sum(p.layer.fan_in * p.layer.row for p in places if not p.alone)
-            biases = sum(p.layer.fan_out for p in places if p.layer.bias)
+            biases = sum(p.layer.fan_out for p in places if p.layer.bias and not p.passing)
             return update_work(config, weights + biases)
     return None
 

@@ -80,7 +80,8 @@ def initial_values(config: Config, net: tuple[Layer, ...], pair: int, model: int
 
 # An activation is a function of (o, ops, beta) that returns a pair of functions: the value of z,
 # and the factor dy/dz.  `ops` are the dials' rounded operations, the same code for both executions;
-# every operation has a last argument t that stochastic rounding needs.
+# every operation has a last argument t that stochastic rounding needs.  What the factor is at a NaN
+# z does not matter: all δ of such an example are NaN.
 
 
 def identity(o, ops, beta):
@@ -93,7 +94,7 @@ def identity(o, ops, beta):
 
     @o.function
     def slope(z, t):
-        return where(z == z, one, z)
+        return where(z == z, one, one)  # as many as z has
 
     return value, slope
 
@@ -108,7 +109,7 @@ def relu(o, ops, beta):
 
     @o.function
     def slope(z, t):
-        return where(z <= zero, zero, where(z > zero, one, z))
+        return where(z <= zero, zero, one)
 
     return value, slope
 

@@ -16,7 +16,6 @@ from nanorepro.backends.simd import function, pointer
 from nanorepro.config import Dials
 from nanorepro.network import Layer
 
-PASSING = 32  # units of a passing layer that are held at a time
 LINE = 64  # bytes of a cache line
 BLOCK = 4096  # weights of a layer, at most, whose gradients wait for those of all layers
 
@@ -117,8 +116,8 @@ class Place:
 
     layer: Layer
     across: bool  # (units, examples)
-    alone: bool  # weights updated apart from the others
-    passing: bool  # many units between few inputs and few outputs; only some are held at a time
+    alone: bool  # weights updated apart from the others, of a passing layer the biases, too
+    passing: bool  # many units between few inputs and few outputs: its z, h and δ are not here
     row: int  # units, padded to whole vectors; of embeddings those of one set
     width: int  # units that an example takes, if they lie side by side
     lanes: int  # of a vector of units
@@ -244,27 +243,29 @@ def make_map(
         unit_rows += sum(rows)
     for k in range(1, len(places) - 1):
         under, place, over = places[k - 1 : k + 2]
-        many = place.across and place.width % (2 * PASSING) == 0 and place.by_output == 1
-        few = under.across and place.layer.fan_in <= longest and over.column >= 0
+        many = place.across and place.width >= 4 * longest and place.by_output == 1
+        rows = place.layer.fan_in + 1 + over.layer.fan_out  # updated beside a mini-batch's sums
+        few = under.across and rows <= min(batch, longest) and over.column >= 0
         if passing and many and few and over.by_output > 1:
-            places[k] = replace(place, passing=True)
+            places[k] = replace(place, passing=True, alone=True)
+            places[k + 1] = replace(over, alone=True)
     small = w = 0
     for alone in (True, False):
         small = w
         for k, place in enumerate(places):
             if place.alone == alone:
-                places[k] = replace(place, w=w)
-                w = round_up(w + place.weights, longest)
+                b = round_up(w + place.weights, longest)
+                places[k] = replace(place, w=w, b=b)
+                w = round_up(b + place.width * place.passing, longest)
     biases, b = w, w + round_up(units, longest)
     z = round_up(units, longest) * examples
     for k, place in enumerate(places):
         if place.column >= 0:
             places[k] = replace(place, b=biases + place.column, z=place.column * examples)
-        else:
+        elif not place.passing:
             places[k] = replace(place, b=b, z=z)
             b = round_up(b + place.width, longest)
-            held = PASSING if place.passing else place.width
-            size = held * examples if place.across else batch * place.by_example
+            size = place.width * examples if place.across else batch * place.by_example
             z = round_up(z + size, longest)
     width = spaced(round_up(units, longest), longest) if in_rows else 0
     return Map(

@@ -30,7 +30,11 @@ from nanorepro.backends.large_layers import backward_and_update, dense_forward
 from nanorepro.backends.layout import Map, Memory, allocate, make_map, pointers, terms_of
 from nanorepro.backends.numba_draws import arrange, examples, permutations, random_trees
 from nanorepro.backends.numba_sums import LONG, REGISTER, Sums
-from nanorepro.backends.passing_layers import passing_backward, passing_forward
+from nanorepro.backends.passing_layers import (
+    passing_backward,
+    passing_forward,
+    passing_update,
+)
 from nanorepro.backends.simd import inlined, pointer
 from nanorepro.backends.small_layers import (
     across_backward,
@@ -94,6 +98,7 @@ def stages_of(kit: Kit, chart: Map, narrow: bool, plain: bool) -> tuple[list, li
     for place, under, over in reversed(layers):
         if place.passing:
             down.append(passing_backward(kit, place, under, over))
+            down.append(passing_update(kit, place, under, over))
         elif not place.across:
             down.append(backward_and_update(kit, place, under, chart.parameters))
         elif not under.passing:
@@ -122,8 +127,9 @@ def compile_recipe(config: Config, dials: Dials, features: int) -> Compiled:
     unit_sums = Sums(ops, dials.unit_accumulator, dials.unit_tree, dials.unit_order == "given")
     wholly = {"wide", "exact"} & {dials.accumulator, dials.unit_accumulator}
     narrow = net[0].fan_out <= NARROW and not wholly
+    batch_sums = Sums(ops, dials.accumulator, dials.tree, True)
     plain = unit_sums.resumable(1)
-    passing = plain and config.act not in COSTLY
+    passing = plain and batch_sums.tiled(config.batch) and config.act not in COSTLY
     chart = make_map(net, config.batch, longest, dials, narrow, plain, passing)
     value, slope = ACTIVATIONS[config.act](simd, ops, config.beta)
     update, start = OPTIMIZERS[config.optimizer](simd, ops, config)
@@ -133,7 +139,7 @@ def compile_recipe(config: Config, dials: Dials, features: int) -> Compiled:
         words=-(-features // 32),
         longest=longest,
         ops=ops,
-        batch_sums=Sums(ops, dials.accumulator, dials.tree, True),
+        batch_sums=batch_sums,
         unit_sums=unit_sums,
         value=value,
         slope=slope,

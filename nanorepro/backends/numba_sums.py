@@ -235,26 +235,24 @@ def products(
     right: Matrix,
     p0: int,
     pitch: int,
-    resumed: bool = False,
 ) -> Callable:
     """A function that gives `rows` rows of C[r, c] = Σ_k A[k, r]·B[k, c], k < n, c < width.
 
     products(m, plan, a, b, out, at, r0, t) writes row r to out[at + (r - r0)·pitch + c].
-    The columns of B lie side by side.  `resumed` chains go on from the sums that out holds.
+    The columns of B lie side by side.
     """
     longest = REGISTER // np.dtype(sums.ops.dtype).itemsize
     step = min(longest, width)
-    assert sums.resumable(n) or not resumed
     if not sums.tiled(n):
         return _long_vectors(sums, n, rows, width, step, left, right, p0, pitch)
     columns = next(c for c in TILES if width // step % c == 0)
     by_rows = min(TILES[columns], rows)
     full = rows - rows % by_rows
     size = (width, step, columns)
-    tiles = _tiles(sums, n, full, *size, by_rows, left, right, pitch, resumed)
+    tiles = _tiles(sums, n, full, *size, by_rows, left, right, pitch)
     if full == rows:
         return tiles
-    rest = _tiles(sums, n, rows - full, *size, rows - full, left, right, pitch, resumed)
+    rest = _tiles(sums, n, rows - full, *size, rows - full, left, right, pitch)
 
     @inlined
     def both(m, plan, a, b, out, at, r0, t):
@@ -316,10 +314,11 @@ def in_tree(tree: str, n: int, chain: Callable, join: Callable) -> Callable:
 
 
 def _tiles(
-    sums, n, rows, width, step, columns, by_rows, left: Matrix, right: Matrix, pitch, resumed
+    sums, n, rows, width, step, columns, by_rows, left: Matrix, right: Matrix, pitch
 ) -> Callable:
     """Products, by_rows × columns vectors of sums in registers at a time."""
     tall, wide, lanes, zero = (0,) * by_rows, (0,) * columns, lanes_of(step), sums.ops.const(0.0)
+    one = lanes_of(1)
     a0, ak, ar, b0, bk = left.base, left.by_k, left.by_r, right.base, right.by_k
 
     @inlined
@@ -328,7 +327,8 @@ def _tiles(
         for k in range(count):
             i = i0 + k * stride
             # each value of A meets each vector of B
-            acc = outer(acc, a, a_at + i * ak, ar, b, b_at + i * bk, tall, wide)
+            right = load_tile(b, b_at + i * bk, 0, lanes, one, wide)
+            acc = outer(acc, a, a_at + i * ak, ar, right, tall)
         return acc
 
     total = in_tree(sums.tree, n, chain, add_tile)
@@ -339,10 +339,7 @@ def _tiles(
         for c in range(0, width, step * columns):
             for r in range(0, rows, by_rows):
                 to = at + r * pitch + c
-                if resumed:
-                    acc = load_tile(out, to, pitch, lanes, tall, wide)
-                else:
-                    acc = fill_tile(zero, lanes, tall, wide)
+                acc = fill_tile(zero, lanes, tall, wide)
                 acc = total(0, 1, n, (a, a0 + (r0 + r) * ar, b, b0 + c, acc))
                 store_tile(acc, out, to, pitch, tall, wide)
 

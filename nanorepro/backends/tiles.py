@@ -40,31 +40,39 @@ def _load_tile(array, at, stride, lanes, rows, cols):
     return tile, codegen
 
 
-def _outer(acc, a, at, stride, b, bt, rows, cols):
+def _outer(acc, a, at, stride, right, rows):
     def codegen(context, builder, sig, args):
-        tile, a_array, at, stride, b_array, bt = args[:6]
-        kind = context.get_value_type(acc.dtype)
-        lanes = ir.Constant(ir.IntType(64), acc.dtype.lanes)
-        fused = machine("fma", 3)(acc.dtype, acc.dtype, acc.dtype)[1]
-        right = []
-        for _ in range(cols.count):
-            pointer = address(context, builder, sig.args[4], b_array, bt)
-            value = builder.load(builder.bitcast(pointer, kind.as_pointer()))
-            value.align = acc.dtype.dtype.bitwidth // 8
-            right.append(value)
-            bt = builder.add(bt, lanes)
-        sums = []
+        tile, array, at, stride, right = args[:5]
+        columns, sums = sig.args[4].count, []
         for r in range(rows.count):
-            scalar = builder.load(address(context, builder, sig.args[1], a_array, at))
-            left = splat(builder, scalar, acc.dtype.lanes)
-            for c in range(cols.count):
-                term = builder.extract_value(tile, r * cols.count + c)
-                three = acc.dtype(acc.dtype, acc.dtype, acc.dtype)
-                sums.append(fused(context, builder, three, (left, right[c], term)))
+            for c in range(columns):
+                term = builder.extract_value(tile, r * columns + c)
+                vector = builder.extract_value(right, c)
+                sums.append(_joined(context, builder, sig.args[1], array, at, vector, term, acc))
             at = builder.add(at, stride)
         return context.make_tuple(builder, acc, sums)
 
     return acc, codegen
+
+
+def _chained(acc, a, at, stride, tile):
+    def codegen(context, builder, sig, args):
+        total, array, at, stride, tile = args
+        for k in range(sig.args[4].count):
+            vector = builder.extract_value(tile, k)
+            total = _joined(context, builder, sig.args[1], array, at, vector, total, sig.args[4])
+            at = builder.add(at, stride)
+        return total
+
+    return acc, codegen
+
+
+def _joined(context, builder, kind, array, at, vector, total, tile):
+    """fma(array[at], vector, total)."""
+    one = tile.dtype
+    factor = splat(builder, builder.load(address(context, builder, kind, array, at)), one.lanes)
+    fused = machine("fma", 3)(one, one, one)[1]
+    return fused(context, builder, one(one, one, one), (factor, vector, total))
 
 
 def _add_present(acc, a, at, word, rows, cols):
@@ -174,8 +182,12 @@ def load_tile(array, at, stride, lanes, rows, cols):
     """rows × cols vectors, row r from array[at + r·stride] on."""
 
 
-def outer(acc, a, at, stride, b, bt, rows, cols):
-    """acc[r, c] ← fma(a[at + r·stride], vector c of b from bt on, acc[r, c]) for a tile of sums."""
+def outer(acc, a, at, stride, right, rows):
+    """acc[r, c] ← fma(a[at + r·stride], right[c], acc[r, c]) for a tile of sums."""
+
+
+def chained(acc, a, at, stride, tile):
+    """acc ← fma(a[at + k·stride], tile[k], acc) for each vector of a tile in turn."""
 
 
 def add_present(acc, a, at, word, rows, cols):
@@ -198,6 +210,7 @@ for _function, _typing in {
     fill_tile: _fill_tile,
     load_tile: _load_tile,
     outer: _outer,
+    chained: _chained,
     add_present: _add_present,
     transpose: _transpose,
     add_tile: _add_tile,
