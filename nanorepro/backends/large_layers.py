@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from nanorepro.backends.layout import Place
-from nanorepro.backends.numba_sums import Matrix, lanes_of, products
+from nanorepro.backends.layout import ROWS, Place
+from nanorepro.backends.numba_sums import Matrix, lanes_of, products, steps_of
 from nanorepro.backends.simd import inlined, load, store
 from nanorepro.backends.stages import Kit, activated, apply_gradients, bent, transposed
 
@@ -13,7 +13,7 @@ def dense_forward(kit: Kit, place: Place, under: Place) -> Callable:
     left = Matrix(under.z, under.by_unit, under.by_example)
     right = Matrix(place.w, place.by_input, 0)
     n, batch, z_at, pitch = place.layer.fan_in, kit.batch, place.z, place.by_example
-    total = products(kit.unit_sums, n, batch, place.width, left, right, place.up, pitch)
+    total = products(kit.unit_sums, n, batch, place.width, left, right, place.up, pitch, True)
     finish = activated(kit, place, batch)
 
     @inlined
@@ -28,23 +28,37 @@ def backward_and_update(kit: Kit, place: Place, under: Place, g_at: int) -> Call
     """`across_backward`, then W[j, u] ← update(W[j, u], Σ_i h[i, j]·δ[i, u]), for large W.
 
     A few rows of W at a time, which pass through the caches once.  The sums over u lie along the
-    examples, so that W need not be transposed, only δ.
+    examples, so that W need not be transposed, only δ.  The gradients of some rows are applied
+    while those of the next are summed: divisions run beside products (deep, 16.9 → 13.6 µs).
     """
     batch, fan_in, fan_out = kit.batch, place.layer.fan_in, place.layer.fan_out
     width, pitch, w_at, z_at, examples = place.width, place.by_input, place.w, under.z, kit.examples
     below, by_unit, across = under.by_example, under.by_unit, under.across
     turn_delta = transposed(batch, fan_out, kit.longest)
     mul, slope, active = kit.ops.mul, kit.slope, under.layer.active
-    d_at = place.z
+    d_at, size, vector = place.z, min(fan_in, ROWS), kit.longest
+    room, apply_one = size * pitch, apply_gradients(kit, vector)
+    vectors, full = room // vector, fan_in - fan_in % size
 
     def block_of(rows: int) -> Callable:
         step = kit.longest if rows >= kit.longest else rows & -rows
         lanes = lanes_of(step)
+        every = steps_of(batch, rows, width, vector) // vectors if rows == size else 0
+        meanwhile = kit.batch_sums.tiled(batch) and every > 0
+
+        @inlined
+        def beside(m, q, t):
+            g_before, w_before, n, rate, t = t
+            k = q // every
+            if q % every == 0 and k < n:
+                apply_one(m, g_before + k * vector, w_before + k * vector, rate, t)
+
         left, right = Matrix(w_at, 1, pitch), Matrix(0, examples, 0)
         back = products(kit.unit_sums, fan_out, rows, examples, left, right, place.down, examples)
         turn_back = transposed(rows, batch, kit.longest)
         left, right = Matrix(z_at, below, by_unit), Matrix(d_at, pitch, 0)
-        total = products(kit.batch_sums, batch, rows, width, left, right, 0, pitch)
+        more = beside if meanwhile else None
+        total = products(kit.batch_sums, batch, rows, width, left, right, 0, pitch, beside=more)
         apply, bend = apply_gradients(kit, rows * pitch), bent(kit, under, rows)
         turned = rows * examples
 
@@ -63,13 +77,17 @@ def backward_and_update(kit: Kit, place: Place, under: Place, g_at: int) -> Call
                         if active:
                             g = mul(g, slope(load(m.z, at, lanes), t), t)
                         store(m.d, at, g)
-            total(m, m.plan, m.h, m.d, m.g, g_at, j, t)
-            apply(m, g_at, w_at + j * pitch, rate, t)
+            to = g_at + j // size % 2 * room
+            if meanwhile:
+                before = (g_at + room - (to - g_at), w_at + (j - size) * pitch)
+                total(m, m.plan, m.h, m.d, m.g, to, j, (*before, vectors * (j > 0), rate, t))
+            else:
+                total(m, m.plan, m.h, m.d, m.g, to, j, t)
+            if not meanwhile or j + size == full:
+                apply(m, to, w_at + j * pitch, rate, t)
 
         return block
 
-    size = min(fan_in, 16)
-    full = fan_in - fan_in % size
     whole = block_of(size)
     rest = block_of(fan_in - full) if full < fan_in else None
 

@@ -17,6 +17,7 @@ from nanorepro.config import Dials
 from nanorepro.network import Layer
 
 LINE = 64  # bytes of a cache line
+ROWS = 16  # rows of a large layer's weights that are updated together
 BLOCK = 4096  # weights of a layer, at most, whose gradients wait for those of all layers
 
 
@@ -268,8 +269,9 @@ def make_map(
             size = place.width * examples if place.across else batch * place.by_example
             z = round_up(z + size, longest)
     width = spaced(round_up(units, longest), longest) if in_rows else 0
+    block = 2 * ROWS * max(p.by_input for p in places)
     return Map(
-        tuple(places), examples, small, b, 16 * max(p.by_input for p in places), biases, units,
+        tuple(places), examples, small, b, block, biases, units,
         width, (examples + 2) * width, turned, z + 4 * longest * examples, unit_rows, slots,
     )  # fmt: skip
 

@@ -20,6 +20,7 @@ from nanorepro.backends.simd import (
     inlined,
     load,
     mask_of,
+    prefetch,
     repeat,
     spread,
     store,
@@ -235,24 +236,29 @@ def products(
     right: Matrix,
     p0: int,
     pitch: int,
+    streamed: bool = False,
+    beside: Callable | None = None,
 ) -> Callable:
     """A function that gives `rows` rows of C[r, c] = Σ_k A[k, r]·B[k, c], k < n, c < width.
 
     products(m, plan, a, b, out, at, r0, t) writes row r to out[at + (r - r0)·pitch + c].
-    The columns of B lie side by side.
+    The columns of B lie side by side.  `streamed`: B does not fit in the caches.
+    `beside(m, q, t)` is called at the q-th of `steps_of` steps, with other work to do meanwhile;
+    t is for that work alone, as sums that are `tiled` do not read it.
     """
     longest = REGISTER // np.dtype(sums.ops.dtype).itemsize
     step = min(longest, width)
     if not sums.tiled(n):
         return _long_vectors(sums, n, rows, width, step, left, right, p0, pitch)
-    columns = next(c for c in TILES if width // step % c == 0)
+    columns = _columns(width, step)
     by_rows = min(TILES[columns], rows)
     full = rows - rows % by_rows
-    size = (width, step, columns)
-    tiles = _tiles(sums, n, full, *size, by_rows, left, right, pitch)
+    size, at = (width, step, columns), (left, right, pitch, streamed)
+    tiles = _tiles(sums, n, full, *size, by_rows, *at, beside, 0)
     if full == rows:
         return tiles
-    rest = _tiles(sums, n, rows - full, *size, rows - full, left, right, pitch)
+    begin = steps_of(n, full, width, step)
+    rest = _tiles(sums, n, rows - full, *size, rows - full, *at, beside, begin)
 
     @inlined
     def both(m, plan, a, b, out, at, r0, t):
@@ -260,6 +266,16 @@ def products(
         rest(m, plan, a, b, out, at + full * pitch, r0 + full, t)
 
     return both
+
+
+def _columns(width: int, step: int) -> int:
+    return next(c for c in TILES if width // step % c == 0)
+
+
+def steps_of(n: int, rows: int, width: int, step: int) -> int:
+    """How many times a row of B's vectors meets a column of A in `products` that are tiled."""
+    columns = _columns(width, step)
+    return -(-rows // TILES[columns]) * (width // step // columns) * n
 
 
 def in_tree(tree: str, n: int, chain: Callable, join: Callable) -> Callable:
@@ -314,7 +330,19 @@ def in_tree(tree: str, n: int, chain: Callable, join: Callable) -> Callable:
 
 
 def _tiles(
-    sums, n, rows, width, step, columns, by_rows, left: Matrix, right: Matrix, pitch
+    sums,
+    n,
+    rows,
+    width,
+    step,
+    columns,
+    by_rows,
+    left: Matrix,
+    right: Matrix,
+    pitch,
+    streamed,
+    beside,
+    begin,
 ) -> Callable:
     """Products, by_rows × columns vectors of sums in registers at a time."""
     tall, wide, lanes, zero = (0,) * by_rows, (0,) * columns, lanes_of(step), sums.ops.const(0.0)
@@ -323,9 +351,13 @@ def _tiles(
 
     @inlined
     def chain(i0, stride, count, p):
-        a, a_at, b, b_at, acc = p
+        m, a, a_at, b, b_at, later, q, acc, t = p
         for k in range(count):
             i = i0 + k * stride
+            if streamed:
+                prefetch(b, later + i * bk)
+            if beside is not None:
+                beside(m, q + i, t)
             # each value of A meets each vector of B
             right = load_tile(b, b_at + i * bk, 0, lanes, one, wide)
             acc = outer(acc, a, a_at + i * ak, ar, right, tall)
@@ -335,13 +367,17 @@ def _tiles(
 
     @inlined
     def tiles(m, plan, a, b, out, at, r0, t):
+        q = begin
         # columns outside: one panel of B stays in the cache while all rows pass by
         for c in range(0, width, step * columns):
             for r in range(0, rows, by_rows):
                 to = at + r * pitch + c
                 acc = fill_tile(zero, lanes, tall, wide)
-                acc = total(0, 1, n, (a, a0 + (r0 + r) * ar, b, b0 + c, acc))
-                store_tile(acc, out, to, pitch, tall, wide)
+                # a line of every row of the next panel: deep's forward pass, 7.2 → 6.2 µs
+                later = b0 + c + step * columns + r // by_rows * step
+                p = (m, a, a0 + (r0 + r) * ar, b, b0 + c, later, q, acc, t)
+                store_tile(total(0, 1, n, p), out, to, pitch, tall, wide)
+                q += n
 
     return tiles
 

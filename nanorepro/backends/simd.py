@@ -45,6 +45,22 @@ def _load(array, index, lanes):
     return vector, codegen
 
 
+def _prefetch(array, index):
+    def codegen(context, builder, sig, args):
+        pointer = address(context, builder, sig.args[0], args[0], args[1])
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        function = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(ir.VoidType(), [byte, number, number, number]),
+            "llvm.prefetch.p0i8",
+        )
+        to_read, second_cache, data = (number(k) for k in (0, 2, 1))
+        builder.call(function, [builder.bitcast(pointer, byte), to_read, second_cache, data])
+        return context.get_dummy_value()
+
+    return types.none, codegen
+
+
 def _store(array, index, vector):
     def codegen(context, builder, sig, args):
         pointer = address(context, builder, sig.args[0], args[0], args[1])
@@ -270,6 +286,10 @@ def load(array, index, lanes):
     """The vector of the elements from `index` on, counted over all axes."""
 
 
+def prefetch(array, index):
+    """Have the cache line of an element fetched, if there is one; no result depends on it."""
+
+
 def store(array, index, vector):
     """Write a vector to the elements from `index` on."""
 
@@ -376,6 +396,7 @@ philox = function(streams.philox)
 for _function, _typing in {
     pointer: _pointer,
     load: _load,
+    prefetch: _prefetch,
     store: _store,
     fill: _fill,
     add: machine("fadd", 2),
