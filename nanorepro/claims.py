@@ -94,28 +94,34 @@ class Measured:
     high: float
     ids: tuple[str, ...]
     verdict: str
-    where: str = ""
+    what: str
 
-    @property
-    def what(self) -> str:
-        return f"{self.part.what} ({self.where})" if self.where else self.part.what
+
+def at_size(what: str, size: Size) -> str:
+    """The words of a part, with the z that each of its places is at that size."""
+    places = (("z = 1", FIRST), ("middle z", MID), ("the largest z", LAST), ("largest z", LAST))
+    for words, place in places:
+        (window,) = size.at(place)
+        what = what.replace(words, f"z = 2^{window}" if window else "z = 1")
+    return what
 
 
 def measure(claim: Claim, size: Size, runs: dict[tuple[str, int], "Result"]) -> list[Measured]:
     """Every part of a claim, from the runs there are, by (curve, window)."""
     found = []
     for part in claim.parts:
-        keys = run_keys(part.runs, size)
+        keys, what = run_keys(part.runs, size), at_size(part.what, size)
         if missing := [k for k in keys if k not in runs]:
             ids = tuple(runs[k].config.id for k in keys if k not in missing)
-            found.append(Measured(part, math.nan, math.nan, math.nan, ids, OPEN))
+            found.append(Measured(part, math.nan, math.nan, math.nan, ids, OPEN, what))
             continue
         results = [runs[k] for k in keys]
         value, low, high, where = part.statistic(results)
         ids = tuple(r.config.id for r in results)
         told = size.log2_examples >= claim.least and size.pairs > 1
         verdict = judge(low, high, part) if told else OPEN
-        found.append(Measured(part, value, low, high, ids, verdict, where))
+        what += f" ({where})" if where else ""
+        found.append(Measured(part, value, low, high, ids, verdict, what))
     return found
 
 

@@ -11,7 +11,7 @@ from nanorepro.network import layers, shapes
 from nanorepro.recipe import Recipe
 from nanorepro.simulation import fit, predict
 from nanorepro.summation import plan
-from nanorepro.trees import Ask, Tree, count, tree_from, tree_of_plan
+from nanorepro.trees import Ask, Tree, check_number, count, tree_from, tree_of_plan
 
 
 def terms_of(config: Config, which: str, at: str) -> int:
@@ -55,6 +55,7 @@ def probe(
         raise ConfigError("--step: sums over units are seen in step 0 only")
     if n < 2:
         raise ConfigError(f"--at: the {which} sum of {at} has one term only")
+    check_number(n)  # before anything is compiled
     if which == "backward" and _layer(config, at)[0] == 0:
         raise ConfigError(f"--at: {at} is the first layer, below which no gradient goes")
     # one step of plain gradient descent shows the gradient: w - 1·g

@@ -68,13 +68,18 @@ def count(total: float, one: float) -> int:
     return round(ratio)
 
 
+def check_number(n: int) -> None:
+    """Raise ConfigError for fewer or more terms than a tree is found for."""
+    if not 2 <= n <= LONGEST:
+        raise ConfigError(f"{n} terms are not allowed; give 2 to {LONGEST}")
+
+
 def tree_from(ask: Ask, n: int, most: int) -> Tree:
     """The tree of n terms by `ask(plus, minus, ones)`, the number of ones that are not lost.
 
     `ones` is a list of terms; at most `most` of them are asked for at a time.
     """
-    if not 2 <= n <= LONGEST:
-        raise ConfigError(f"{n} terms are not allowed; give 2 to {LONGEST}")
+    check_number(n)
     everyone = np.arange(n)
 
     def size(i: int, j: int) -> int:

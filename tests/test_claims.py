@@ -36,13 +36,26 @@ def test_loss_is_judged_at_every_window(losses, verdict, where):
     }
     claim = claims.Claim(2, "", 0, claims.loss_parts(["linear"]))
     (measured,) = claims.measure(claim, size, runs)
-    assert (measured.verdict, measured.where) == (verdict, where)
-    assert len(measured.ids) == len(windows) and where in measured.what
+    assert (measured.verdict, len(measured.ids)) == (verdict, len(windows))
+    assert measured.what.endswith(f"at the z farthest off ({where})")
 
 
 def test_loss_that_holds_differs_by_a_tenth_at_most():
     (part,) = claims.loss_parts(["linear"])
     assert part.high / part.low == pytest.approx(1.1)
+
+
+def test_what_is_measured_names_its_z():
+    few = paper.Size(20, 0, 2, (0, 8, 15))  # of which 0 is the longest up to half the last
+    many = paper.Size(20, 0, 2, (2, 4, 8, 15, 16))
+    assert claims.at_size("linear, middle z: PD", few) == "linear, z = 1: PD"
+    assert claims.at_size("linear, middle z: PD", many) == "linear, z = 2^8: PD"
+    both = "PD at the largest z over z = 1"
+    assert claims.at_size(both, few) == "PD at z = 2^15 over z = 1"
+    assert claims.at_size(both, many) == "PD at z = 2^16 over z = 2^2"
+    for claim in claims.CLAIMS:
+        for part in claims.measure(claim, many, {}):
+            assert "middle" not in part.what and "largest z" not in part.what
 
 
 def test_claims_name_curves_that_exist():

@@ -5,8 +5,10 @@ import time
 import numpy as np
 import pytest
 from numba import njit
+from numba.core.codegen import JITCodeLibrary
 
 from nanorepro import Config, initial_parameters
+from nanorepro.backends.simd import function, inlined
 from nanorepro.data import examples, make_world, unpack
 from nanorepro.recipe import Recipe
 from nanorepro.simulation import load_backend
@@ -125,3 +127,30 @@ def test_time_is_linear_in_the_examples(arrays):
         if ratios[-1] < 12.0:
             return
     pytest.fail(f"eight times the examples took {min(ratios):.1f} times as long")
+
+
+def test_only_kernels_have_machine_code(monkeypatch):
+    """What a kernel is made of is compiled into it and not by itself as well."""
+    made, finish = [], JITCodeLibrary._finalize_specific
+
+    def finalize(library):
+        made.append(library.name)
+        finish(library)
+
+    monkeypatch.setattr(JITCodeLibrary, "_finalize_specific", finalize)
+
+    @inlined
+    def twice(x):
+        return x + x
+
+    @function
+    def four_times(x):
+        return twice(twice(x))
+
+    @njit
+    def kernel(x):
+        return four_times(x) + twice(x)
+
+    assert kernel(7) == 42
+    names = {name.rpartition(".")[2] for name in made}
+    assert names - {"nrt"} == {"kernel"}  # the former is Numba's own, of the first compilation

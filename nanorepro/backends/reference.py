@@ -165,8 +165,10 @@ class Sum:
     def terms(self, plan, present: np.ndarray, a: np.ndarray, t) -> np.ndarray:
         """Σ a over those of the first axis that are present (bool, broadcasts with a)."""
 
+        a = np.broadcast_to(a, np.broadcast_shapes(present.shape, a.shape))
+
         def join(state, i):
-            joined = self.term(state, np.broadcast_to(a[i], state[0].shape), t)
+            joined = self.term(state, a[i], t)
             return tuple(
                 np.where(present[i], new, old) for new, old in zip(joined, state, strict=True)
             )
@@ -176,7 +178,7 @@ class Sum:
     def by(self, plan, join, like_a, like_b, t):
         zero = np.full(np.broadcast_shapes(like_a.shape, like_b.shape), self.zero)
         state = [self.start(zero) for _ in range(int(plan[:, 0].max()) + 1)]
-        for slot, source in plan:
+        for slot, source in plan.tolist():
             if source >= 0:
                 state[slot] = join(state[slot], source)
             else:

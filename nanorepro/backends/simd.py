@@ -11,6 +11,7 @@ from numba.core import cgutils
 from numba.extending import register_jitable
 
 from nanorepro import streams
+from nanorepro.backends.parts import PartCompiler
 from nanorepro.backends.vectors import (
     FLOAT,
     Vector,
@@ -387,6 +388,7 @@ def mask_of(bits):
 
 
 _options = {"error_model": "numpy", "no_cfunc_wrapper": True, "no_cpython_wrapper": True}
+_options["pipeline_class"] = PartCompiler
 function = register_jitable(**_options)
 # for what a kernel calls in its loops
 inlined = register_jitable(**_options, forceinline=True)
