@@ -18,6 +18,7 @@ import numpy as np
 from nanorepro.errorfree import Function, two_sum
 
 SHORT = 8  # bits of which float32 has three times as many
+LONG = 19  # bits from which on most long vectors hold a tie
 
 
 @cache
@@ -56,15 +57,63 @@ def round_pattern(o: ModuleType, p: int) -> tuple[Function, Function, Function]:
     return nearest, nearest_to, has_tie
 
 
+@cache
+def float_errors(o: ModuleType) -> tuple[Function, ...]:
+    """Functions that give what a float32 result s lacks, by its sign: (mul, div, sqrt, fma, tiny).
+
+    They do unless a number is `tiny`, 0 < |x| < 2**-100, said at each: then no step underflows, and
+    each but the last is exact.  A result of 0 or inf is no tie, whatever it lacks.
+    """
+    bits, from_bits, fma, pair = o.bits, o.from_bits, o.fma, two_sum(o)
+    sign, one = np.uint32(1 << 31), np.uint32(1)
+    below = np.float32(2.0**-100).view(np.uint32) - one
+
+    @o.function
+    def tiny(x):
+        # 0 - 1 is the greatest number
+        return (bits(x) & ~sign) - one < below
+
+    @o.function
+    def mul_error(a, b, s):
+        """s is not tiny."""
+        return fma(a, b, -s)
+
+    @o.function
+    def div_error(a, b, s):
+        """a and s are not tiny; the remainder a - sb is (a/b - s)b."""
+        return from_bits(bits(fma(-s, b, a)) ^ (bits(b) & sign))
+
+    @o.function
+    def sqrt_error(a, s):
+        """a is not tiny."""
+        return fma(-s, s, a)
+
+    @o.function
+    def fma_error(a, b, c, ab, s):
+        """ab is not tiny; NaN where a step overflows.
+
+        ErrFmaNearest (Boldo and Muller, IEEE Trans. Comput. 60, 2011).  Where ab underflows to 0,
+        s is c: no tie.
+        """
+        x, y = pair(c, fma(a, b, -ab))
+        u, v = pair(ab, x)
+        return ((u - s) + v) + y
+
+    return mul_error, div_error, sqrt_error, fma_error, tiny
+
+
 def shortcuts(o: ModuleType, p: int, plain: Any) -> dict[str, Any]:
     """Operations with the results of `plain`'s, those on p bits to nearest, by their names.
 
     A vector with a tie among numbers of more than SHORT bits, which few have, goes a slower way.
+    Of LONG bits and more the errors are computed at once, in float32, where its range allows.
     """
+    mul_error, div_error, sqrt_error, fma_error, tiny = float_errors(o)
+    long = p >= LONG
     nearest, nearest_to, has_tie = round_pattern(o, p)
     pair, exact_ties, short = two_sum(o), p <= 11, p <= SHORT
     add_float, mul_float, div_float, sqrt_float, fma_float = o.add, o.mul, o.div, o.sqrt, o.fma
-    widen, narrow = o.widen, o.narrow
+    widen, narrow, any_true = o.widen, o.narrow, o.any_true
     plain_mul, plain_div, plain_sqrt = plain.mul, plain.div, plain.sqrt
 
     @o.function
@@ -100,6 +149,10 @@ def shortcuts(o: ModuleType, p: int, plain: Any) -> dict[str, Any]:
         the least tie, 2**(-126 - p), by more than the error of s.
         """
         s = mul_float(a, b)
+        if long:
+            if any_true(tiny(s)):
+                return plain_mul(a, b)
+            return nearest_to(s, mul_error(a, b, s))
         if not short and has_tie(s):
             return plain_mul(a, b)
         return nearest(s)
@@ -111,6 +164,10 @@ def shortcuts(o: ModuleType, p: int, plain: Any) -> dict[str, Any]:
         And as a subnormal number: what is not a tie is 2**(-126 - 2p) away from it, over 2**-150.
         """
         s = div_float(a, b)
+        if long:
+            if any_true(tiny(a)) or any_true(tiny(s)):
+                return plain_div(a, b)
+            return nearest_to(s, div_error(a, b, s))
         if not short and has_tie(s):
             return plain_div(a, b)
         return nearest(s)
@@ -119,6 +176,10 @@ def shortcuts(o: ModuleType, p: int, plain: Any) -> dict[str, Any]:
     def sqrt(a, t=None):
         """For p <= SHORT a tie is exact, as of quotients."""
         s = sqrt_float(a)
+        if long:
+            if any_true(tiny(a)):
+                return plain_sqrt(a)
+            return nearest_to(s, sqrt_error(a, s))
         if not short and has_tie(s):
             return plain_sqrt(a)
         return nearest(s)
@@ -136,6 +197,12 @@ def shortcuts(o: ModuleType, p: int, plain: Any) -> dict[str, Any]:
         s = fma_float(a, b, c)
         if short:
             return nearest_to(s, fma_float(a, b, -s) + c)
+        if long:
+            ab = mul_float(a, b)
+            e = fma_error(a, b, c, ab, s)
+            if any_true(tiny(ab) | (e != e)):
+                return nearest_to(s, error(a, b, c, s))
+            return nearest_to(s, e)
         if has_tie(s):
             return nearest_to(s, error(a, b, c, s))
         return nearest(s)

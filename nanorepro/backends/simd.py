@@ -242,6 +242,8 @@ def _any_nonzero(vector):
 
 def _any_true(conditions):
     def codegen(context, builder, sig, args):
+        if not isinstance(conditions, Vector):
+            return args[0]
         whole = builder.bitcast(args[0], ir.IntType(conditions.lanes))
         return builder.icmp_unsigned("!=", whole, ir.Constant(ir.IntType(conditions.lanes), 0))
 
