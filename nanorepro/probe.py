@@ -1,5 +1,6 @@
 """The trees of our own sums, seen through fit and predict: only inputs and outputs are used."""
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,21 @@ from nanorepro.network import layers, shapes
 from nanorepro.recipe import Recipe
 from nanorepro.simulation import fit, predict
 from nanorepro.summation import plan
-from nanorepro.trees import Ask, Tree, check_number, count, tree_from, tree_of_plan
+from nanorepro.trees import (
+    Ask,
+    NoTree,
+    Tree,
+    check_number,
+    count,
+    proved,
+    tree_from,
+    tree_of_plan,
+)
+
+HIDDEN = (
+    "with kahan the tree of this sum cannot be seen from outside: the compensation of a partial sum"
+    " brings back what was lost in it, so that several trees give the same results"
+)
 
 
 def terms_of(config: Config, which: str, at: str) -> int:
@@ -24,12 +39,16 @@ def terms_of(config: Config, which: str, at: str) -> int:
     return layer.fan_in // layer.sets if which == "forward" else layer.fan_out
 
 
+def accumulator_of(config: Config, which: str) -> str:
+    """The accumulator of a sum over the mini-batch or over units."""
+    return getattr(dials(config, 0), "accumulator" if which == "batch" else "unit_accumulator")
+
+
 def asked(config: Config, which: str, at: str, step: int = 0) -> Tree:
     """The tree that the configuration asks for in that sum of a step."""
     recipe, d = Recipe(config, FEATURES, 0, 0), dials(config, 0)
     n = terms_of(config, which, at)
-    accumulator = d.accumulator if which == "batch" else d.unit_accumulator
-    if accumulator == "exact":
+    if accumulator_of(config, which) == "exact":
         return tuple(range(n))
     if which == "batch":
         return tree_of_plan(plan(d.tree, d.leaf_order, n, recipe.key("order"), step))
@@ -47,7 +66,8 @@ def probe(
     forward: what the weights `at` give the first unit above them, summed over units or features
     backward: what the first unit below the weights `at` gets from the units above
 
-    forward and backward are seen in step 0.  Raises ConfigError where there is no such sum.
+    forward and backward are seen in step 0.  Raises ConfigError where there is no such sum, and
+    NoTree where its tree cannot be seen, as of most trees with `kahan`.
     """
     ask = {"batch": _ask_batch, "forward": _ask_forward, "backward": _ask_backward}[which]
     n = terms_of(config, which, at)
@@ -67,14 +87,20 @@ def probe(
     # a unit term is no power of two, so counting rounds: by less than half up to here
     most = 1 << p if which != "batch" else max(1, int(2.0 ** ((p - 2) / 2)))
     found = ask(config, at, step, backend)
-    if dials(config, 0).rounding != "toward-zero":
-        return tree_from(found, n, most)
 
     def one_by_one(plus: int, minus: int, ones: np.ndarray) -> int:
         # towards zero, -M + 1 is not -M but the number after it: what is left is more than 1
         return int(found(plus, minus, ones) == 1)
 
-    return tree_from(one_by_one, n, 1)
+    towards_zero = dials(config, 0).rounding == "toward-zero"
+    answer, most = (one_by_one, 1) if towards_zero else (found, most)
+    if accumulator_of(config, which) != "kahan":
+        return tree_from(answer, n, most)
+    with suppress(NoTree):
+        tree = tree_from(answer, n, most)
+        if proved(tree, answer):
+            return tree
+    raise NoTree(HIDDEN)
 
 
 def net_of(config: Config) -> tuple[Any, ...]:

@@ -7,6 +7,9 @@ One term is +M, another -M, the rest are 1, so small beside M that M + 1 rounds 
 joins M or -M before the two cancel is lost; the result counts those that join afterwards.  So it
 says how many terms lie under the node of the tree at which the two terms meet, and these numbers,
 pair by pair, determine the tree.  Only inputs and outputs are used.
+
+With the accumulator kahan a chain is seen, and few other trees: the compensation of a partial sum
+brings back what was lost in it, and several trees give the same results.  Then none is shown.
 """
 
 import argparse

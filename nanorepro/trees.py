@@ -8,8 +8,9 @@ beside M that M + 1 rounds to M.  A 1 that joins M or -M before the two cancel i
 counts those that join afterwards, and so says how many terms lie under the node at which the two
 meet.  These numbers, pair by pair, determine the tree.
 
-Kahan's accumulator gives back what it lost when partial sums join: of its trees only the chain can
-be seen in this way, and for the others `reveal` says that it found no tree.
+Kahan's accumulator gives back where partial sums join what it lost before, and so different trees
+of it can have the same numbers.  What is found of such a sum needs a proof of its own, `proved`: a
+chain has one, other trees of more than a few terms do not.
 """
 
 from collections.abc import Callable
@@ -120,6 +121,37 @@ def tree_from(ask: Ask, n: int, most: int) -> Tree:
         if size(i, j) != sizes[i, j]:
             raise NoTree("the results fit no summation tree, or change from call to call")
     return canonical(tree)
+
+
+def proved(tree: Tree, ask: Ask) -> bool:
+    """Whether each node of a binary tree is certain though lost ones may come back, as by Kahan's.
+
+    A 1 that joins M and -M when they have cancelled is never lost.  So of three terms, of which
+    each of two is lost beside the other two, the third is the one that joins last.  One such
+    triple for each node below the root, its third term from beside the node, determines the tree:
+    two nodes that join hold terms of their own, each one that is not in the other.
+    """
+
+    def lost(i: int, j: int, one: int) -> bool:
+        return ask(i, j, np.array([one])) == 0
+
+    def term(tree: Tree) -> int:
+        return term(tree[0]) if isinstance(tree, tuple) else tree
+
+    nodes = [tree]
+    while nodes:
+        node = nodes.pop()
+        if not isinstance(node, tuple):
+            continue
+        if len(node) > 2:
+            return False
+        for part, other in (node, node[::-1]):
+            if isinstance(part, tuple):
+                a, b, c = term(part[0]), term(part[1]), term(other)
+                if not (lost(a, c, b) and lost(b, c, a)):
+                    return False
+        nodes += node
+    return True
 
 
 def canonical(tree: Tree) -> Tree:

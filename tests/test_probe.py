@@ -1,11 +1,13 @@
 """Our own sums, seen from outside: each is the one that was asked for."""
 
+from contextlib import suppress
+
 import pytest
 
 from nanorepro import probe
 from nanorepro.config import Config, dials
 from nanorepro.summation import fixed_plan
-from nanorepro.trees import tree_of_plan
+from nanorepro.trees import NoTree, tree_of_plan
 
 
 def names(config):
@@ -75,6 +77,32 @@ def test_every_sum_of_a_model(model, backend):
 def test_every_sum_in_other_arithmetic(settings):
     plain = {"hidden": "3", "act": "smelu", "tree": "lanes:3", "unit_tree": "pairwise", "batch": 6}
     check_all(Config(**{**plain, **settings}), "reference")
+
+
+@pytest.mark.parametrize("batch", [2, 3, 5, 7, 16, 32, 33])
+def test_with_kahan_a_tree_is_the_one_asked_for_or_hidden(batch):
+    seen = {}
+    for tree in ("chain", "pairwise", "lanes:2", "lanes:8", "blocks:4", "random"):
+        config = Config(
+            model="linear", batch=batch, tree=tree, leaf_order="random", accumulator="kahan"
+        )
+        with suppress(NoTree):
+            seen[tree] = probe.probe(config, backend="reference")
+            assert seen[tree] == probe.asked(config, "batch", "w0")
+    assert "chain" in seen
+    assert batch < 7 or not {"pairwise", "lanes:8", "blocks:4"} & seen.keys()
+
+
+def test_kahan_over_units():
+    dials = {"hidden": "8", "unit_accumulator": "kahan", "batch": 4}
+    chain = Config(unit_order="random", **dials)
+    assert probe.probe(chain, "forward", "w1", 0, "reference") == probe.asked(
+        chain, "forward", "w1"
+    )
+    with pytest.raises(NoTree, match="kahan"):
+        probe.probe(Config(unit_tree="pairwise", **dials), "forward", "w1", 0, "reference")
+    # the other sums have another accumulator
+    assert probe.probe(Config(tree="pairwise", **dials), backend="reference") == ((0, 1), (2, 3))
 
 
 def test_stochastic():

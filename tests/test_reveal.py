@@ -33,6 +33,16 @@ def test_another_tree_is_status_1(capsys, monkeypatch):
     assert "NOT the plan asked for:\n(0 + 1)" in capsys.readouterr().out
 
 
+def test_a_hidden_tree_is_one_line_and_status_1(capsys, monkeypatch):
+    words = ["--tree", "pairwise", "--accumulator", "kahan", "--batch", "8", "--model", "linear"]
+    monkeypatch.setattr(sys, "argv", ["reveal", *words, "--backend", "reference"])
+    with pytest.raises(SystemExit) as ended:
+        reveal.main()
+    out, err = capsys.readouterr()
+    assert (ended.value.code, out, err.count("\n")) == (1, "", 1)
+    assert "with kahan the tree of this sum cannot be seen from outside" in err
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [

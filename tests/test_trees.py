@@ -58,6 +58,54 @@ def test_known_trees_with_fused_nodes(tree_and_n):
     assert trees.reveal(adding(tree, np.float32), n) == tree
 
 
+def asking(tree, n):
+    """Questions to Kahan's accumulator, whose left operand takes in the right one."""
+
+    def total(part, terms):
+        if not isinstance(part, tuple):
+            return terms[part], np.float32(0.0)
+        (s, c), (other, rest) = (total(p, terms) for p in part)
+        y = other - c
+        u = s + y
+        return u, ((u - s) - y) + rest
+
+    def ask(plus, minus, ones):
+        terms = np.zeros(n, np.float32)
+        terms[ones] = 1.0
+        terms[plus], terms[minus] = 2.0**100, -(2.0**100)
+        return int(total(tree, terms)[0])
+
+    return ask
+
+
+@st.composite
+def ordered_trees(draw):
+    n = draw(st.integers(2, 9))
+    return random_tree(draw, draw(st.permutations(range(n))), 2), n
+
+
+@given(ordered_trees())
+@settings(deadline=None, max_examples=300)
+def test_what_is_proved_with_kahan_is_the_tree(tree_and_n):
+    tree, n = tree_and_n
+    ask = asking(tree, n)
+    try:
+        found = trees.tree_from(ask, n, n)
+    except trees.NoTree:
+        return
+    assert trees.proved(found, ask) <= (found == trees.canonical(tree))
+
+
+def test_what_is_wrong_with_kahan_is_not_proved():
+    """A tree of five terms whose results fit another one, and one whose results fit it only."""
+    chain = ((((0, 1), 2), 3), 4)
+    assert trees.proved(chain, asking(chain, 5))
+    for hidden in (((0, (1, 2)), (3, 4)), (((3, (0, 1)), 2), 4)):
+        ask = asking(hidden, 5)
+        assert not trees.proved(trees.canonical(hidden), ask)
+    assert not trees.proved((0, 1, 2), asking(chain, 5))
+
+
 def test_a_sum_rounded_once_is_one_node():
     assert trees.reveal(math.fsum, 9) == tuple(range(9))
 
