@@ -6,6 +6,7 @@ the weighted one over the patterns.  Sums are exactly rounded (math.fsum), so th
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -21,7 +22,7 @@ STUCK = 0.99  # a model is stuck whose excess loss is not below this part of a c
 
 def softplus(z: np.ndarray) -> np.ndarray:
     """log(1 + exp(z)), float64."""
-    return np.maximum(z, 0.0) + log(1.0 + exp(-np.abs(z)))
+    return Prediction(z).softplus
 
 
 def probability(z: np.ndarray) -> np.ndarray:
@@ -29,36 +30,73 @@ def probability(z: np.ndarray) -> np.ndarray:
     return 1.0 / (1.0 + exp(-np.asarray(z, np.float64)))
 
 
+class Prediction:
+    """What the measures need of logits z, or of true log-odds (n,), each computed once.
+
+    The measures take such records and plain arrays; a run's truth serves all its pairs.
+    """
+
+    def __init__(self, z: np.ndarray):
+        self.z = np.asarray(z, np.float64)
+
+    @cached_property
+    def p(self) -> np.ndarray:
+        """σ(z)."""
+        return probability(self.z)
+
+    @cached_property
+    def beyond(self) -> np.ndarray:
+        """By what log(1 + exp(z)) is above max(z, 0), the same for z and -z."""
+        return log(1.0 + exp(-np.abs(self.z)))
+
+    @property
+    def softplus(self) -> np.ndarray:
+        """log(1 + exp(z))."""
+        return np.maximum(self.z, 0.0) + self.beyond
+
+    @property
+    def softplus_minus(self) -> np.ndarray:
+        """log(1 + exp(-z))."""
+        return np.maximum(-self.z, 0.0) + self.beyond
+
+
+Logits = np.ndarray | Prediction
+
+
+def predicted(logits: Logits) -> Prediction:
+    return logits if isinstance(logits, Prediction) else Prediction(logits)
+
+
 def mean(values: np.ndarray, counts: np.ndarray) -> float:
     """Average of the patterns' values over the evaluation set."""
     return math.fsum((values * counts).tolist()) / float(counts.sum())
 
 
-def excess_loss(log_odds: np.ndarray, logits: np.ndarray, counts: np.ndarray) -> float:
+def excess_loss(log_odds: Logits, logits: Logits, counts: np.ndarray) -> float:
     """L, eq. 2: average over examples of Σ_y p_θ(y)·log(p_θ(y)/p̂(y)), in nats; all (n,)."""
-    z = np.asarray(logits, np.float64)
-    p = probability(log_odds)
-    positive = softplus(-z) - softplus(-log_odds)
-    negative = softplus(z) - softplus(log_odds)
-    return mean(p * positive + (1.0 - p) * negative, counts)
+    truth, model = predicted(log_odds), predicted(logits)
+    positive = model.softplus_minus - truth.softplus_minus
+    negative = model.softplus - truth.softplus
+    return mean(truth.p * positive + (1.0 - truth.p) * negative, counts)
 
 
-def relative_pd(
-    log_odds: np.ndarray, logits1: np.ndarray, logits2: np.ndarray, counts: np.ndarray
-) -> float:
+def relative_pd(log_odds: Logits, logits1: Logits, logits2: Logits, counts: np.ndarray) -> float:
     """One pair's term of Δ_r, eq. 3: average of |p̂_1(1) - p̂_2(1)|/p_θ(1); all (n,)."""
-    distance = np.abs(probability(logits1) - probability(logits2))
-    return mean(distance / probability(log_odds), counts)
+    return mean(_distance(logits1, logits2) / predicted(log_odds).p, counts)
 
 
-def disagreement(logits1: np.ndarray, logits2: np.ndarray, counts: np.ndarray) -> float:
+def disagreement(logits1: Logits, logits2: Logits, counts: np.ndarray) -> float:
     """Average of |p̂_1(1) - p̂_2(1)|."""
-    return mean(np.abs(probability(logits1) - probability(logits2)), counts)
+    return mean(_distance(logits1, logits2), counts)
 
 
-def churn(logits1: np.ndarray, logits2: np.ndarray, counts: np.ndarray) -> float:
+def _distance(logits1: Logits, logits2: Logits) -> np.ndarray:
+    return np.abs(predicted(logits1).p - predicted(logits2).p)
+
+
+def churn(logits1: Logits, logits2: Logits, counts: np.ndarray) -> float:
     """Share of examples that the two models put on different sides of p̂ = 1/2."""
-    return mean((logits1 > 0) != (logits2 > 0), counts)
+    return mean((predicted(logits1).z > 0) != (predicted(logits2).z > 0), counts)
 
 
 def flat(parameters: Parameters) -> np.ndarray:
@@ -93,11 +131,12 @@ def deviation_cosine(first: Parameters, second: Parameters, theta: np.ndarray) -
     return cosine(a, b)
 
 
-def constant_loss(log_odds: np.ndarray, counts: np.ndarray) -> float:
+def constant_loss(log_odds: Logits, counts: np.ndarray) -> float:
     """Excess loss of the best constant prediction, the mean of p_θ."""
-    p = mean(probability(log_odds), counts)
+    truth = predicted(log_odds)
+    p = mean(truth.p, counts)
     z = np.full(len(counts), math.log(p / (1.0 - p)))
-    return excess_loss(log_odds, z, counts)
+    return excess_loss(truth, z, counts)
 
 
 def is_stuck(loss: float, constant: float) -> bool:

@@ -1,12 +1,14 @@
 """Pairs of models, trained and measured: the loop that everything else serves (section 2)."""
 
 import hashlib
+import math
 import os
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import ModuleType
 from typing import Any
 
@@ -193,9 +195,12 @@ def _nudge(parameters: Parameters, precision: str, key: np.ndarray) -> None:
         at -= size
 
 
-def evaluation_set(config: Config, world: data.World) -> Evaluation:
-    """The N evaluation examples of a seed, the same for all pairs, as distinct patterns."""
-    x, _ = data.examples(world, stream_key(config.seed, "evaluation"), 0, 1 << config.log2_eval)
+def evaluation_set(config: Config, world: data.World, draw=data.examples) -> Evaluation:
+    """The N evaluation examples of a seed, the same for all pairs, as distinct patterns.
+
+    `draw` is any backend's `examples`.
+    """
+    x, _ = draw(world, stream_key(config.seed, "evaluation"), 0, 1 << config.log2_eval)
     patterns, counts = np.unique(x, return_counts=True)
     return Evaluation(patterns, counts, data.example_log_odds(world, patterns))
 
@@ -210,10 +215,18 @@ class _Run:
     def __init__(self, config: Config, backend: ModuleType, start, progress: Progress | None):
         self.config, self.backend, self.start, self.progress = config, backend, start, progress
         self.world = data.make_world(config.seed, config.data)
-        self.evaluation = evaluation_set(config, self.world)
+        self.evaluation = evaluation_set(config, self.world, backend.examples)
         self.stop = threading.Event()
         self.lock = threading.Lock()
         self.done = 0
+
+    @cached_property
+    def truth(self) -> metrics.Prediction:
+        return metrics.Prediction(self.evaluation.log_odds)
+
+    @cached_property
+    def constant_loss(self) -> float:
+        return metrics.constant_loss(self.truth, self.evaluation.counts)
 
     def report(self, examples: int) -> None:
         if self.stop.is_set():
@@ -238,26 +251,45 @@ class _Run:
         running = [self.backend.Model(r, self.initial(pair, r.model)) for r in recipes]
         logits: list[list[np.ndarray]] = [[] for _ in models]
         key = stream_key(c.seed, "examples", pair)
+        shuffles = [r.key("shuffle") for r in recipes]
         chunk = max(c.window, min(c.examples, CHUNK // c.window * c.window))
+        long = chunk > CHUNK  # then drawn for each model, because the memory is not for two
+        # the same memory for all chunks: what is freed goes back to the system and comes in pages
+        drawn = np.empty(chunk, np.uint64)
+        shuffled = drawn if long or len(models) == 1 else np.empty_like(drawn)
+        x, y = np.empty(max(CHUNK, c.batch), np.uint32), np.empty(max(CHUNK, c.batch), np.uint8)
         for first in range(0, c.examples, chunk):
             n = min(chunk, c.examples - first)
-            x, y = self.backend.examples(self.world, key, c.first_example + first, n)
-            for k, (recipe, model) in enumerate(zip(recipes, running, strict=True)):
-                order = self.backend.permutations(
-                    recipe.key("shuffle"), first // c.window, n // c.window, c.window
-                )
-                for low, high, evaluate in _segments(c, first, n):
-                    xs, ys = self.backend.arrange(x, y, order[low:high])
+            segments = _segments(c, first, n)
+            for k, model in enumerate(running):
+                if k == 0 or long:
+                    self.backend.draw(self.world, key, c.first_example + first, drawn[:n])
+                if shuffled is not drawn:
+                    np.copyto(shuffled[:n], drawn[:n])
+                rows = shuffled[:n].reshape(-1, c.window)
+                self.backend.shuffle(rows, shuffles[k], first // c.window)
+                for low, high, evaluate in segments:
+                    xs, ys = x[: high - low], y[: high - low]
+                    self.backend.split(shuffled[low:high], xs, ys)
                     model.train(xs[:, None], ys)
                     if evaluate:
                         logits[k].append(model.logits(self.evaluation.x[:, None]))
                     self.report(high - low)
-                del order  # before the next is drawn: those of a long window are 100 MB and more
-            del x, y
         return [
             Trained(model.parameters(), np.array(z))
             for model, z in zip(running, logits, strict=True)
         ]
+
+    def measure(self, models: list[Trained]) -> tuple[list[Pair], float, float, float]:
+        """Of one pair: its measures at each checkpoint, and how its weights lie at the end."""
+        first, second = (m.parameters for m in models)
+        comparable = self.config.model == "linear" and self.config.data == "linear"
+        return (
+            [_pair(self, models, c) for c in range(len(self.config.checkpoints))],
+            metrics.weight_distance(first, second),
+            metrics.weight_correlation(first, second),
+            metrics.deviation_cosine(first, second, self.world.theta) if comparable else math.nan,
+        )
 
 
 def _segments(config: Config, first: int, n: int) -> list[tuple[int, int, bool]]:
@@ -301,50 +333,38 @@ def simulate(
         futures = [pool.submit(run.train, *job) for job in jobs]
         try:
             trained: list[list[Trained]] = [[] for _ in range(config.pairs)]
+            measured = []
             for (pair, _), future in zip(jobs, futures, strict=True):
                 trained[pair] += future.result()
+                if len(trained[pair]) == 2:  # while the next pairs are being trained
+                    measured.append(run.measure(trained[pair]))
         except BaseException:
             run.stop.set()
             for future in futures:
                 future.cancel()
             raise
-    return _measure(run, backend, trained, begin)
-
-
-def _measure(run: _Run, backend: str, trained: list[list[Trained]], begin: float) -> Result:
-    config, evaluation = run.config, run.evaluation
-    constant = metrics.constant_loss(evaluation.log_odds, evaluation.counts)
-    checkpoints = config.checkpoints
-    series = [
-        [_pair(evaluation, models, c, constant) for models in trained]
-        for c in range(len(checkpoints))
-    ]
-    both = [[m.parameters for m in models] for models in trained]
-    comparable = config.model == "linear" and config.data == "linear"
+    series, distance, correlation, cosine = zip(*measured, strict=True)
+    parameters = [[m.parameters for m in models] for models in trained]
     return Result(
         config=config,
         backend=backend,
-        parameters=both,
-        evaluation=evaluation,
+        parameters=parameters,
+        evaluation=run.evaluation,
         logits=np.array([[m.logits for m in models] for models in trained]),
-        checkpoints=checkpoints,
-        series=series,
-        weight_distance=[metrics.weight_distance(*p) for p in both],
-        weight_correlation=[metrics.weight_correlation(*p) for p in both],
-        deviation_cosine=[
-            metrics.deviation_cosine(a, b, run.world.theta) if comparable else np.nan
-            for a, b in both
-        ],
-        constant_loss=constant,
-        fingerprint=fingerprint(both),
+        checkpoints=config.checkpoints,
+        series=[list(at) for at in zip(*series, strict=True)],
+        weight_distance=list(distance),
+        weight_correlation=list(correlation),
+        deviation_cosine=list(cosine),
+        constant_loss=run.constant_loss,
+        fingerprint=fingerprint(parameters),
         seconds=time.perf_counter() - begin,
     )
 
 
-def _pair(evaluation: Evaluation, models: list[Trained], c: int, constant: float) -> Pair:
+def _pair(run: _Run, models: list[Trained], c: int) -> Pair:
     """The measures of one pair at checkpoint c."""
-    odds, counts = evaluation.log_odds, evaluation.counts
-    z1, z2 = (m.logits[c] for m in models)
+    truth, counts = run.truth, run.evaluation.counts
 
     def is_bad(m: Trained) -> bool:
         return not np.isfinite(m.logits[c]).all() or (m.diverged and c == len(m.logits) - 1)
@@ -353,9 +373,11 @@ def _pair(evaluation: Evaluation, models: list[Trained], c: int, constant: float
     if any(bad):
         nan = float("nan")
         return Pair(nan, (nan, nan), (False, False), bad, nan, nan)
-    loss = (metrics.excess_loss(odds, z1, counts), metrics.excess_loss(odds, z2, counts))
+    z1, z2 = (metrics.Prediction(m.logits[c]) for m in models)
+    loss = (metrics.excess_loss(truth, z1, counts), metrics.excess_loss(truth, z2, counts))
+    constant = run.constant_loss
     return Pair(
-        pd=metrics.relative_pd(odds, z1, z2, counts),
+        pd=metrics.relative_pd(truth, z1, z2, counts),
         loss=loss,
         stuck=(metrics.is_stuck(loss[0], constant), metrics.is_stuck(loss[1], constant)),
         diverged=(False, False),

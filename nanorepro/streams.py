@@ -26,21 +26,29 @@ M0, M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 W0, W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 
 
-def philox(c0, c1, c2, c3, k0, k1):
-    """Philox4x32-10 (Salmon et al., SC 2011): four 32-bit words from a counter and a key.
+def make_philox():
+    """`philox`, made anew: the compiler knows a function in one way only, as a call or in line."""
 
-    Arguments and results are 32-bit values in uint64 scalars or arrays.
-    """
-    for _ in range(10):
-        p0 = M0 * c0
-        p1 = M1 * c2
-        c0 = (p1 >> U32) ^ c1 ^ k0
-        c1 = p1 & LOW
-        c2 = (p0 >> U32) ^ c3 ^ k1
-        c3 = p0 & LOW
-        k0 = (k0 + W0) & LOW
-        k1 = (k1 + W1) & LOW
-    return c0, c1, c2, c3
+    def philox(c0, c1, c2, c3, k0, k1):
+        """Philox4x32-10 (Salmon et al., SC 2011): four 32-bit words from a counter and a key.
+
+        Arguments and results are 32-bit values in uint64 scalars or arrays.
+        """
+        for _ in range(10):
+            p0 = M0 * c0
+            p1 = M1 * c2
+            c0 = (p1 >> U32) ^ c1 ^ k0
+            c1 = p1 & LOW
+            c2 = (p0 >> U32) ^ c3 ^ k1
+            c3 = p0 & LOW
+            k0 = (k0 + W0) & LOW
+            k1 = (k1 + W1) & LOW
+        return c0, c1, c2, c3
+
+    return philox
+
+
+philox = make_philox()
 
 
 def stream_key(seed: int, stream: str, pair: int = 0, model: int = 0) -> np.ndarray:

@@ -19,7 +19,6 @@ from nanorepro.backends.simd import (
     gather,
     inlined,
     load,
-    mask_of,
     prefetch,
     repeat,
     spread,
@@ -469,42 +468,3 @@ def terms(sums: Sums, n: int, width: int, stride: int, p0: int, ahead: bool = Fa
             store(out, at + c, total(m, plan, word, base + c, table, masks, t))
 
     return some
-
-
-def masked_terms(sums: Sums, n: int, p0: int) -> Callable:
-    """A function that gives 32 sums of n numbers at once, each with terms of its own.
-
-    masked(m, plan, numbers, at, stride, masks, word, step, out, to, t): the k-th number is
-    numbers[at + k·stride], and a term of those sums whose bits are set in masks[word + k·step];
-    the sums go to out[to], ..., out[to + 31].
-    No branch depends on the data: the linear model's training went from 15.4 to 7.6 ns an example.
-    """
-    lanes = lanes_of(32)
-
-    def make_join(product, term):
-        @inlined
-        def join(m, state, k, at, word, numbers, masks, t):
-            joined = term(state, fill(numbers[at[0] + k * at[1]], lanes), t)
-            return choose(mask_of(masks[word[0] + k * word[1]]), joined, state)
-
-        return join
-
-    if sums.accumulator == "kahan":
-
-        @inlined
-        def choose(mask, a, b):
-            return (where(mask, a[0], b[0]), where(mask, a[1], b[1]))
-
-    else:
-
-        @inlined
-        def choose(mask, a, b):
-            return (where(mask, a[0], b[0]),)
-
-    total = total_of(sums, n, lanes, p0, False, make_join, None)
-
-    @inlined
-    def masked(m, plan, numbers, at, stride, masks, word, step, out, to, t):
-        store(out, to, total(m, plan, (at, stride), (word, step), numbers, masks, t))
-
-    return masked

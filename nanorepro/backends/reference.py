@@ -17,15 +17,26 @@ from nanorepro.summation import ACCUMULATORS, plan
 examples = data.examples
 
 
+def draw(world: data.World, key: np.ndarray, first: int, joined: np.ndarray) -> None:
+    """Fill `joined` with the examples first, first + 1, ... of a stream, joined."""
+    joined[:] = data.join(*examples(world, key, first, len(joined)))
+
+
+def shuffle(rows: np.ndarray, key: np.ndarray, first: int) -> None:
+    """Bring the rows into the order of the permutations first, first + 1, ... of a stream."""
+    for k, row in enumerate(rows):
+        row[:] = row[streams.permutation(key, first + k, len(row))]
+
+
+def split(joined: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
+    """Features x (n,) uint32 and labels y (n,) uint8 of joined examples."""
+    x[:], y[:] = joined & np.uint64(0xFFFFFFFF), joined >> np.uint64(32)
+
+
 def permutations(key: np.ndarray, first: int, count: int, n: int) -> np.ndarray:
     """The permutations first, ..., first + count - 1 of count·n examples in rows of n, flat."""
     rows = [k * n + streams.permutation(key, first + k, n) for k in range(count)]
     return np.concatenate(rows)
-
-
-def arrange(x: np.ndarray, y: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """x[order], y[order]."""
-    return x[order], y[order]
 
 
 class Model:

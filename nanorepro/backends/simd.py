@@ -33,6 +33,13 @@ def _pointer(array):
     return types.CPointer(array.dtype), codegen
 
 
+def _behind(pointer, n):
+    def codegen(context, builder, sig, args):
+        return address(context, builder, sig.args[0], *args)
+
+    return pointer, codegen
+
+
 def _load(array, index, lanes):
     vector = Vector(array.dtype, lanes.count)
 
@@ -285,6 +292,10 @@ def pointer(array):
     """Where an array's elements begin.  A kernel passes on one word for it, an array is seven."""
 
 
+def behind(pointer, n):
+    """A pointer to what lies n elements further on."""
+
+
 def load(array, index, lanes):
     """The vector of the elements from `index` on, counted over all axes."""
 
@@ -399,6 +410,7 @@ philox = function(streams.philox)
 
 for _function, _typing in {
     pointer: _pointer,
+    behind: _behind,
     load: _load,
     prefetch: _prefetch,
     store: _store,
