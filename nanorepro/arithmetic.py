@@ -23,7 +23,7 @@ from nanorepro.errorfree import (
     odd_sqrt,
     odd_sub,
 )
-from nanorepro.shortcuts import shortcuts
+from nanorepro.shortcuts import directed_shortcuts, shortcuts
 
 _SIGN = np.uint64(0x8000000000000000)
 _EXPONENT = np.uint64(0x7FF0000000000000)
@@ -156,11 +156,13 @@ def operations(o: ModuleType, precision: str, rounding: str, fma: bool) -> Opera
         raise ValueError(f"rounding {rounding!r}: expected nearest, toward-zero or stochastic")
     if rounding != "nearest" and p == 53:
         raise ValueError(f"rounding {rounding!r} needs precision float32 or bits:p, not float64")
-    bits, short = precision.startswith("bits"), rounding == "nearest" and o.SHORTCUTS
-    if rounding == "nearest" and not bits or short and p == 24:
+    if rounding == "nearest" and (not precision.startswith("bits") or o.SHORTCUTS and p == 24):
         return _native(o, np.float64 if p == 53 else np.float32, fma)
     plain = _rounded(o, p, rounding, fma)
-    return replace(plain, emulated=False, **shortcuts(o, p, plain)) if short else plain
+    if not o.SHORTCUTS or rounding == "stochastic":
+        return plain
+    short = directed_shortcuts if o.DIRECTED else shortcuts
+    return replace(plain, emulated=False, **short(o, p, rounding, plain))
 
 
 def _native(o: ModuleType, dtype: type[np.floating], fused: bool) -> Operations:

@@ -1,9 +1,11 @@
-"""p-bit operations to nearest from float32's own: the bits of `arithmetic`'s in fewer instructions.
+"""p-bit operations from float32's own: the bits of `arithmetic`'s in fewer instructions.
 
 A float32 operation gives s, the exact result rounded to 24 bits.  Call the middle between two
 p-bit numbers, p < 24, a tie.  It is a float32 number, and rounding is monotonic: s is on the same
-side of every tie as the exact result, or is a tie itself.  So s rounded to p bits is the result,
-unless s is an inexact tie.  That there is none, or what is done then, is said at each operation.
+side of every tie as the exact result, or is a tie itself.  So s rounded to p bits is the result to
+nearest, unless s is an inexact tie.  That there is none, or what is done then, is said at each
+operation.  Likewise s cut to p bits is the result toward zero, unless s is a p-bit number and
+greater in magnitude than the exact result: then it is the p-bit number before.
 
 Here 2**k is the power of two below |s|, but k is not below -126.  The ties around s are the odd
 multiples of h = 2**(k - p), and s differs from the exact result by at most 2**(k - 24).
@@ -58,6 +60,26 @@ def round_pattern(o: ModuleType, p: int) -> tuple[Function, Function, Function]:
 
 
 @cache
+def cut_pattern(o: ModuleType, p: int) -> Function:
+    """(s, e) -> s + e toward zero on p <= 24 bits, for a float32 vector s and errors by their sign.
+
+    One less in magnitude is one less in the pattern, of inf the greatest number; then the last
+    24 - p bits are cleared.  Of a p-bit s that leaves the p-bit number before it, and another s,
+    whose last bits are not all 0, loses nothing by it.  Where e is NaN, s is what it is.
+    """
+    bits, from_bits, where = o.bits, o.from_bits, o.where
+    sign, one = np.uint32(1 << 31), np.uint32(1)
+    kept = np.uint32((1 << 32) - (1 << (24 - p)))
+
+    @o.function
+    def cut(s, e):
+        u = bits(s)
+        return from_bits(where(from_bits(bits(e) ^ (u & sign)) < 0.0, u - one, u) & kept)
+
+    return cut
+
+
+@cache
 def float_errors(o: ModuleType) -> tuple[Function, ...]:
     """Functions that give what a float32 result s lacks, by its sign: (mul, div, sqrt, fma, tiny).
 
@@ -93,7 +115,7 @@ def float_errors(o: ModuleType) -> tuple[Function, ...]:
         """ab is not tiny; NaN where a step overflows.
 
         ErrFmaNearest (Boldo and Muller, IEEE Trans. Comput. 60, 2011).  Where ab underflows to 0,
-        s is c: no tie.
+        s is c: no tie, but not exact.
         """
         x, y = pair(c, fma(a, b, -ab))
         u, v = pair(ab, x)
@@ -102,19 +124,99 @@ def float_errors(o: ModuleType) -> tuple[Function, ...]:
     return mul_error, div_error, sqrt_error, fma_error, tiny
 
 
-def shortcuts(o: ModuleType, p: int, plain: Any) -> dict[str, Any]:
-    """Operations with the results of `plain`'s, those on p bits to nearest, by their names.
+def directed_shortcuts(o: ModuleType, p: int, rounding: str, plain: Any) -> dict[str, Any]:
+    """`shortcuts`, where the execution `o` has operations on float32 rounded in any direction.
 
-    A vector with a tie among numbers of more than SHORT bits, which few have, goes a slower way.
-    Of LONG bits and more the errors are computed at once, in float32, where its range allows.
+    Toward zero, all of them are z, what float32's gives toward zero, without its last 24 - p bits.
+    To nearest, those bits and whether z is inexact say all: a half is added, less the last bit if
+    z is exact and the p-bit number before it even.  z is inexact if rounding up and down differ.
+    """
+    bits, from_bits, where = o.bits, o.from_bits, o.where
+    last, kept = np.uint32(1 << (24 - p)), np.uint32((1 << 32) - (1 << (24 - p)))
+    half = np.uint32((1 << (24 - p)) >> 1)
+    below = np.uint32(max(int(half) - 1, 0))
+    add_to, mul_to, div_to, sqrt_to, fma_to = o.add_to, o.mul_to, o.div_to, o.sqrt_to, o.fma_to
+    to_zero, up, down = o.TOWARD_ZERO, o.UP, o.DOWN
+    toward_zero, fma_float, any_true = rounding == "toward-zero", o.fma, o.any_true
+    tiny, plain_div, plain_sqrt = float_errors(o)[-1], plain.div, plain.sqrt
+
+    @o.function
+    def cut(z):
+        return from_bits(bits(z) & kept)
+
+    @o.function
+    def nearest(z, inexact):
+        u = bits(z)
+        return from_bits((u + where(((u & last) != 0) | inexact, half, below)) & kept)
+
+    @o.function
+    def add(a, b, t=None):
+        z = add_to(to_zero, a, b)
+        return cut(z) if toward_zero else nearest(z, add_to(up, a, b) != add_to(down, a, b))
+
+    @o.function
+    def sub(a, b, t=None):
+        return add(a, -b)
+
+    @o.function
+    def mul(a, b, t=None):
+        z = mul_to(to_zero, a, b)
+        return cut(z) if toward_zero else nearest(z, mul_to(up, a, b) != mul_to(down, a, b))
+
+    @o.function
+    def div(a, b, t=None):
+        """The remainder is exact; one division is enough."""
+        z = div_to(to_zero, a, b)
+        if toward_zero:
+            return cut(z)
+        if any_true(tiny(a)) or any_true(tiny(z)):
+            return plain_div(a, b)
+        return nearest(z, fma_float(-z, b, a) != 0.0)
+
+    @o.function
+    def sqrt(a, t=None):
+        z = sqrt_to(to_zero, a)
+        if toward_zero:
+            return cut(z)
+        if any_true(tiny(a)):
+            return plain_sqrt(a)
+        return nearest(z, fma_float(-z, z, a) != 0.0)
+
+    @o.function
+    def fma(a, b, c, t=None):
+        z = fma_to(to_zero, a, b, c)
+        return cut(z) if toward_zero else nearest(z, fma_to(up, a, b, c) != fma_to(down, a, b, c))
+
+    @o.function
+    def product_then_sum(a, b, c, t=None):
+        return add(mul(a, b), c)
+
+    joined = fma if plain.fused else product_then_sum
+    return {"add": add, "sub": sub, "mul": mul, "div": div, "sqrt": sqrt, "fma": joined,
+            "decay": joined}  # fmt: skip
+
+
+def shortcuts(o: ModuleType, p: int, rounding: str, plain: Any) -> dict[str, Any]:
+    """Operations with the results of `plain`'s, those on p bits, by their names.
+
+    `rounding` is nearest, for p < 24, or toward-zero.
+
+    To nearest, a vector with a tie among numbers of more than SHORT bits, which few have, goes a
+    slower way.  Of LONG bits and more, and toward zero, the errors are computed at once, in
+    float32, where its range allows.
     """
     mul_error, div_error, sqrt_error, fma_error, tiny = float_errors(o)
-    long = p >= LONG
-    nearest, nearest_to, has_tie = round_pattern(o, p)
-    pair, exact_ties, short = two_sum(o), p <= 11, p <= SHORT
+    directed = rounding == "toward-zero"
+    long, short, exact_ties = directed or p >= LONG, p <= SHORT, p <= 11
+    if directed:
+        nearest = has_tie = o.add  # not read
+        to_side = cut_pattern(o, p)
+    else:
+        nearest, to_side, has_tie = round_pattern(o, p)
+    pair = two_sum(o)
     add_float, mul_float, div_float, sqrt_float, fma_float = o.add, o.mul, o.div, o.sqrt, o.fma
     widen, narrow, any_true = o.widen, o.narrow, o.any_true
-    plain_mul, plain_div, plain_sqrt = plain.mul, plain.div, plain.sqrt
+    plain_add, plain_mul, plain_div, plain_sqrt = plain.add, plain.mul, plain.div, plain.sqrt
 
     @o.function
     def error(a, b, c, s):
@@ -132,10 +234,12 @@ def shortcuts(o: ModuleType, p: int, plain: Any) -> dict[str, Any]:
         Be s a tie and a the operand with bits below 2**(k - 23), so |a| < 2**(k - 24 + p).  Then
         b is a multiple of h, too, and not s: |a| >= h - 2**(k - 24), which takes p >= 12.
         """
-        if exact_ties:
+        if not directed and exact_ties:
             return nearest(add_float(a, b))
         s, e = pair(a, b)
-        return nearest_to(s, e)
+        if directed and any_true(e != e):  # where s overflows
+            return plain_add(a, b)
+        return to_side(s, e)
 
     @o.function
     def sub(a, b, t=None):
@@ -152,7 +256,7 @@ def shortcuts(o: ModuleType, p: int, plain: Any) -> dict[str, Any]:
         if long:
             if any_true(tiny(s)):
                 return plain_mul(a, b)
-            return nearest_to(s, mul_error(a, b, s))
+            return to_side(s, mul_error(a, b, s))
         if not short and has_tie(s):
             return plain_mul(a, b)
         return nearest(s)
@@ -167,7 +271,7 @@ def shortcuts(o: ModuleType, p: int, plain: Any) -> dict[str, Any]:
         if long:
             if any_true(tiny(a)) or any_true(tiny(s)):
                 return plain_div(a, b)
-            return nearest_to(s, div_error(a, b, s))
+            return to_side(s, div_error(a, b, s))
         if not short and has_tie(s):
             return plain_div(a, b)
         return nearest(s)
@@ -179,7 +283,7 @@ def shortcuts(o: ModuleType, p: int, plain: Any) -> dict[str, Any]:
         if long:
             if any_true(tiny(a)):
                 return plain_sqrt(a)
-            return nearest_to(s, sqrt_error(a, s))
+            return to_side(s, sqrt_error(a, s))
         if not short and has_tie(s):
             return plain_sqrt(a)
         return nearest(s)
@@ -195,16 +299,19 @@ def shortcuts(o: ModuleType, p: int, plain: Any) -> dict[str, Any]:
         2**(k - 2p), as s is, and so is ab - s, which is below 2**k: no rounding before the last.
         """
         s = fma_float(a, b, c)
-        if short:
-            return nearest_to(s, fma_float(a, b, -s) + c)
         if long:
             ab = mul_float(a, b)
             e = fma_error(a, b, c, ab, s)
-            if any_true(tiny(ab) | (e != e)):
-                return nearest_to(s, error(a, b, c, s))
-            return nearest_to(s, e)
+            slow = tiny(ab) | (e != e)
+            if directed:
+                slow = slow | ((ab == 0.0) & (a != 0.0) & (b != 0.0))
+            if any_true(slow):
+                return to_side(s, error(a, b, c, s))
+            return to_side(s, e)
+        if short:
+            return to_side(s, fma_float(a, b, -s) + c)
         if has_tie(s):
-            return nearest_to(s, error(a, b, c, s))
+            return to_side(s, error(a, b, c, s))
         return nearest(s)
 
     @o.function

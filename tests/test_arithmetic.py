@@ -1,6 +1,7 @@
 """fma, the roundings and the operations against fractions and other people's conversions."""
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 
@@ -15,6 +16,7 @@ from numba import njit
 
 from nanorepro import arithmetic, errorfree
 from nanorepro.backends import arrays, simd
+from nanorepro.shortcuts import directed_shortcuts, shortcuts
 
 FLOAT = {np.float32: (24, -126, 127), np.float64: (53, -1022, 1023)}
 
@@ -217,9 +219,17 @@ def exact_results(a, b, c):
     }
 
 
+# with operations that say where to round, on a processor that has them, and without
+WAYS = [shortcuts] + simd.DIRECTED * [directed_shortcuts]
+
+
 @cache
-def all_operations(precision, rounding, fma):
+def all_operations(precision, rounding, fma, way=None):
     ops = arithmetic.operations(simd, precision, rounding, fma)
+    if way is not None:
+        p = arithmetic.significand_bits(precision)
+        plain = arithmetic._rounded(simd, p, rounding, fma)
+        ops = replace(plain, emulated=False, **way(simd, p, rounding, plain))
     add, sub, mul, div = ops.add, ops.sub, ops.mul, ops.div
     sqrt, fma, exp = ops.sqrt, ops.fma, ops.exp
     load, store = simd.load, simd.store
@@ -303,15 +313,37 @@ def near_ties(p, count=40_000, at_ends=0.6, far=126):
 
 
 @pytest.mark.parametrize("fma", [True, False])
-@pytest.mark.parametrize("p", [2, 3, 5, 8, 9, 11, 12, 16, 18, 19, 21, 23])
-def test_shortcuts_change_no_bit(p, fma):
+@pytest.mark.parametrize(
+    ("p", "rounding"),
+    [(p, "nearest") for p in (2, 3, 5, 8, 9, 11, 12, 16, 18, 19, 21, 23)]
+    + [(p, "toward-zero") for p in (2, 8, 9, 18, 23, 24)],
+)
+def test_shortcuts_change_no_bit(p, rounding, fma):
     # without an end in a vector, too: with one, all of it goes the slow way
     middle = near_ties(p, at_ends=0.0, far=40)
     for a, b, c in (operands(p, 20_000), near_ties(p), middle):
         for x, y, z in ((a, b, c), (c, a, b)):
-            expected = plain_operations(f"bits:{p}", "nearest", fma, x, y, z)
-            fast = all_operations(f"bits:{p}", "nearest", fma)(x, y, z)
-            assert_same_bits(fast, expected[:, : fast.shape[1]].copy())
+            expected = plain_operations(f"bits:{p}", rounding, fma, x, y, z)
+            for way in WAYS:
+                fast = all_operations(f"bits:{p}", rounding, fma, way)(x, y, z)
+                assert_same_bits(fast, expected[:, : fast.shape[1]].copy())
+
+
+@pytest.mark.parametrize(
+    ("p", "rounding"),
+    [(8, "nearest"), (20, "nearest"), (23, "nearest"), (8, "toward-zero"), (24, "toward-zero")],
+)
+def test_shortcuts_at_the_ends_of_the_range_one_by_one(p, rounding):
+    """Each in a vector of its own, where no neighbour sends it the slow way."""
+    one, least, great = 1.0, 2.0**-149, (2.0 - 2.0 ** (1 - p)) * 2.0**127
+    ends = [0.0, -0.0, one, -one, 3.0, -3.0, least, -least, 2.0**-126, -(2.0**-126)]
+    ends += [2.0**-75, -(2.0**-75), 2.0**75, great, -great, math.inf, -math.inf, math.nan]
+    ends = arithmetic.round_to(arrays, p, "toward-zero")(np.array(ends))
+    triples = np.stack(np.meshgrid(ends, ends, ends), axis=-1).reshape(-1, 3)
+    a, b, c = (arrays.narrow(x.repeat(8)) for x in triples.T)
+    expected = plain_operations(f"bits:{p}", rounding, True, a, b, c)
+    for way in WAYS:
+        assert_same_bits(all_operations(f"bits:{p}", rounding, True, way)(a, b, c), expected)
 
 
 def test_short_products_and_ties_one_by_one():
@@ -322,8 +354,9 @@ def test_short_products_and_ties_one_by_one():
             a, b = arrays.narrow(m * 2.0**-7), arithmetic.round_to(arrays, 8, "nearest")
             operands = (a, arrays.narrow(b(n * 2.0 ** (size + 7))), np.full_like(a, c))
             expected = arithmetic.operations(arrays, "bits:8", "nearest", True).fma(*operands)
-            fast = all_operations("bits:8", "nearest", True)(*operands)[5]
-            assert_same_bits(fast, expected)
+            for way in WAYS:
+                fast = all_operations("bits:8", "nearest", True, way)(*operands)[5]
+                assert_same_bits(fast, expected)
 
 
 @pytest.mark.parametrize(
@@ -336,10 +369,11 @@ def test_short_products_and_ties_one_by_one():
 def test_a_shortcut_goes_no_further_than_it_is_right(p, a, b, c):
     """The first precision at which a tie is inexact unseen: of 9 bits in fma, of 12 in a sum."""
     x, y, z = (np.full(8, value, np.float32) for value in (a, b, c))
-    fast = all_operations(f"bits:{p}", "nearest", True)
-    assert (fast(x, y, z)[5] == np.float32(c)).all()
-    if a == 1.0:
-        assert (fast(y, z, x)[0] == np.float32(c)).all()
+    for way in WAYS:
+        fast = all_operations(f"bits:{p}", "nearest", True, way)
+        assert (fast(x, y, z)[5] == np.float32(c)).all()
+        if a == 1.0:
+            assert (fast(y, z, x)[0] == np.float32(c)).all()
 
 
 def test_a_nan_stays_one_whatever_its_bits():
@@ -348,7 +382,10 @@ def test_a_nan_stays_one_whatever_its_bits():
     for p in (2, 8, 23):
         number = arithmetic.operations(simd, f"bits:{p}", "nearest", True).const(strange)
         x = np.resize(number, 24)
-        assert np.isnan(all_operations(f"bits:{p}", "nearest", True)(x, x, x)).all()
+        for way in WAYS:
+            for rounding in ("nearest", "toward-zero"):
+                fast = all_operations(f"bits:{p}", rounding, True, way)
+                assert np.isnan(fast(x, x, x)).all()
 
 
 @pytest.mark.parametrize("fma", [True, False])

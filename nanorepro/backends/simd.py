@@ -8,6 +8,7 @@ of `vectors` do.  Those of them that do not name memory work on scalars as well.
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.registry import cpu_target
 from numba.extending import register_jitable
 
 from nanorepro import streams
@@ -16,6 +17,7 @@ from nanorepro.backends.vectors import (
     FLOAT,
     Vector,
     address,
+    joined,
     make_builtin,
     of_type,
     scalar_of,
@@ -24,6 +26,10 @@ from nanorepro.backends.vectors import (
 )
 
 SHORTCUTS = True  # operations may take any way to their bits
+# what the compiler may use of the processor is a part of the key of all it compiles
+DIRECTED = "+avx512f" in cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+# as numbers of lanes are: in a type
+DOWN, UP, TOWARD_ZERO = ((0,) * n for n in (1, 2, 3))
 
 
 def _pointer(array):
@@ -125,6 +131,40 @@ def machine(name, arity):
                 f"llvm.{name}.{lanes}f{scalar.bitwidth}",
             )
             return builder.call(function, values)
+
+        return result, codegen
+
+    return typing
+
+
+def _directed(name):
+    """Typing of an operation on float32 that says itself where to round; AVX-512 has them.
+
+    They take 16 numbers: longer vectors are cut, shorter ones filled up with anything.
+    """
+    kind = ir.VectorType(ir.FloatType(), 16)
+
+    def typing(direction, *kinds):
+        result = _common(kinds)
+        mode = ir.IntType(32)(direction.count | 8)  # 8: without exceptions
+
+        def codegen(context, builder, sig, args):
+            values = _operands(context, builder, result, kinds, args[1:])
+            function = cgutils.get_or_insert_function(
+                builder.module,
+                ir.FunctionType(kind, [kind] * len(kinds) + [mode.type]),
+                f"llvm.x86.avx512.{name}.ps.512",
+            )
+            if not isinstance(result, Vector):
+                values = [splat(builder, value, 16) for value in values]
+                found = builder.call(function, [*values, mode])
+                return builder.extract_element(found, ir.IntType(32)(0))
+            n, parts = result.lanes, []
+            for k in range(0, n, 16):
+                index = [min(lane, n - 1) for lane in range(k, k + 16)]
+                part = [shuffle(builder, value, index) for value in values]
+                parts.append(builder.call(function, [*part, mode]))
+            return joined(builder, parts, n)
 
         return result, codegen
 
@@ -336,6 +376,26 @@ def fma(a, b, c, t=None):
     """a·b + c, rounded once."""
 
 
+def add_to(direction, a, b):
+    """a + b in float32, rounded in a direction; as all these, only where DIRECTED."""
+
+
+def mul_to(direction, a, b):
+    """a·b."""
+
+
+def div_to(direction, a, b):
+    """a/b."""
+
+
+def sqrt_to(direction, a):
+    """√a."""
+
+
+def fma_to(direction, a, b, c):
+    """a·b + c."""
+
+
 def where(condition, a, b):
     """a where the condition holds, else b."""
 
@@ -421,6 +481,11 @@ for _function, _typing in {
     div: machine("fdiv", 2),
     sqrt: machine("sqrt", 1),
     fma: machine("fma", 3),
+    add_to: _directed("add"),
+    mul_to: _directed("mul"),
+    div_to: _directed("div"),
+    sqrt_to: _directed("sqrt"),
+    fma_to: _directed("vfmadd"),
     where: _where,
     widen: _convert(64),
     narrow: _convert(32),

@@ -51,6 +51,22 @@ def shuffle(builder, vector, index):
     return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), order)
 
 
+def joined(builder, parts, lanes):
+    """The first `lanes` elements of some vectors of one length, side by side."""
+    while len(parts) > 1:
+        if len(parts) % 2:
+            parts = [*parts, parts[-1]]
+        index = ir.Constant(
+            ir.VectorType(ir.IntType(32), 2 * parts[0].type.count),
+            list(range(2 * parts[0].type.count)),
+        )
+        parts = [
+            builder.shuffle_vector(low, high, index)
+            for low, high in zip(parts[::2], parts[1::2], strict=True)
+        ]
+    return shuffle(builder, parts[0], range(lanes))
+
+
 def address(context, builder, kind, array, index):
     """Pointer to element `index` of a pointer, or of a C-contiguous array over all its axes."""
     if not isinstance(kind, types.CPointer):
