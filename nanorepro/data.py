@@ -5,7 +5,9 @@ of (seed, pair, index) alone.  One Philox call draws it: its two 16-bit halves b
 its label by a Bernoulli draw.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -82,19 +84,13 @@ def marginals(world: str) -> np.ndarray:
     return np.tile(90.0 / (square * square), 4)
 
 
-def pattern_bits() -> np.ndarray:
-    """Bit j of each pattern of half an example, (16, 65536) bool."""
-    patterns = np.arange(HALF, dtype=np.uint16)
-    return (patterns >> np.arange(16, dtype=np.uint16)[:, None]) & 1 == 1
-
-
 def half_log_odds(theta: np.ndarray, world: str) -> np.ndarray:
     """Log-odds of every pattern of either half, terms added in ascending order; (2, 65536).
 
     The terms of bit j come last of a pattern that has no higher bit, so the patterns of j bits give
     those of j + 1: half the additions of a pass over all patterns for each term.
     """
-    bit, table, component = pattern_bits(), np.empty((2, HALF)), 0
+    table, component = np.empty((2, HALF)), 0
     for half in range(2):
         table[half, 0] = 0.0
         for j in range(16):
@@ -103,7 +99,8 @@ def half_log_odds(theta: np.ndarray, world: str) -> np.ndarray:
             upper[:] = table[half, :n]
             lower = j // 4 * 4 if world == "quadratic" else j  # the first of its block
             for b in range(lower, j):
-                upper += np.where(bit[b, :n], theta[component], 0.0)
+                # those with bit b; to the others +0 would be added, which changes none: none is -0
+                upper.reshape(-1, 2, 1 << b)[:, 1] += theta[component]
                 component += 1
             upper += theta[component]
             component += 1
@@ -135,7 +132,7 @@ def alias_table(probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             left -= full - rest
         if left >= full:
             least = int(wanting[filled]) + left - full
-            end = min(int(np.searchsorted(wanting, least, "right")), len(small))
+            end = min(int(wanting.searchsorted(least, "right")), len(small))
             alias[small[filled:end]] = g
             left -= int(wanting[end] - wanting[filled])
             filled = end
@@ -146,8 +143,9 @@ def alias_table(probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return accept.astype(np.uint32), alias.astype(np.uint16)
 
 
-def make_world(seed: int, world: str) -> World:
-    """The world `linear` or `quadratic` of a seed."""
+@lru_cache(maxsize=4)
+def make_world(seed: int, world: str, exp: Callable = exp) -> World:
+    """The world `linear` or `quadratic` of a seed, its arrays read-only; `exp` is any backend's."""
     probability = np.ones(1)
     for p in marginals(world):
         probability = np.concatenate([probability * (1.0 - p), probability * p])
@@ -155,9 +153,14 @@ def make_world(seed: int, world: str) -> World:
     theta = true_weights(seed, world)
     log_odds = half_log_odds(theta, world)
     columns = accept.astype(np.uint64) << np.uint64(16) | alias
+    odds = np.empty_like(log_odds)
     # part by part: exp's temporary arrays fit in the cache, and their memory is not given back
-    odds = np.stack([exp(part) for part in log_odds.reshape(32, -1)]).reshape(2, HALF)
-    return World(theta, accept, alias, columns, log_odds, odds)
+    for part, values in zip(odds.reshape(32, -1), log_odds.reshape(32, -1), strict=True):
+        part[:] = exp(values)
+    found = World(theta, accept, alias, columns, log_odds, odds)
+    for array in vars(found).values():
+        array.setflags(write=False)
+    return found
 
 
 def examples(world: World, key: np.ndarray, first: int, n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ the weighted one over the patterns.  Sums are exactly rounded (math.fsum), so th
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -27,27 +27,29 @@ def softplus(z: np.ndarray) -> np.ndarray:
 
 def probability(z: np.ndarray) -> np.ndarray:
     """σ(z) of logits, float64."""
-    return 1.0 / (1.0 + exp(-np.asarray(z, np.float64)))
+    return Prediction(z).p
 
 
 class Prediction:
     """What the measures need of logits z, or of true log-odds (n,), each computed once.
 
     The measures take such records and plain arrays; a run's truth serves all its pairs.
+    exp and log are any backend's.
     """
 
-    def __init__(self, z: np.ndarray):
+    def __init__(self, z: np.ndarray, exp: Callable = exp, log: Callable = log):
         self.z = np.asarray(z, np.float64)
+        self.exp, self.log = exp, log
 
     @cached_property
     def p(self) -> np.ndarray:
         """σ(z)."""
-        return probability(self.z)
+        return 1.0 / (1.0 + self.exp(-self.z))
 
     @cached_property
     def beyond(self) -> np.ndarray:
         """By what log(1 + exp(z)) is above max(z, 0), the same for z and -z."""
-        return log(1.0 + exp(-np.abs(self.z)))
+        return self.log(1.0 + self.exp(-np.abs(self.z)))
 
     @property
     def softplus(self) -> np.ndarray:
@@ -96,7 +98,8 @@ def _distance(logits1: Logits, logits2: Logits) -> np.ndarray:
 
 def churn(logits1: Logits, logits2: Logits, counts: np.ndarray) -> float:
     """Share of examples that the two models put on different sides of p̂ = 1/2."""
-    return mean((predicted(logits1).z > 0) != (predicted(logits2).z > 0), counts)
+    apart = (predicted(logits1).z > 0) != (predicted(logits2).z > 0)
+    return int(counts[apart].sum()) / int(counts.sum())
 
 
 def flat(parameters: Parameters) -> np.ndarray:
@@ -135,8 +138,7 @@ def constant_loss(log_odds: Logits, counts: np.ndarray) -> float:
     """Excess loss of the best constant prediction, the mean of p_θ."""
     truth = predicted(log_odds)
     p = mean(truth.p, counts)
-    z = np.full(len(counts), math.log(p / (1.0 - p)))
-    return excess_loss(truth, z, counts)
+    return excess_loss(truth, np.array([math.log(p / (1.0 - p))]), counts)
 
 
 def is_stuck(loss: float, constant: float) -> bool:

@@ -214,7 +214,7 @@ class _Run:
 
     def __init__(self, config: Config, backend: ModuleType, start, progress: Progress | None):
         self.config, self.backend, self.start, self.progress = config, backend, start, progress
-        self.world = data.make_world(config.seed, config.data)
+        self.world = data.make_world(config.seed, config.data, backend.exp)
         self.evaluation = evaluation_set(config, self.world, backend.examples)
         self.stop = threading.Event()
         self.lock = threading.Lock()
@@ -222,11 +222,14 @@ class _Run:
 
     @cached_property
     def truth(self) -> metrics.Prediction:
-        return metrics.Prediction(self.evaluation.log_odds)
+        return self.prediction(self.evaluation.log_odds)
 
     @cached_property
     def constant_loss(self) -> float:
         return metrics.constant_loss(self.truth, self.evaluation.counts)
+
+    def prediction(self, z: np.ndarray) -> metrics.Prediction:
+        return metrics.Prediction(z, self.backend.exp, self.backend.log)
 
     def report(self, examples: int) -> None:
         if self.stop.is_set():
@@ -373,7 +376,7 @@ def _pair(run: _Run, models: list[Trained], c: int) -> Pair:
     if any(bad):
         nan = float("nan")
         return Pair(nan, (nan, nan), (False, False), bad, nan, nan)
-    z1, z2 = (metrics.Prediction(m.logits[c]) for m in models)
+    z1, z2 = (run.prediction(m.logits[c]) for m in models)
     loss = (metrics.excess_loss(truth, z1, counts), metrics.excess_loss(truth, z2, counts))
     constant = run.constant_loss
     return Pair(

@@ -152,11 +152,16 @@ def weights_of(accept, alias):
     return total
 
 
+def pattern_bits():
+    """Bit j of each pattern of half an example, (16, 65536) bool."""
+    return np.arange(data.HALF) >> np.arange(16)[:, None] & 1 == 1
+
+
 @pytest.mark.parametrize("name", WORLDS)
 def test_the_alias_table_gives_every_pattern_its_rounded_probability(name):
     rates = paper_rates(name)[:16]
     p = np.ones(data.HALF)
-    for j, bit in enumerate(data.pattern_bits()):
+    for j, bit in enumerate(pattern_bits()):
         p *= np.where(bit, rates[j], 1 - rates[j])
     found = weights_of(world_of(3, name).accept, world_of(3, name).alias)
     assert sum(found) == 1 << 48
@@ -165,7 +170,7 @@ def test_the_alias_table_gives_every_pattern_its_rounded_probability(name):
     assert abs(error[largest]) < data.HALF
     assert np.abs(np.delete(error, largest)).max() <= 0.5 + 2.0**-4
     # and so the exact rate of every feature
-    for j, bit in enumerate(data.pattern_bits()):
+    for j, bit in enumerate(pattern_bits()):
         rate = Fraction(sum(w for w, b in zip(found, bit.tolist(), strict=True) if b), 1 << 48)
         assert float(rate) == pytest.approx(rates[j], rel=1e-8)
 
@@ -207,6 +212,16 @@ def test_log_odds_of_the_quadratic_world():
     bits = data.unpack(x[:, None], 32).astype(np.float64)
     expected = np.einsum("ni,ij,nj->n", bits, theta, bits)
     np.testing.assert_allclose(data.example_log_odds(world, x), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_a_world_is_the_same_by_any_backend_and_cannot_be_changed(name):
+    plain, fast = data.make_world(3, name), data.make_world(3, name, numba_cpu.exp)
+    assert plain is not fast
+    for field, array in vars(plain).items():
+        assert np.array_equal(array, getattr(fast, field)), field
+        with pytest.raises(ValueError, match="read-only"):
+            array[:1] = 0
 
 
 def test_sigmoid():

@@ -13,7 +13,7 @@ from kernels import LANES, SPECIAL, assert_same_bits, compiled
 from numba import njit
 
 from nanorepro import elementary
-from nanorepro.backends import arrays, simd
+from nanorepro.backends import arrays, numba_cpu, reference, simd
 
 
 @cache
@@ -165,6 +165,16 @@ def test_both_executions_of_exp_and_log_agree(name, dtype):
     assert_same_bits(plain[:200], np.array([scalar(value) for value in x[:200]], dtype))
     one = function(arrays, dtype)(dtype(0.5))
     assert isinstance(one, dtype)
+
+
+@pytest.mark.parametrize("name", ["exp", "log"])
+def test_both_backends_on_arrays_of_any_length_agree(name):
+    with np.errstate(over="ignore"):
+        x = np.concatenate([SPECIAL, draw_arguments(name, 20_000)]).astype(np.float64)
+    plain, fast = getattr(reference, name), getattr(numba_cpu, name)
+    for n in (0, 1, 15, 16, 17, len(x)):
+        assert_same_bits(plain(x[:n]), fast(x[:n]))
+    assert_same_bits(plain(x[:6].reshape(2, 3)), fast(x[:6].reshape(2, 3)))
 
 
 def test_special_values_of_exp_and_log():

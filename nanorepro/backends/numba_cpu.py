@@ -2,7 +2,7 @@
 
 A training step is a sequence of stages (`stages`, `first_layer`, `small_layers`, `large_layers`)
 over a memory (`layout`); the streams are drawn by `numba_draws`, whose `draw`, `shuffle`,
-`split`, `examples` and `permutations` are this backend's.
+`split`, `examples` and `permutations` are this backend's, as exp and log are `numba_elementary`'s.
 """
 
 import hashlib
@@ -36,6 +36,7 @@ from nanorepro.backends.numba_draws import (
     shuffle,
     split,
 )
+from nanorepro.backends.numba_elementary import exp, log
 from nanorepro.backends.numba_sums import LONG, REGISTER, Sums
 from nanorepro.backends.passing_layers import (
     passing_backward,
@@ -56,7 +57,7 @@ from nanorepro.network import ACTIVATIONS, COSTLY, Parameters, layers, sigmoid
 from nanorepro.optimizers import OPTIMIZERS, learning_rate
 from nanorepro.recipe import Recipe
 
-__all__ = ["Model", "draw", "examples", "permutations", "shuffle", "split"]
+__all__ = ["Model", "draw", "examples", "exp", "log", "permutations", "shuffle", "split"]
 
 NARROW = 4  # units of a first layer that are summed over all features
 

@@ -9,12 +9,14 @@ import numpy as np
 from nanorepro import data, streams
 from nanorepro.arithmetic import operations
 from nanorepro.backends import arrays
+from nanorepro.elementary import exp64, log64
 from nanorepro.network import ACTIVATIONS, Layer, Parameters, sigmoid
 from nanorepro.optimizers import OPTIMIZERS, learning_rate
 from nanorepro.recipe import Recipe
 from nanorepro.summation import ACCUMULATORS, plan
 
 examples = data.examples
+exp, log = exp64(arrays), log64(arrays)
 
 
 def draw(world: data.World, key: np.ndarray, first: int, joined: np.ndarray) -> None:
