@@ -11,18 +11,20 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from types import ModuleType
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
 from nanorepro import data, metrics
 from nanorepro.arithmetic import operations
 from nanorepro.backends import arrays
+from nanorepro.chunks import Chunks
 from nanorepro.config import BACKENDS, Config, ConfigError, check_sequence
 from nanorepro.network import Parameters, initial_values, shapes
 from nanorepro.recipe import Recipe
 from nanorepro.streams import bounded, stream_key, words
 
-CHUNK = 1 << 15  # examples that are drawn, shuffled and trained on at a time, or one window
+PIECE = 1 << 16  # examples of one call of the training kernel, or one mini-batch
 Progress = Callable[[int, int], None]
 
 
@@ -216,6 +218,7 @@ class _Run:
         self.config, self.backend, self.start, self.progress = config, backend, start, progress
         self.world = data.make_world(config.seed, config.data, backend.exp)
         self.evaluation = evaluation_set(config, self.world, backend.examples)
+        self.pairs: WeakValueDictionary[int, Chunks] = WeakValueDictionary()
         self.stop = threading.Event()
         self.lock = threading.Lock()
         self.done = 0
@@ -247,36 +250,37 @@ class _Run:
         recipe = Recipe(self.config, data.FEATURES, pair, model)
         return _rounded(recipe, record)
 
+    def chunks(self, pair: int) -> Chunks:
+        """The examples of a pair, for as long as one of its models is being trained."""
+        with self.lock:
+            found = self.pairs.get(pair)
+            if found is None:
+                found = self.pairs[pair] = Chunks(self.config, pair, self.world, self.backend)
+            return found
+
     def train(self, pair: int, models: Sequence[int]) -> list[Trained]:
         """Train models of one pair side by side on the pair's examples."""
         c = self.config
         recipes = [Recipe(c, data.FEATURES, pair, m) for m in models]
         running = [self.backend.Model(r, self.initial(pair, r.model)) for r in recipes]
         logits: list[list[np.ndarray]] = [[] for _ in models]
-        key = stream_key(c.seed, "examples", pair)
         shuffles = [r.key("shuffle") for r in recipes]
-        chunk = max(c.window, min(c.examples, CHUNK // c.window * c.window))
-        long = chunk > CHUNK  # then drawn for each model, because the memory is not for two
-        # the same memory for all chunks: what is freed goes back to the system and comes in pages
-        drawn = np.empty(chunk, np.uint64)
-        shuffled = drawn if long or len(models) == 1 else np.empty_like(drawn)
-        x, y = np.empty(max(CHUNK, c.batch), np.uint32), np.empty(max(CHUNK, c.batch), np.uint8)
-        for first in range(0, c.examples, chunk):
-            n = min(chunk, c.examples - first)
+        chunks = self.chunks(pair)
+        joined, piece = np.empty(chunks.size, np.uint64), max(PIECE, c.batch)
+        x, y = np.empty(piece, np.uint32), np.empty(piece, np.uint8)
+        for k in range(chunks.count):
+            first, n = k * chunks.size, chunks.length(k)
             segments = _segments(c, first, n)
-            for k, model in enumerate(running):
-                if k == 0 or long:
-                    self.backend.draw(self.world, key, c.first_example + first, drawn[:n])
-                if shuffled is not drawn:
-                    np.copyto(shuffled[:n], drawn[:n])
-                rows = shuffled[:n].reshape(-1, c.window)
-                self.backend.shuffle(rows, shuffles[k], first // c.window)
+            for at, model in enumerate(running):
+                chunks.take(models[at], k, joined[:n])
+                rows = joined[:n].reshape(-1, c.window)
+                self.backend.shuffle(rows, shuffles[at], first // c.window)
                 for low, high, evaluate in segments:
                     xs, ys = x[: high - low], y[: high - low]
-                    self.backend.split(shuffled[low:high], xs, ys)
+                    self.backend.split(joined[low:high], xs, ys)
                     model.train(xs[:, None], ys)
                     if evaluate:
-                        logits[k].append(model.logits(self.evaluation.x[:, None]))
+                        logits[at].append(model.logits(self.evaluation.x[:, None]))
                     self.report(high - low)
         return [
             Trained(model.parameters(), np.array(z))
@@ -299,7 +303,7 @@ def _segments(config: Config, first: int, n: int) -> list[tuple[int, int, bool]]
     """Parts (low, high, whether a checkpoint follows) of a chunk of n examples from `first` on."""
     marks = {s * config.batch - first for s in config.checkpoints}
     inside = {m for m in marks if 0 < m <= n}
-    piece = max(CHUNK, config.batch)
+    piece = max(PIECE, config.batch)
     ends = sorted(inside | {n} | set(range(piece, n, piece)))
     return [(a, b, b in inside) for a, b in zip([0, *ends], ends, strict=False)]
 

@@ -346,8 +346,9 @@ def test_many_segments_leave_the_bits_as_they_were(monkeypatch):
     """Drawing and training chunk by chunk is a matter of memory, not of bits."""
     config = small(model="linear", log2_examples=9, log2_window=1, eval_every="3")
     whole = simulate(config, backend="reference")
-    for chunk in (64, 128):
-        monkeypatch.setattr("nanorepro.simulation.CHUNK", chunk)
+    for chunk, piece in ((64, 64), (128, 32), (64, 256)):
+        monkeypatch.setattr("nanorepro.chunks.CHUNK", chunk)
+        monkeypatch.setattr("nanorepro.simulation.PIECE", piece)
         parts = simulate(config, backend="reference")
         assert parts.fingerprint == whole.fingerprint
         assert_same_bits(parts.logits, whole.logits, "logits")
