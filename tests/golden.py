@@ -82,7 +82,16 @@ def cases() -> dict[str, dict[str, Any]]:
         )
         found[f"{accumulator}-no-fma"] = low(accumulator=accumulator, fma="off")
     found["no-fma"] = low(fma="off", act="smelu", optimizer="sgd")
-    for precision in ("float64", "bits:2", "bits:5", "bits:8", "bits:11", "bits:24"):
+    for precision in (
+        "float64",
+        "bits:2",
+        "bits:5",
+        "bits:8",
+        "bits:11",
+        "bits:20",
+        "bits:23",
+        "bits:24",
+    ):
         found[precision] = low(precision=precision, act="swish")
     found["float64-dials"] = {
         **SHORT,
