@@ -10,6 +10,8 @@ import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from nanorepro import plans
+
 CONTRACT = 1  # version of docs/arithmetic.md: any change of any bit raises it
 
 MODELS = ("linear", "single", "double", "tower", "wide", "deep")
@@ -28,7 +30,7 @@ EPSILON_PLACES = ("outside", "inside", "none")
 INITS = ("glorot", "zero", "uniform")
 ROLES = ("init", "shuffle", "order", "rounding", "nudge")
 LEAF_ORDERS = ("given", "reversed", "random")
-TREES = ("chain", "pairwise", "lanes:k", "blocks:k", "random")
+TREES = (*plans.TREES, "random")
 ACCUMULATORS = ("plain", "kahan", "wide", "exact")
 PRECISIONS = ("float32", "float64", "bits:p")
 ROUNDINGS = ("nearest", "stochastic", "toward-zero")
@@ -260,8 +262,8 @@ def check_dials(d: Dials) -> None:
     for name in ("tree", "unit_tree"):
         value = getattr(d, name)
         kind, k = split_kind(name, value)
-        with_k = kind in ("lanes", "blocks")
-        if kind + (":k" if with_k else "") not in TREES or with_k != (":" in value):
+        with_k = kind + ":k" in plans.TREES
+        if not (with_k or value == "random" or value in plans.TREES) or with_k != (":" in value):
             raise _wrong(name, value, " or ".join(TREES) + " with k from 1 to 4096")
         if with_k and not 1 <= k <= 4096:
             raise _wrong(name, value, f"{kind}:k with k from 1 to 4096")

@@ -1,9 +1,7 @@
-"""Summation orders as data: which term joins which partial sum.
+"""The order of a sum as an array, and how its partial sums are held.
 
-A plan is an (m, 2) int64 array of instructions (slot, source), carried out in order over partial
-sums ("slots") that all start at +0.  A source ≥ 0 is a leaf: that term joins the slot.  A source
-< 0 is the slot ~source: it joins by + and starts anew at +0.  The sum is what slot 0 holds at the
-end.  A term that is absent (a feature that is 0) is passed over.
+A plan is an (m, 2) int64 array of the instructions of `plans`, in the order of a tree and of its
+leaves.
 """
 
 import math
@@ -12,47 +10,8 @@ from fractions import Fraction
 import numpy as np
 
 from nanorepro.config import split_kind
+from nanorepro.plans import TREES
 from nanorepro.streams import bounded, permutation, philox
-
-
-def chain(n: int) -> list[tuple[int, int]]:
-    """((t0 + t1) + t2) + ..."""
-    return [(0, i) for i in range(n)]
-
-
-def pairwise(n: int) -> list[tuple[int, int]]:
-    """A balanced binary tree: the first ⌈n/2⌉ terms, the others, and the sum of both."""
-
-    def part(low: int, high: int, slot: int) -> list[tuple[int, int]]:
-        if high - low == 1:
-            return [(slot, low)]
-        middle = (low + high + 1) // 2
-        return part(low, middle, slot) + part(middle, high, slot + 1) + [(slot, ~(slot + 1))]
-
-    return part(0, n, 0)
-
-
-def lanes(n: int, k: int) -> list[tuple[int, int]]:
-    """k strided chains, the i-th term in chain i mod k; then pairwise over the chains."""
-
-    def join(low: int, high: int) -> list[tuple[int, int]]:
-        if high - low == 1:
-            return []
-        middle = (low + high + 1) // 2
-        return join(low, middle) + join(middle, high) + [(low, ~middle)]
-
-    return [(i % k, i) for i in range(n)] + join(0, min(k, n))
-
-
-def blocks(n: int, k: int) -> list[tuple[int, int]]:
-    """k contiguous chains whose lengths differ by at most one, longer first; a chain over them."""
-    k = min(k, n)
-    ends = [(b + 1) * (n // k) + min(b + 1, n % k) for b in range(k)]
-    plan, low = [], 0
-    for b, high in enumerate(ends):
-        plan += [(b, i) for i in range(low, high)]
-        low = high
-    return plan + [(0, ~b) for b in range(1, k)]
 
 
 def random_tree(n, key, block_low, block_high, plan):
@@ -90,11 +49,7 @@ def random_tree(n, key, block_low, block_high, plan):
 def fixed_plan(tree: str, n: int) -> np.ndarray:
     """The plan of a tree that is the same in every step (all but `random`), (m, 2) int64."""
     kind, k = split_kind("tree", tree)
-    rows = (
-        {"chain": chain, "pairwise": pairwise}[kind](n)
-        if k == 0
-        else ({"lanes": lanes, "blocks": blocks}[kind](n, k))
-    )
+    rows = TREES[kind + ":k"](n, k) if k else TREES[kind](n)
     return np.array(rows, np.int64).reshape(-1, 2)
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nanorepro import Config, fit, initial_parameters, predict, simulate
+from nanorepro import Config, fit, initial_parameters, plans, predict, simulate
 from nanorepro import config as names
 from nanorepro.data import FEATURES, examples, make_world
 from nanorepro.network import initial_values, layers
@@ -364,6 +364,33 @@ def test_a_batch_longer_than_a_chunk():
     bits = x[order, None] >> np.arange(32, dtype=np.uint32) & 1
     once = fit(config, bits, y[order], initial_parameters(config))
     assert_same_record(once, result.parameters[0][0], "one fit")
+
+
+# Another tree is one function and its name.
+
+
+def evens_first(n):
+    """A chain over the even terms, another over the odd ones, and their sum."""
+    return [(i % 2, i) for i in [*range(0, n, 2), *range(1, n, 2)]] + [(0, ~1)] * (n > 1)
+
+
+def first_alone(n, k):
+    """The k-th term by itself, a chain over the others."""
+    return [(i != k % n, i) for i in range(n)] + [(0, ~1)] * (n > 1)
+
+
+@pytest.mark.parametrize("tree", ["evens-first", "first-alone:3"])
+@pytest.mark.parametrize("options", [{}, {"precision": "bits:8"}, {"accumulator": "kahan"}])
+def test_a_tree_is_added_in_one_place(tree, options, monkeypatch):
+    with pytest.raises(names.ConfigError, match="--tree"):
+        small(tree=tree)
+    monkeypatch.setitem(plans.TREES, "evens-first", evens_first)
+    monkeypatch.setitem(plans.TREES, "first-alone:k", first_alone)
+    config = small(hidden="9,3", batch=16, tree=tree, unit_tree=tree, **options)
+    found = assert_same_run(config)
+    assert (
+        found.fingerprint != simulate(replace(config, tree="chain", unit_tree="chain")).fingerprint
+    )
 
 
 # Pairs.

@@ -67,8 +67,9 @@ class Sums:
         """
         native = self.ops.fma is simd.fma and self.ops.fused and self.accumulator == "plain"
         kind, k = split_kind("tree", self.tree)
-        leaves = {"pairwise": n, "lanes": 2 * min(k, n)}.get(kind, 1)  # a lane is a loop
-        return native and self.fixed_order and kind != "random" and leaves <= UNROLLED
+        # those that `in_tree` knows; a chain is a loop
+        leaves = {"chain": 1, "blocks": 1, "pairwise": n, "lanes": 2 * min(k, n)}
+        return native and self.fixed_order and leaves.get(kind, UNROLLED + 1) <= UNROLLED
 
 
 def in_chain(join: Callable, n: int, masked: bool, ahead: bool) -> Callable:
