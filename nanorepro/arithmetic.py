@@ -288,11 +288,12 @@ def _last_rounding(o: ModuleType, p: int, rounding: str) -> Function:
 
         return final
 
-    @o.function
+    @o.apart
     def draw(x, t):
         v = bits(x)
         step = (v ^ v) + t[2]  # of the same type as v
-        high, rest, _, _ = philox(v & low, v >> width, step & low, step >> width, t[0], t[1])
+        k0, k1 = t[0] & low, t[1] & low  # where the compiler sees that they have 32 bits
+        high, rest, _, _ = philox(v & low, v >> width, step & low, step >> width, k0, k1)
         return rounded(x, (high << width) | rest)
 
     return draw

@@ -17,7 +17,7 @@ from nanorepro.streams import philox as philox
 SHORTCUTS = False  # this is the specification
 
 # Overflow, underflow and NaN are results here, not events.  Used as a decorator.
-function = np.errstate(all="ignore")
+function = apart = np.errstate(all="ignore")
 
 
 # In every operation t is the ticket of stochastic rounding, which plain operations do not read.

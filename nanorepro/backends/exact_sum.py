@@ -12,7 +12,7 @@ import numpy as np
 
 from nanorepro.arithmetic import Operations
 from nanorepro.backends import simd
-from nanorepro.backends.simd import any_nonzero, fill, first, function, load, where, widen
+from nanorepro.backends.simd import any_nonzero, apart, fill, first, function, load, where, widen
 from nanorepro.errorfree import odd_add, two_sum
 
 OFFSET = 2176  # position of the bit 2^0: products of subnormal float64 begin at 2^-2148
@@ -220,7 +220,7 @@ def slowly(ops: Operations, lanes: tuple[int, ...]) -> tuple[Callable, Callable]
     def finish(m, lane, t):
         m.lane[lane] = first(round(fill(rounded(m.bins, m.special, not double), one), t))
 
-    @function
+    @apart
     def products(m, a, at, ak, b, bt, bk, n, t):
         for lane in range(width):
             empty(m)
@@ -234,7 +234,7 @@ def slowly(ops: Operations, lanes: tuple[int, ...]) -> tuple[Callable, Callable]
             finish(m, lane, t)
         return load(m.lane, 0, lanes)
 
-    @function
+    @apart
     def terms(m, table, at, stride, masks, word, n, t):
         for lane in range(width):
             empty(m)
