@@ -276,6 +276,9 @@ def work_of(config, stage: Stage, chart: Map, bits: float, rows: float) -> Work 
             return product + Work(operations=s * fan_in)
         case "across_gradients":
             return product
+        case "fused_backward":
+            # and the sums of the gradients by these weights and by the biases below
+            return product + Work(operations=s * weights + 2 * s * fan_in, bytes=moved)
         case "backward_and_update":
             backward = Work(operations=s * weights + s * fan_in, bytes=moved, resident=4 * weights)
             new = Work(operations=s * weights, bytes=moved - 4 * weights, resident=8 * weights)
@@ -298,10 +301,12 @@ def work_together(config, name: str, chart: Map) -> Work | None:
     s, places = config.batch, chart.places
     units = chart.units
     match name:
-        case "turn_deltas":
+        case "turn_deltas" | "turn_outputs":
+            units = chart.outputs if name == "turn_outputs" else units
             return Work(bytes=2 * 4 * units * s, resident=2 * 4 * units * s)
-        case "few_bias_sums":
-            return Work(operations=s * units, bytes=4 * s * units)
+        case "few_bias_sums" | "shared_gradients":
+            weights = sum(p.layer.fan_in * p.layer.row for p in places if p.shared)
+            return Work(operations=s * (weights + units), bytes=4 * s * (units + chart.outputs))
         case "update_small":
             weights = sum(p.layer.fan_in * p.layer.row for p in places if not p.alone)
             biases = sum(p.layer.fan_out for p in places if p.layer.bias and not p.passing)

@@ -103,7 +103,8 @@ def first_forward(kit: Kit, place: Place) -> Callable:
     row, pitch, w_at, z_at = place.row, place.by_example, place.w, place.z
     n = layer.fan_in // sets
     whole, rest = n // 32, np.uint32((1 << (n % 32)) - 1)
-    total, finish = terms(kit.unit_sums, n, row, row, place.up), activated(kit, place, 1)
+    total = terms(kit.unit_sums, n, row, row, place.up, ahead=sets == 1 and row <= 2 * kit.longest)
+    finish = activated(kit, place, 1)
 
     @inlined
     def stage(m, x, first, rate, t):

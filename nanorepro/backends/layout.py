@@ -18,6 +18,8 @@ from nanorepro.network import Layer
 
 LINE = 64  # bytes of a cache line
 ROWS = 16  # rows of a large layer's weights that are updated together
+SPARE = 1  # rows of zeros after the 32 of the first layer, for features that are not there
+UNITS = 12  # of a layer, at most, whose weights and their gradients fit in the registers
 BLOCK = 4096  # weights of a layer, at most, whose gradients wait for those of all layers
 
 
@@ -28,6 +30,7 @@ class Memory(NamedTuple):
     z, h, d: of every layer: before and after the activation, the gradient by z
     turned: h or δ of one layer the other way round; back: of some of its units
     rows: (examples, width), δ of the layers of a few units, side by side, and below them zeros
+    outputs: likewise h, of those under another of them
     y: labels of the mini-batch; one: the number 1
     g: gradients of the parameters, where they lie in w, and then those of a block of weights
     word, present: packed features of some examples, and of one; found: of all, in words;
@@ -47,6 +50,7 @@ class Memory(NamedTuple):
     g: np.ndarray
     one: np.ndarray
     rows: np.ndarray
+    outputs: np.ndarray
     word: np.ndarray
     present: np.ndarray
     found: np.ndarray
@@ -92,6 +96,7 @@ def pointers(m):
         pointer(m.g),
         pointer(m.one),
         pointer(m.rows),
+        pointer(m.outputs),
         pointer(m.word),
         pointer(m.present),
         pointer(m.found),
@@ -119,6 +124,8 @@ class Place:
     across: bool  # (units, examples)
     alone: bool  # weights updated apart from the others, of a passing layer the biases, too
     passing: bool  # many units between few inputs and few outputs: its z, h and δ are not here
+    shared: bool  # as the layer under it, of a few units, whose h are in rows, too
+    fused: bool  # gradients, and δ of the layer under it, example by example
     row: int  # units, padded to whole vectors; of embeddings those of one set
     width: int  # units that an example takes, if they lie side by side
     lanes: int  # of a vector of units
@@ -156,7 +163,8 @@ class Map:
     block: int  # gradients that are held besides
     biases: int  # where those of the layers of a few units begin
     units: int  # of these layers
-    width: int  # of a row of their δ; 0 where no gradient needs rows
+    width: int  # of a row of their δ or h; 0 where no gradient needs rows
+    outputs: int  # units, the first of these, whose h are in rows
     rows: int
     turned: int
     activations: int
@@ -197,25 +205,25 @@ def along_inputs(layer: Layer, turning: bool, longest: int) -> bool:
     return layer.fan_out * inputs + 8 * turning * inputs < layer.fan_in * units
 
 
-def make_map(
-    net: tuple[Layer, ...],
-    batch: int,
-    longest: int,
-    dials: Dials,
-    narrow: bool,
-    plain: bool,
-    passing: bool,
-) -> Map:
-    """Lay out the memory of a model; vectors have `longest` lanes at most.
+@dataclass(frozen=True)
+class Ways:
+    """What the dials and the first layer allow."""
 
-    `narrow`: the first layer has few units, 32 of whose sums are taken at a time; `plain`: sums
-    over units are plain chains; `passing`: a layer may be a passing one.
-    """
-    across = narrow or (plain and net[0].fan_out <= longest)
-    in_rows = across and not narrow and net[0].fan_out > 1
+    narrow: bool  # the first layer has few units, 32 of whose sums are taken at a time
+    sparse: bool  # it is taken example by example
+    plain: bool  # sums over units are plain chains
+    tiled: bool  # sums over the mini-batch stay in registers
+    chain: bool  # and are chains
+    passing: bool  # a layer may be a passing one
+
+
+def make_map(net: tuple[Layer, ...], batch: int, longest: int, dials: Dials, ways: Ways) -> Map:
+    """Lay out the memory of a model; vectors have `longest` lanes at most."""
+    across = ways.narrow or (ways.plain and net[0].fan_out <= longest and not ways.sparse)
+    in_rows = across and not ways.narrow and net[0].fan_out > 1
     examples = round_up(batch, 32 if across else longest)
     places: list[Place] = []
-    units = turned = unit_rows = 0
+    units = turned = unit_rows = outputs = 0
     slots = summation.plan_slots(dials.tree, batch)
     for k, layer in enumerate(net):
         row = whole_vectors(layer.row, longest)
@@ -224,10 +232,15 @@ def make_map(
         few = across and (k == 0 or layer.fan_out < longest)
         width = row * layer.sets
         by_input, by_output = row if k == 0 or across else spaced(width, longest), 1
+        shared = fused = False
         if k and across:
             under = places[-1]
-            if along_inputs(layer, under.across, longest):
+            shared = ways.tiled and few and under.column >= 0 and (in_rows or layer.fan_out > 1)
+            outputs = units if shared else outputs
+            if not shared and along_inputs(layer, under.across, longest):
                 by_input, by_output = 1, whole_vectors(layer.fan_in, longest)
+            fused = ways.sparse and ways.chain and k == 1 and layer.fan_out <= UNITS
+            fused = fused and by_output == longest
             in_rows |= few and by_output == 1 and layer.fan_out > 1
             turned = max(turned, 0 if under.across else layer.fan_in * examples)
         elif k:
@@ -236,9 +249,9 @@ def make_map(
         slots = max(slots, *(summation.plan_slots(dials.unit_tree, n) for n in terms_of(layer)))
         by_unit, by_example = (examples, 1) if across else (1, spaced(width, longest))
         places.append(
-            Place(layer, across, alone, False, row, width, lanes_for(layer.row, longest), by_unit,
-                  by_example, by_input, by_output, 0, 0, 0, units if few else -1, unit_rows,
-                  unit_rows + rows[0])
+            Place(layer, across, alone, False, shared, fused, row, width,
+                  lanes_for(layer.row, longest), by_unit, by_example, by_input, by_output, 0, 0, 0,
+                  units if few else -1, unit_rows, unit_rows + rows[0])
         )  # fmt: skip
         units += layer.fan_out if few else 0
         unit_rows += sum(rows)
@@ -247,7 +260,7 @@ def make_map(
         many = place.across and place.width >= 4 * longest and place.by_output == 1
         rows = place.layer.fan_in + 1 + over.layer.fan_out  # updated beside a mini-batch's sums
         few = under.across and rows <= min(batch, longest) and over.column >= 0
-        if passing and many and few and over.by_output > 1:
+        if ways.passing and many and few and over.by_output > 1:
             places[k] = replace(place, passing=True, alone=True)
             places[k + 1] = replace(over, alone=True)
     small = w = 0
@@ -255,7 +268,8 @@ def make_map(
         small = w
         for k, place in enumerate(places):
             if place.alone == alone:
-                b = round_up(w + place.weights, longest)
+                room = max(place.weights, (32 + SPARE) * place.by_input * (k == 0))
+                b = round_up(w + room, longest)
                 places[k] = replace(place, w=w, b=b)
                 w = round_up(b + place.width * place.passing, longest)
     biases, b = w, w + round_up(units, longest)
@@ -272,7 +286,8 @@ def make_map(
     block = 2 * ROWS * max(p.by_input for p in places)
     return Map(
         tuple(places), examples, small, b, block, biases, units,
-        width, (examples + 2) * width, turned, z + 4 * longest * examples, unit_rows, slots,
+        width, outputs, (examples + 2) * width, turned, z + 4 * longest * examples, unit_rows,
+        slots,
     )  # fmt: skip
 
 

@@ -18,6 +18,13 @@ from nanorepro import summation
 from nanorepro.arithmetic import Operations, operations
 from nanorepro.backends import arrays, simd
 from nanorepro.backends.exact_sum import BINS
+from nanorepro.backends.few_units import (
+    few_bias_sums,
+    fused_backward,
+    shared_gradients,
+    turn_deltas,
+    turn_outputs,
+)
 from nanorepro.backends.first_layer import (
     find_features,
     first_forward,
@@ -27,7 +34,7 @@ from nanorepro.backends.first_layer import (
     present_forward,
 )
 from nanorepro.backends.large_layers import backward_and_update, dense_forward
-from nanorepro.backends.layout import Map, Memory, allocate, make_map, pointers, terms_of
+from nanorepro.backends.layout import Map, Memory, Ways, allocate, make_map, pointers, terms_of
 from nanorepro.backends.numba_draws import (
     draw,
     examples,
@@ -48,8 +55,6 @@ from nanorepro.backends.small_layers import (
     across_backward,
     across_forward,
     across_gradients,
-    few_bias_sums,
-    turn_deltas,
 )
 from nanorepro.backends.stages import Kit, bias_sums, output_gradient, sequence, update_small
 from nanorepro.config import Config, Dials
@@ -89,20 +94,30 @@ def sources() -> int:
     return int(digest.hexdigest()[:15], 16)
 
 
-def stages_of(kit: Kit, chart: Map, narrow: bool, plain: bool) -> tuple[list, list]:
+def stages_of(kit: Kit, chart: Map, ways: Ways) -> tuple[list, list]:
     """The stages of a step: those of the forward pass, and those from the loss to the update."""
     first, *dense = places = chart.places
     layers = list(zip(dense, places, (*dense[1:], None), strict=False))  # with those under and over
-    if first.across and plain:
-        up = [find_features(kit, first), present_forward(kit, first)]
+    find = [find_features(kit, first)]
+    if ways.sparse:  # nothing waits for them before the gradients
+        up, down = [first_forward(kit, first)], find
+    elif first.across and ways.plain:
+        up, down = [*find, present_forward(kit, first)], []
     else:
-        up = [find_features(kit, first), (narrow_forward if narrow else first_forward)(kit, first)]
-    down = [output_gradient(kit, places[-1])]
+        forward = narrow_forward if ways.narrow else first_forward
+        up, down = [*find, forward(kit, first)], []
     for place, under, over in layers:
         if place.passing:
             up.append(passing_forward(kit, place, under, over))
         elif not under.passing:
             up.append((across_forward if place.across else dense_forward)(kit, place, under))
+    down.append(output_gradient(kit, places[-1]))
+    if chart.outputs:
+        down.append(turn_outputs(kit, chart))
+    # as soon as the δ of all layers of a few units are there: what waits then overlaps the rest
+    lowest = next((place for place in places if place.column >= 0), None)
+    if lowest is places[-1]:
+        down += few_stages(kit, chart)
     for place, under, over in reversed(layers):
         if place.passing:
             down.append(passing_backward(kit, place, under, over))
@@ -110,20 +125,25 @@ def stages_of(kit: Kit, chart: Map, narrow: bool, plain: bool) -> tuple[list, li
         elif not place.across:
             down.append(backward_and_update(kit, place, under, chart.parameters))
         elif not under.passing:
-            down.append(across_backward(kit, place, under))
-    if chart.width:
-        down.append(turn_deltas(kit, chart))
+            down.append((fused_backward if place.fused else across_backward)(kit, place, under))
+        if under is lowest:
+            down += few_stages(kit, chart)
     for place, under, _ in layers:
-        if place.across and not (place.passing or under.passing):
+        if place.across and not (place.passing or under.passing or place.shared or place.fused):
             down.append(across_gradients(kit, place, under, chart))
-    down.append(narrow_update(kit, first) if narrow else first_update(kit, first, chart))
-    for place in places:
-        # those of few units together, others across with their weights
-        if place.layer.bias and place.column < 0 and not (place.across and place.by_output == 1):
+    down.append(narrow_update(kit, first) if ways.narrow else first_update(kit, first, chart))
+    for place, over in zip(places, (*dense, None), strict=True):
+        # those of few units together, others across with their weights, or below a fused layer
+        together = place.column >= 0 or (place.across and place.by_output == 1)
+        if place.layer.bias and not together and not (over and over.fused):
             down.append(bias_sums(kit, place))
-    if chart.units:
-        down.append(few_bias_sums(kit, chart))
     return up, [*down, update_small(kit, chart)]
+
+
+def few_stages(kit: Kit, chart: Map) -> list:
+    """The gradients that layers of a few units take together, and what they need for it."""
+    found = [turn_deltas(kit, chart)] if chart.width else []
+    return [*found, (shared_gradients if chart.outputs else few_bias_sums)(kit, chart)]
 
 
 @cache
@@ -134,11 +154,19 @@ def compile_recipe(config: Config, dials: Dials, features: int) -> Compiled:
     longest = REGISTER // np.dtype(ops.dtype).itemsize
     unit_sums = Sums(ops, dials.unit_accumulator, dials.unit_tree, dials.unit_order == "given")
     wholly = {"wide", "exact"} & {dials.accumulator, dials.unit_accumulator}
-    narrow = net[0].fan_out <= NARROW and not wholly
+    units = net[0].fan_out
     batch_sums = Sums(ops, dials.accumulator, dials.tree, True)
-    plain = unit_sums.resumable(1)
-    passing = plain and batch_sums.tiled(config.batch) and config.act not in COSTLY
-    chart = make_map(net, config.batch, longest, dials, narrow, plain, passing)
+    plain, tiled = unit_sums.resumable(1), batch_sums.tiled(config.batch)
+    sparse = plain and tiled and features <= 32 and net[0].sets == 1
+    ways = Ways(
+        narrow=units <= NARROW and not wholly,
+        sparse=sparse and longest < 2 * units <= 4 * longest,
+        plain=plain,
+        tiled=tiled,
+        chain=batch_sums.resumable(config.batch),
+        passing=plain and tiled and config.act not in COSTLY,
+    )
+    chart = make_map(net, config.batch, longest, dials, ways)
     value, slope = ACTIVATIONS[config.act](simd, ops, config.beta)
     update, start = OPTIMIZERS[config.optimizer](simd, ops, config)
     kit = Kit(
@@ -155,7 +183,7 @@ def compile_recipe(config: Config, dials: Dials, features: int) -> Compiled:
         update=update,
         skip_unchanged=config.optimizer == "adagrad",
     )
-    up, down = stages_of(kit, chart, narrow, plain)
+    up, down = stages_of(kit, chart, ways)
     ascend, descend, batch, digest = sequence(up), sequence(down), config.batch, sources()
     z_last = chart.places[-1].z
 
@@ -227,6 +255,7 @@ class Model:
             g=(chart.parameters + chart.block, dtype),
             one=(1, dtype),
             rows=(chart.rows, dtype),
+            outputs=(chart.rows if chart.outputs else 0, dtype),
             word=(32, np.uint32),
             present=(words + 1, np.uint32),
             found=(words * blocks, np.uint32),

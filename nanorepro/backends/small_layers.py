@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from nanorepro.backends.layout import Map, Place, round_up
+from nanorepro.backends.layout import Map, Place
 from nanorepro.backends.numba_sums import Matrix, products
 from nanorepro.backends.simd import inlined
 from nanorepro.backends.stages import (
@@ -48,6 +48,17 @@ def across_backward(kit: Kit, place: Place, under: Place) -> Callable:
     total = products(kit.unit_sums, n, rows, examples, left, right, place.down, examples)
     turn = transposed(inputs, kit.batch, kit.longest)
     bend = bent(kit, under, kit.batch if turning else rows)
+    if turning and place.by_output > 1 and kit.unit_sums.tiled(n):
+        left, right = Matrix(place.z, examples, 1), Matrix(place.w, place.by_output, 0)
+        width = place.by_output
+        total = products(kit.unit_sums, n, kit.batch, width, left, right, place.down, pitch)
+
+        @inlined
+        def by_examples(m, x, first, rate, t):
+            total(m, m.units, m.d, m.w, m.d, d_at, 0, t)
+            bend(m, 0, t)
+
+        return by_examples
 
     @inlined
     def stage(m, x, first, rate, t):
@@ -59,18 +70,6 @@ def across_backward(kit: Kit, place: Place, under: Place) -> Callable:
         if turning:
             turn(m.turned, 0, examples, m.d, d_at, pitch)
             bend(m, 0, t)
-
-    return stage
-
-
-def turn_deltas(kit: Kit, chart: Map) -> Callable:
-    """The δ of the layers of a few units into the rows, an example's side by side."""
-    examples, width = kit.examples, chart.width
-    turn = transposed(round_up(chart.units, kit.longest), examples, kit.longest)
-
-    @inlined
-    def stage(m, x, first, rate, t):
-        turn(m.d, 0, examples, m.rows, 0, width)
 
     return stage
 
@@ -129,27 +128,5 @@ def across_gradients(kit: Kit, place: Place, under: Place, chart: Map) -> Callab
         @inlined
         def stage(m, x, first, rate, t):
             total(m, m.plan, m.h, m.rows if in_rows else m.d, m.g, w_at, 0, t)
-
-    return stage
-
-
-def few_bias_sums(kit: Kit, chart: Map) -> Callable:
-    """`bias_sums` for all layers of a few units: no sum waits for those of another layer."""
-    units, width, b_at, one = chart.units, chart.width, chart.biases, Matrix(0, 0, 0)
-    if width:
-        rows, wide = Matrix(0, width, 0), round_up(units, kit.longest)
-        total = products(kit.batch_sums, kit.batch, 1, wide, one, rows, 0, 0)
-
-        @inlined
-        def stage(m, x, first, rate, t):
-            total(m, m.plan, m.one, m.rows, m.g, b_at, 0, t)
-
-    else:
-        deltas = Matrix(0, 1, kit.examples)
-        total = products(kit.batch_sums, kit.batch, units, 1, deltas, one, 0, 1)
-
-        @inlined
-        def stage(m, x, first, rate, t):
-            total(m, m.plan, m.d, m.one, m.g, b_at, 0, t)
 
     return stage

@@ -67,6 +67,25 @@ def _chained(acc, a, at, stride, tile):
     return acc, codegen
 
 
+def _outer_shared(acc, a, at, right, per):
+    def codegen(context, builder, sig, args):
+        tile, array, at, right = args[:4]
+        one, n, sums = acc.dtype, per.count, []
+        width, fused = one.lanes // n, machine("fma", 3)(one, one, one)[1]
+        part = ir.VectorType(element(one.dtype), n)
+        for g in range(acc.count):
+            place = address(context, builder, sig.args[1], array, at)
+            value = builder.load(builder.bitcast(place, part.as_pointer()))
+            value.align = one.dtype.bitwidth // 8
+            factor = shuffle(builder, value, [r for r in range(n) for _ in range(width)])
+            term = builder.extract_value(tile, g)
+            sums.append(fused(context, builder, one(one, one, one), (factor, right, term)))
+            at = builder.add(at, ir.IntType(64)(n))
+        return context.make_tuple(builder, acc, sums)
+
+    return acc, codegen
+
+
 def _joined(context, builder, kind, array, at, vector, total, tile):
     """fma(array[at], vector, total)."""
     one = tile.dtype
@@ -186,6 +205,13 @@ def outer(acc, a, at, stride, right, rows):
     """acc[r, c] ← fma(a[at + r·stride], right[c], acc[r, c]) for a tile of sums."""
 
 
+def outer_shared(acc, a, at, right, per):
+    """acc[g] ← fma(f, right, acc[g]), each of f's equal parts filled with one of `per` numbers.
+
+    They are a[at + g·per], a[at + g·per + 1], ...
+    """
+
+
 def chained(acc, a, at, stride, tile):
     """acc ← fma(a[at + k·stride], tile[k], acc) for each vector of a tile in turn."""
 
@@ -210,6 +236,7 @@ for _function, _typing in {
     fill_tile: _fill_tile,
     load_tile: _load_tile,
     outer: _outer,
+    outer_shared: _outer_shared,
     chained: _chained,
     add_present: _add_present,
     transpose: _transpose,
