@@ -229,7 +229,8 @@ def first_update(kit: Kit, place: Place, chart: Map) -> Callable:
     skip = by_row and kit.skip_unchanged
     in_rows = place.across and chart.width > 0
     pitch, d_at = (chart.width, place.column) if in_rows else (place.by_example, place.z)
-    total = terms(kit.batch_sums, batch, row, pitch, 0, ahead=in_rows)
+    few = in_rows or row <= 2 * kit.longest
+    total = terms(kit.batch_sums, batch, row, pitch, 0, ahead=few)
     apply = apply_gradients(kit, row)
     n, blocks, words = fan_in // layer.sets, -(-batch // 32), kit.words
 

@@ -280,7 +280,9 @@ def make_map(net: tuple[Layer, ...], batch: int, longest: int, dials: Dials, way
         elif not place.passing:
             places[k] = replace(place, b=b, z=z)
             b = round_up(b + place.width, longest)
-            size = place.width * examples if place.across else batch * place.by_example
+            # below the rows of 32 examples one of zeros, for examples that are not there
+            rows = max(batch, 32) + SPARE
+            size = place.width * examples if place.across else rows * place.by_example
             z = round_up(z + size, longest)
     width = spaced(round_up(units, longest), longest) if in_rows else 0
     block = 2 * ROWS * max(p.by_input for p in places)

@@ -131,13 +131,18 @@ def stages_of(kit: Kit, chart: Map, ways: Ways) -> tuple[list, list]:
     for place, under, _ in layers:
         if place.across and not (place.passing or under.passing or place.shared or place.fused):
             down.append(across_gradients(kit, place, under, chart))
-    down.append(narrow_update(kit, first) if ways.narrow else first_update(kit, first, chart))
+    update_first = narrow_update(kit, first) if ways.narrow else first_update(kit, first, chart)
+    if not first.alone:
+        down.append(update_first)
     for place, over in zip(places, (*dense, None), strict=True):
         # those of few units together, others across with their weights, or below a fused layer
         together = place.column >= 0 or (place.across and place.by_output == 1)
         if place.layer.bias and not together and not (over and over.fused):
             down.append(bias_sums(kit, place))
-    return up, [*down, update_small(kit, chart)]
+    down.append(update_small(kit, chart))
+    if first.alone:  # its branches are decided while the divisions go on: 12.3 → 11.9 ns
+        down.append(update_first)
+    return up, down
 
 
 def few_stages(kit: Kit, chart: Map) -> list:
