@@ -222,7 +222,8 @@ def first_update(kit: Kit, place: Place, chart: Map) -> Callable:
     """W[j] ← update(W[j], Σ_i δ[i] over the examples in which feature j is present).
 
     A feature that no example of the mini-batch has, leaves its row as it is under AdaGrad.  Where a
-    row fills vectors it is then passed over; shorter rows are updated with all others.
+    row fills vectors it is then passed over; shorter rows are updated with all others.  Under SGD
+    its gradient is 0.
     """
     layer, row, batch, w_at = place.layer, place.row, kit.batch, place.w
     fan_in, by_row = layer.fan_in, place.alone
@@ -231,30 +232,27 @@ def first_update(kit: Kit, place: Place, chart: Map) -> Callable:
     pitch, d_at = (chart.width, place.column) if in_rows else (place.by_example, place.z)
     few = in_rows or row <= 2 * kit.longest
     total = terms(kit.batch_sums, batch, row, pitch, 0, ahead=few)
-    apply = apply_gradients(kit, row)
+    apply = apply_gradients(kit, row if skip else fan_in * row)
     n, blocks, words = fan_in // layer.sets, -(-batch // 32), kit.words
+    zero, step, lanes = kit.ops.const(0.0), place.lanes, lanes_of(place.lanes)
 
     @inlined
-    def one(m, j, rate, t):
-        base, at = d_at + (j // n) * row, w_at + j * row
-        d = m.rows if in_rows else m.d
-        total(m, m.plan, d, base, m.columns, j * blocks, m.g, at, t)
-        if by_row:
-            apply(m, at, at, rate, t)
-
-    @inlined
-    def found_only(m, x, first, rate, t):
+    def stage(m, x, first, rate, t):
+        if not skip:
+            for at in range(w_at, w_at + fan_in * row, step):
+                store(m.g, at, fill(zero, lanes))
         for word in range(words):
             v = np.uint32(0)
             for block in range(blocks):
                 v |= m.found[block * words + word]
             while v != 0:
-                one(m, 32 * word + np.int64(trailing_zeros(v)), rate, t)
+                j = 32 * word + np.int64(trailing_zeros(v))
                 v &= v - np.uint32(1)
+                d, base, at = m.rows if in_rows else m.d, d_at + (j // n) * row, w_at + j * row
+                total(m, m.plan, d, base, m.columns, j * blocks, m.g, at, t)
+                if skip:
+                    apply(m, at, at, rate, t)
+        if by_row and not skip:
+            apply(m, w_at, w_at, rate, t)
 
-    @inlined
-    def every(m, x, first, rate, t):
-        for j in range(fan_in):
-            one(m, j, rate, t)
-
-    return found_only if skip else every
+    return stage
