@@ -38,7 +38,8 @@ class Sizes:
     checked: int
 
 
-SMALL = Sizes(1 << 15, 1 << 15, 1 << 20, 1 << 10)
+# of fewer examples, trained on again and again, a processor learns by heart which branch follows
+SMALL = Sizes(1 << 17, 1 << 15, 1 << 20, 1 << 10)
 DEEP = Sizes(1 << 12, 1 << 8, 1 << 11, 1 << 8)
 SIZES = {"wide": replace(SMALL, run=1 << 17), "deep": DEEP, "deep-sgd": DEEP}
 # how many times faster than the best peer we want to be

@@ -35,7 +35,8 @@ REGISTER = 64  # bytes of a vector; a CPU with shorter registers takes several f
 TILES = {4: 6, 2: 8, 1: 16}  # rows by columns (in vectors) of sums kept in registers at a time
 UNROLLED = 32  # leaves, at most, of a tree that is written out in full: compiling it takes longer
 LONG = 64  # lanes of the longest vectors of sums
-AHEAD = 3  # terms that are added without asking whether there are so many
+AHEAD = 4  # terms that are added without asking whether there are so many
+GROUP = 8  # and then at a time: how many there are is foreseen badly, 13.1 → 12.0 ns for the tower
 
 
 def lanes_of(n: int) -> tuple[int, ...]:
@@ -76,8 +77,8 @@ def in_chain(join: Callable, n: int, masked: bool, ahead: bool) -> Callable:
     """A function that lets the terms 0, ..., n - 1 join a state in this order.
 
     Of masked terms only those join whose bit is set in the 32-bit words of b from r on.  `ahead`:
-    there is one word, and term 32 is 0; it joins where fewer than AHEAD are there, and changes
-    nothing, as no sum is -0.
+    there is one word, and term 32 is 0; it joins where fewer are there than AHEAD, or than whole
+    GROUPs after them, and changes nothing, as no sum is -0.
     """
     if not masked:
 
@@ -89,20 +90,21 @@ def in_chain(join: Callable, n: int, masked: bool, ahead: bool) -> Callable:
 
         return all_terms
 
-    words, at_once = -(-n // 32), AHEAD if ahead else 0
+    words, at_once, in_turn = -(-n // 32), AHEAD if ahead else 0, GROUP if ahead else 1
 
     @inlined
     def present_terms(m, state, r, c, a, b, t):
         for word in range(words):
             v = b[r + word]
-            for _ in range(at_once):  # how many there are is foreseen badly: 22.6 → 22.2 ns
+            for _ in range(at_once):
                 k = np.int64(trailing_zeros(np.uint32(v)))
                 v &= v - np.uint32(1)
                 state = join(m, state, k, r, c, a, b, t)
             while v != 0:
-                k = 32 * word + np.int64(trailing_zeros(v))
-                v &= v - np.uint32(1)
-                state = join(m, state, k, r, c, a, b, t)
+                for _ in range(in_turn):
+                    k = 32 * word + np.int64(trailing_zeros(np.uint32(v)))
+                    v &= v - np.uint32(1)
+                    state = join(m, state, k, r, c, a, b, t)
         return state
 
     return present_terms
