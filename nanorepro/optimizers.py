@@ -51,8 +51,8 @@ def sgd(o, ops, setting):
 OPTIMIZERS = {"adagrad": adagrad, "sgd": sgd}
 
 
-def learning_rate(setting, step: int) -> float:
-    """The rate of a step: lr, for SGD lr/(1 + decay·step), in float64."""
+def learning_rate(setting, step):
+    """The rate of a step, or of an array of steps: lr, for SGD lr/(1 + decay·step), in float64."""
     if setting.optimizer == "sgd":
         return setting.lr / (1.0 + setting.decay * step)
     return setting.lr

@@ -294,10 +294,10 @@ class Model:
         """The learning rate of each step, or the one of all."""
         config = self.recipe.config
         if config.optimizer == "sgd" and config.decay:
-            rates = [learning_rate(config, self.step + k) for k in range(steps)]
+            rates = learning_rate(config, self.step + np.arange(steps))
         else:
-            rates = [config.lr]
-        return np.asarray(self.const(np.array(rates)), self.compiled.ops.dtype)
+            rates = np.array([config.lr])
+        return np.asarray(self.const(rates), self.compiled.ops.dtype)
 
     def _leaf_orders(self, steps: int) -> np.ndarray:
         """The examples of all mini-batches in their leaf order, (steps·batch,)."""
