@@ -27,7 +27,15 @@ from nanorepro.backends.first_layer import (
     present_forward,
 )
 from nanorepro.backends.large_layers import backward_and_update, dense_forward
-from nanorepro.backends.layout import Map, Memory, allocate, make_map, pointers, terms_of
+from nanorepro.backends.layout import (
+    Map,
+    Memory,
+    allocate,
+    flat_lanes,
+    make_map,
+    pointers,
+    terms_of,
+)
 from nanorepro.backends.numba_draws import (
     draw,
     examples,
@@ -37,13 +45,13 @@ from nanorepro.backends.numba_draws import (
     split,
 )
 from nanorepro.backends.numba_elementary import exp, log
-from nanorepro.backends.numba_sums import LONG, REGISTER, Sums
+from nanorepro.backends.numba_sums import LONG, REGISTER, Sums, lanes_of
 from nanorepro.backends.passing_layers import (
     passing_backward,
     passing_forward,
     passing_update,
 )
-from nanorepro.backends.simd import inlined, pointer
+from nanorepro.backends.simd import inlined, load, numbers, pointer, store
 from nanorepro.backends.small_layers import (
     across_backward,
     across_forward,
@@ -157,17 +165,18 @@ def compile_recipe(config: Config, dials: Dials, features: int) -> Compiled:
     )
     up, down = stages_of(kit, chart, narrow, plain)
     ascend, descend, batch, digest = sequence(up), sequence(down), config.batch, sources()
-    z_last = chart.places[-1].z
+    z_last, step = chart.places[-1].z, flat_lanes(batch, longest)
+    lanes = lanes_of(step)
 
     plan_size, units_size = 2 * summation.plan_rows(dials.tree, batch), 2 * chart.unit_rows
 
     @njit(cache=True, nogil=True)
     def train(memory, x, y, rates, key, number, plans, units):
         """Train on the examples x (n, words), y (n,), a whole number of mini-batches."""
-        m, features = pointers(memory), pointer(x)
+        m, features, labels = pointers(memory), pointer(x), pointer(y)
         for k in range(x.shape[0] // batch):
-            for i in range(batch):
-                m.y[i] = y[k * batch + i]
+            for i in range(0, batch, step):
+                store(m.y, i, numbers(load(labels, k * batch + i, lanes), m.y))
             if plans.shape[0]:
                 copy(m.plan, pointer(plans), k % plans.shape[0] * plan_size, plan_size)
             if units.shape[0]:
@@ -272,7 +281,8 @@ class Model:
     def train(self, x: np.ndarray, y: np.ndarray) -> None:
         """Train on packed examples (n, words) uint32 and labels (n,) in the given order."""
         config, dials = self.recipe.config, self.dials
-        x, steps = np.ascontiguousarray(x), len(y) // config.batch
+        x, y = np.ascontiguousarray(x), np.ascontiguousarray(y, np.uint8)
+        steps = len(y) // config.batch
         if dials.leaf_order != "given":
             order = self._leaf_orders(steps)
             x, y = x[order], y[order]
