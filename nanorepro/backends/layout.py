@@ -31,7 +31,7 @@ class Memory(NamedTuple):
     y: labels of the mini-batch; one: the number 1
     g: gradients of the parameters, where they lie in w, and then those of a block of weights
     word, present: packed features of some examples, and of one; found: of all, in words;
-    columns: packed examples of every feature; few: 32 sums
+    columns: packed examples of every feature
     slots, wide_slots, bins, special, lane: partial sums of plans and of exact sums
     plan: (m, 2), of the sums over the mini-batch; units: those of the sums over units
     """
@@ -51,7 +51,6 @@ class Memory(NamedTuple):
     present: np.ndarray
     found: np.ndarray
     columns: np.ndarray
-    few: np.ndarray
     slots: np.ndarray
     wide_slots: np.ndarray
     bins: np.ndarray
@@ -96,7 +95,6 @@ def pointers(m):
         pointer(m.present),
         pointer(m.found),
         pointer(m.columns),
-        pointer(m.few),
         pointer(m.slots),
         pointer(m.wide_slots),
         pointer(m.bins),
@@ -112,7 +110,8 @@ class Place:
     """Where a layer lies in the memory; widths, strides and offsets in numbers.
 
     Of z, h and d: unit u of example i is at z + u·by_unit + i·by_example.  The weight of input j
-    and unit u is at w + j·by_input + u·by_output.
+    and unit u is at w + j·by_input + u·by_output; of embeddings u counts the units of one set, or
+    where by_output > 1 those of all, and there is room for weights that are in no set.
     """
 
     layer: Layer
@@ -208,7 +207,7 @@ def make_map(
 ) -> Map:
     """Lay out the memory of a model; vectors have `longest` lanes at most.
 
-    `narrow`: the first layer has few units, 32 of whose sums are taken at a time; `plain`: sums
+    `narrow`: the first layer has few units, and its weights lie along the features; `plain`: sums
     over units are plain chains; `passing`: a layer may be a passing one.
     """
     across = narrow or (plain and net[0].fan_out <= longest)
@@ -219,12 +218,14 @@ def make_map(
     slots = summation.plan_slots(dials.tree, batch)
     for k, layer in enumerate(net):
         row = whole_vectors(layer.row, longest)
-        alone = row >= longest if k == 0 else layer.fan_in * row > BLOCK
+        alone = row >= longest or narrow if k == 0 else layer.fan_in * row > BLOCK
         across = across if k == 0 else not alone
         few = across and (k == 0 or layer.fan_out < longest)
         width = row * layer.sets
         by_input, by_output = row if k == 0 or across else spaced(width, longest), 1
-        if k and across:
+        if k == 0 and narrow:
+            by_input, by_output = 1, round_up(layer.fan_in, 32)
+        elif k and across:
             under = places[-1]
             if along_inputs(layer, under.across, longest):
                 by_input, by_output = 1, whole_vectors(layer.fan_in, longest)

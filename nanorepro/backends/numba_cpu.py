@@ -1,8 +1,8 @@
 """The fast execution: the reference's operations in its order, compiled for one recipe.
 
-A training step is a sequence of stages (`stages`, `first_layer`, `small_layers`, `large_layers`)
-over a memory (`layout`); the streams are drawn by `numba_draws`, whose `draw`, `shuffle`,
-`split`, `examples` and `permutations` are this backend's, as exp and log are `numba_elementary`'s.
+A training step is a sequence of stages (`stages` and the layers' modules) over a memory (`layout`);
+the streams are drawn by `numba_draws`, whose `draw`, `shuffle`, `split`, `examples` and
+`permutations` are this backend's, as exp and log are `numba_elementary`'s.
 """
 
 import hashlib
@@ -22,8 +22,6 @@ from nanorepro.backends.first_layer import (
     find_features,
     first_forward,
     first_update,
-    narrow_forward,
-    narrow_update,
     present_forward,
 )
 from nanorepro.backends.large_layers import backward_and_update, dense_forward
@@ -35,6 +33,12 @@ from nanorepro.backends.layout import (
     make_map,
     pointers,
     terms_of,
+)
+from nanorepro.backends.narrow_layers import (
+    narrow_forward,
+    narrow_present_forward,
+    narrow_tiled_update,
+    narrow_update,
 )
 from nanorepro.backends.numba_draws import (
     draw,
@@ -101,11 +105,17 @@ def stages_of(kit: Kit, chart: Map, narrow: bool, plain: bool) -> tuple[list, li
     """The stages of a step: those of the forward pass, and those from the loss to the update."""
     first, *dense = places = chart.places
     layers = list(zip(dense, places, (*dense[1:], None), strict=False))  # with those under and over
-    if first.across and plain:
+    if narrow and plain:
+        up = [narrow_present_forward(kit, first)]
+    elif first.across and plain:
         up = [find_features(kit, first), present_forward(kit, first)]
     else:
         up = [find_features(kit, first), (narrow_forward if narrow else first_forward)(kit, first)]
     down = [output_gradient(kit, places[-1])]
+    # sums that are a number each, and are taken beside those of a narrow layer
+    tiled = kit.batch_sums.tiled(kit.batch)
+    beside = narrow and tiled and not chart.width and chart.units <= kit.longest
+    upper = places[1] if beside and len(places) > 1 and places[1].layer.fan_out == 1 else None
     for place, under, over in layers:
         if place.passing:
             up.append(passing_forward(kit, place, under, over))
@@ -122,14 +132,17 @@ def stages_of(kit: Kit, chart: Map, narrow: bool, plain: bool) -> tuple[list, li
     if chart.width:
         down.append(turn_deltas(kit, chart))
     for place, under, _ in layers:
-        if place.across and not (place.passing or under.passing):
+        if place.across and place != upper and not (place.passing or under.passing):
             down.append(across_gradients(kit, place, under, chart))
-    down.append(narrow_update(kit, first) if narrow else first_update(kit, first, chart))
+    if narrow and tiled:
+        down.append(narrow_tiled_update(kit, first, chart, beside, upper))
+    else:
+        down.append(narrow_update(kit, first) if narrow else first_update(kit, first, chart))
     for place in places:
         # those of few units together, others across with their weights
         if place.layer.bias and place.column < 0 and not (place.across and place.by_output == 1):
             down.append(bias_sums(kit, place))
-    if chart.units:
+    if chart.units and not beside:
         down.append(few_bias_sums(kit, chart))
     return up, [*down, update_small(kit, chart)]
 
@@ -240,7 +253,6 @@ class Model:
             present=(words + 1, np.uint32),
             found=(words * blocks, np.uint32),
             columns=(32 * words * blocks, np.uint32),
-            few=(32, dtype),
             slots=(2 * chart.slots * LONG, dtype),
             wide_slots=(chart.slots * LONG, np.float64),
             bins=(BINS, np.int64),
@@ -265,7 +277,8 @@ class Model:
             else:
                 table = flat_weights.reshape(-1, place.by_input)
             for part in range(layer.sets):
-                views[layer.names[part]] = table[part * n : (part + 1) * n, : layer.row]
+                u = part * layer.row if place.by_output > 1 else 0
+                views[layer.names[part]] = table[part * n : (part + 1) * n, u : u + layer.row]
             if layer.bias:
                 views[layer.names[-1]] = flat[place.b : place.b + layer.fan_out]
         return views
