@@ -251,7 +251,7 @@ def work_of(config, stage: Stage, chart: Map, bits: float, rows: float) -> Work 
     match stage.name:
         case "find_features":
             return Work(operations=32 * s, bytes=8 * s)
-        case "first_forward" | "present_forward" | "narrow_forward":
+        case "first_forward" | "present_forward" | "narrow_forward" | "narrow_present_forward":
             sums = masked + Work(bytes=4 * s * fan_out)
             return replace(sums, resident=4 * weights) + activation
         case "passing_forward":
@@ -283,7 +283,7 @@ def work_of(config, stage: Stage, chart: Map, bits: float, rows: float) -> Work 
             backward = Work(operations=s * weights + s * fan_in, bytes=moved, resident=4 * weights)
             new = Work(operations=s * weights, bytes=moved - 4 * weights, resident=8 * weights)
             return backward + new + update_work(config, weights)
-        case "first_update" | "narrow_update":
+        case "first_update" | "narrow_update" | "narrow_tiled_update":
             return masked + update_work(config, rows * layer.row * stage.place.alone)
         case "bias_sums":
             return Work(operations=s * fan_out, bytes=4 * s * fan_out)

@@ -34,7 +34,7 @@ class Memory(NamedTuple):
     y: labels of the mini-batch; one: the number 1
     g: gradients of the parameters, where they lie in w, and then those of a block of weights
     word, present: packed features of some examples, and of one; found: of all, in words;
-    columns: packed examples of every feature; few: 32 sums
+    columns: packed examples of every feature
     slots, wide_slots, bins, special, lane: partial sums of plans and of exact sums
     plan: (m, 2), of the sums over the mini-batch; units: those of the sums over units
     """
@@ -55,7 +55,6 @@ class Memory(NamedTuple):
     present: np.ndarray
     found: np.ndarray
     columns: np.ndarray
-    few: np.ndarray
     slots: np.ndarray
     wide_slots: np.ndarray
     bins: np.ndarray
@@ -101,7 +100,6 @@ def pointers(m):
         pointer(m.present),
         pointer(m.found),
         pointer(m.columns),
-        pointer(m.few),
         pointer(m.slots),
         pointer(m.wide_slots),
         pointer(m.bins),
@@ -117,7 +115,8 @@ class Place:
     """Where a layer lies in the memory; widths, strides and offsets in numbers.
 
     Of z, h and d: unit u of example i is at z + u·by_unit + i·by_example.  The weight of input j
-    and unit u is at w + j·by_input + u·by_output.
+    and unit u is at w + j·by_input + u·by_output; of embeddings u counts the units of one set, or
+    where by_output > 1 those of all, and there is room for weights that are in no set.
     """
 
     layer: Layer
@@ -209,7 +208,7 @@ def along_inputs(layer: Layer, turning: bool, longest: int) -> bool:
 class Ways:
     """What the dials and the first layer allow."""
 
-    narrow: bool  # the first layer has few units, 32 of whose sums are taken at a time
+    narrow: bool  # the first layer has few units, and its weights lie along the features
     sparse: bool  # it is taken example by example
     plain: bool  # sums over units are plain chains
     tiled: bool  # sums over the mini-batch stay in registers
@@ -219,21 +218,24 @@ class Ways:
 
 def make_map(net: tuple[Layer, ...], batch: int, longest: int, dials: Dials, ways: Ways) -> Map:
     """Lay out the memory of a model; vectors have `longest` lanes at most."""
-    across = ways.narrow or (ways.plain and net[0].fan_out <= longest and not ways.sparse)
-    in_rows = across and not ways.narrow and net[0].fan_out > 1
+    narrow = ways.narrow
+    across = narrow or (ways.plain and net[0].fan_out <= longest and not ways.sparse)
+    in_rows = across and not narrow and net[0].fan_out > 1
     examples = round_up(batch, 32 if across else longest)
     places: list[Place] = []
     units = turned = unit_rows = outputs = 0
     slots = summation.plan_slots(dials.tree, batch)
     for k, layer in enumerate(net):
         row = whole_vectors(layer.row, longest)
-        alone = row >= longest if k == 0 else layer.fan_in * row > BLOCK
+        alone = row >= longest or narrow if k == 0 else layer.fan_in * row > BLOCK
         across = across if k == 0 else not alone
         few = across and (k == 0 or layer.fan_out < longest)
         width = row * layer.sets
         by_input, by_output = row if k == 0 or across else spaced(width, longest), 1
         shared = fused = False
-        if k and across:
+        if k == 0 and narrow:
+            by_input, by_output = 1, round_up(layer.fan_in, 32)
+        elif k and across:
             under = places[-1]
             shared = ways.tiled and few and under.column >= 0 and (in_rows or layer.fan_out > 1)
             outputs = units if shared else outputs

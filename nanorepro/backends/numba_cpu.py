@@ -1,8 +1,8 @@
 """The fast execution: the reference's operations in its order, compiled for one recipe.
 
-A training step is a sequence of stages (`stages`, `first_layer`, `small_layers`, `large_layers`)
-over a memory (`layout`); the streams are drawn by `numba_draws`, whose `draw`, `shuffle`,
-`split`, `examples` and `permutations` are this backend's, as exp and log are `numba_elementary`'s.
+A training step is a sequence of stages (`stages` and the layers' modules) over a memory (`layout`);
+the streams are drawn by `numba_draws`, whose `draw`, `shuffle`, `split`, `examples` and
+`permutations` are this backend's, as exp and log are `numba_elementary`'s.
 """
 
 import hashlib
@@ -29,12 +29,25 @@ from nanorepro.backends.first_layer import (
     find_features,
     first_forward,
     first_update,
-    narrow_forward,
-    narrow_update,
     present_forward,
 )
 from nanorepro.backends.large_layers import backward_and_update, dense_forward
-from nanorepro.backends.layout import Map, Memory, Ways, allocate, make_map, pointers, terms_of
+from nanorepro.backends.layout import (
+    Map,
+    Memory,
+    Ways,
+    allocate,
+    flat_lanes,
+    make_map,
+    pointers,
+    terms_of,
+)
+from nanorepro.backends.narrow_layers import (
+    narrow_forward,
+    narrow_present_forward,
+    narrow_tiled_update,
+    narrow_update,
+)
 from nanorepro.backends.numba_draws import (
     draw,
     examples,
@@ -44,13 +57,13 @@ from nanorepro.backends.numba_draws import (
     split,
 )
 from nanorepro.backends.numba_elementary import exp, log
-from nanorepro.backends.numba_sums import LONG, REGISTER, Sums
+from nanorepro.backends.numba_sums import LONG, REGISTER, Sums, lanes_of
 from nanorepro.backends.passing_layers import (
     passing_backward,
     passing_forward,
     passing_update,
 )
-from nanorepro.backends.simd import inlined, pointer
+from nanorepro.backends.simd import inlined, load, numbers, pointer, store
 from nanorepro.backends.small_layers import (
     across_backward,
     across_forward,
@@ -101,11 +114,16 @@ def stages_of(kit: Kit, chart: Map, ways: Ways) -> tuple[list, list]:
     find = [find_features(kit, first)]
     if ways.sparse:  # nothing waits for them before the gradients
         up, down = [first_forward(kit, first)], find
+    elif ways.narrow and ways.plain:
+        up, down = [narrow_present_forward(kit, first)], []
     elif first.across and ways.plain:
         up, down = [*find, present_forward(kit, first)], []
     else:
         forward = narrow_forward if ways.narrow else first_forward
         up, down = [*find, forward(kit, first)], []
+    # sums that are a number each, and are taken beside those of a narrow layer
+    beside = ways.narrow and ways.tiled and not chart.width and chart.units <= kit.longest
+    upper = dense[0] if beside and dense and dense[0].layer.fan_out == 1 else None
     for place, under, over in layers:
         if place.passing:
             up.append(passing_forward(kit, place, under, over))
@@ -117,7 +135,7 @@ def stages_of(kit: Kit, chart: Map, ways: Ways) -> tuple[list, list]:
     # as soon as the δ of all layers of a few units are there: what waits then overlaps the rest
     lowest = next((place for place in places if place.column >= 0), None)
     if lowest is places[-1]:
-        down += few_stages(kit, chart)
+        down += few_stages(kit, chart, beside)
     for place, under, over in reversed(layers):
         if place.passing:
             down.append(passing_backward(kit, place, under, over))
@@ -127,28 +145,34 @@ def stages_of(kit: Kit, chart: Map, ways: Ways) -> tuple[list, list]:
         elif not under.passing:
             down.append((fused_backward if place.fused else across_backward)(kit, place, under))
         if under is lowest:
-            down += few_stages(kit, chart)
+            down += few_stages(kit, chart, beside)
     for place, under, _ in layers:
-        if place.across and not (place.passing or under.passing or place.shared or place.fused):
+        together = place.passing or place.shared or place.fused or place is upper
+        if place.across and not (together or under.passing):
             down.append(across_gradients(kit, place, under, chart))
-    update_first = narrow_update(kit, first) if ways.narrow else first_update(kit, first, chart)
-    if not first.alone:
-        down.append(update_first)
     for place, over in zip(places, (*dense, None), strict=True):
         # those of few units together, others across with their weights, or below a fused layer
         together = place.column >= 0 or (place.across and place.by_output == 1)
         if place.layer.bias and not together and not (over and over.fused):
             down.append(bias_sums(kit, place))
-    down.append(update_small(kit, chart))
+    small = [update_small(kit, chart)]
+    if ways.narrow and ways.tiled:
+        return up, [*down, narrow_tiled_update(kit, first, chart, beside, upper), *small]
+    if ways.narrow:
+        return up, [*down, narrow_update(kit, first), *small]
     if first.alone:  # its branches are decided while the divisions go on: 12.3 → 11.9 ns
-        down.append(update_first)
-    return up, down
+        return up, [*down, *small, first_update(kit, first, chart)]
+    return up, [*down, first_update(kit, first, chart), *small]
 
 
-def few_stages(kit: Kit, chart: Map) -> list:
+def few_stages(kit: Kit, chart: Map, beside: bool) -> list:
     """The gradients that layers of a few units take together, and what they need for it."""
     found = [turn_deltas(kit, chart)] if chart.width else []
-    return [*found, (shared_gradients if chart.outputs else few_bias_sums)(kit, chart)]
+    if chart.outputs:
+        found.append(shared_gradients(kit, chart))
+    elif not beside:
+        found.append(few_bias_sums(kit, chart))
+    return found
 
 
 @cache
@@ -190,17 +214,18 @@ def compile_recipe(config: Config, dials: Dials, features: int) -> Compiled:
     )
     up, down = stages_of(kit, chart, ways)
     ascend, descend, batch, digest = sequence(up), sequence(down), config.batch, sources()
-    z_last = chart.places[-1].z
+    z_last, step = chart.places[-1].z, flat_lanes(batch, longest)
+    lanes = lanes_of(step)
 
     plan_size, units_size = 2 * summation.plan_rows(dials.tree, batch), 2 * chart.unit_rows
 
     @njit(cache=True, nogil=True)
     def train(memory, x, y, rates, key, number, plans, units):
         """Train on the examples x (n, words), y (n,), a whole number of mini-batches."""
-        m, features = pointers(memory), pointer(x)
+        m, features, labels = pointers(memory), pointer(x), pointer(y)
         for k in range(x.shape[0] // batch):
-            for i in range(batch):
-                m.y[i] = y[k * batch + i]
+            for i in range(0, batch, step):
+                store(m.y, i, numbers(load(labels, k * batch + i, lanes), m.y))
             if plans.shape[0]:
                 copy(m.plan, pointer(plans), k % plans.shape[0] * plan_size, plan_size)
             if units.shape[0]:
@@ -265,7 +290,6 @@ class Model:
             present=(words + 1, np.uint32),
             found=(words * blocks, np.uint32),
             columns=(32 * words * blocks, np.uint32),
-            few=(32, dtype),
             slots=(2 * chart.slots * LONG, dtype),
             wide_slots=(chart.slots * LONG, np.float64),
             bins=(BINS, np.int64),
@@ -290,7 +314,8 @@ class Model:
             else:
                 table = flat_weights.reshape(-1, place.by_input)
             for part in range(layer.sets):
-                views[layer.names[part]] = table[part * n : (part + 1) * n, : layer.row]
+                u = part * layer.row if place.by_output > 1 else 0
+                views[layer.names[part]] = table[part * n : (part + 1) * n, u : u + layer.row]
             if layer.bias:
                 views[layer.names[-1]] = flat[place.b : place.b + layer.fan_out]
         return views
@@ -306,7 +331,8 @@ class Model:
     def train(self, x: np.ndarray, y: np.ndarray) -> None:
         """Train on packed examples (n, words) uint32 and labels (n,) in the given order."""
         config, dials = self.recipe.config, self.dials
-        x, steps = np.ascontiguousarray(x), len(y) // config.batch
+        x, y = np.ascontiguousarray(x), np.ascontiguousarray(y, np.uint8)
+        steps = len(y) // config.batch
         if dials.leaf_order != "given":
             order = self._leaf_orders(steps)
             x, y = x[order], y[order]
@@ -328,7 +354,7 @@ class Model:
         """The learning rate of each step, or the one of all."""
         config = self.recipe.config
         if config.optimizer == "sgd" and config.decay:
-            rates = learning_rate(config, np.arange(self.step, self.step + steps))
+            rates = learning_rate(config, self.step + np.arange(steps))
         else:
             rates = np.array([config.lr])
         return np.asarray(self.const(rates), self.compiled.ops.dtype)

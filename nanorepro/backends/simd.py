@@ -199,6 +199,15 @@ def _convert(width):
     return typing
 
 
+def _numbers(vector, array):
+    result = of_type(array.dtype, vector)
+
+    def codegen(context, builder, sig, args):
+        return builder.uitofp(args[0], context.get_value_type(result))
+
+    return result, codegen
+
+
 def _bitcast(kind):
     def typing(a):
         result = of_type(getattr(types, f"{kind}{scalar_of(a).bitwidth}"), a)
@@ -408,6 +417,10 @@ def narrow(a):
     """float64 to float32, rounded to nearest."""
 
 
+def numbers(vector, array):
+    """Unsigned integers as numbers of an array's type."""
+
+
 def bits(a):
     """The bits of a float as an unsigned integer of the same width."""
 
@@ -492,6 +505,7 @@ for _function, _typing in {
     where: _where,
     widen: _convert(64),
     narrow: _convert(32),
+    numbers: _numbers,
     bits: _bitcast("uint"),
     from_bits: _bitcast("float"),
     gather: _gather,

@@ -76,6 +76,7 @@ def activated(kit: Kit, place: Place, rows: int) -> Callable:
     stride = place.by_unit if across else place.by_example
     width = kit.examples if across else place.width
     bias, active = place.layer.bias, place.layer.active
+    above = active or not bias  # nothing reads the h of the output
     add, value = kit.ops.add, kit.value
     step = kit.longest if across else place.lanes
     lanes = lanes_of(step)
@@ -96,7 +97,8 @@ def activated(kit: Kit, place: Place, rows: int) -> Callable:
                     store(m.z, at, z)
                 if active:
                     z = value(z, t)
-                store(m.h, at, z)
+                if above:
+                    store(m.h, at, z)
 
     return finish
 

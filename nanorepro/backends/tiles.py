@@ -8,7 +8,15 @@ from llvmlite import ir
 from numba import types
 
 from nanorepro.backends.simd import machine
-from nanorepro.backends.vectors import Vector, address, element, make_builtin, shuffle, splat
+from nanorepro.backends.vectors import (
+    Vector,
+    address,
+    element,
+    joined,
+    make_builtin,
+    shuffle,
+    splat,
+)
 
 
 def _fill_tile(scalar, lanes, rows, cols):
@@ -94,13 +102,12 @@ def _joined(context, builder, kind, array, at, vector, total, tile):
     return fused(context, builder, one(one, one, one), (factor, vector, total))
 
 
-def _add_present(acc, a, at, word, rows, cols):
+def _add_present(acc, a, at, stride, present, rows, cols):
     def codegen(context, builder, sig, args):
-        tile, array, at, word = args[:4]
+        tile, array, at, stride, present = args[:5]
         lanes = acc.dtype.lanes
-        bits = builder.bitcast(word, ir.VectorType(ir.IntType(1), 32))
         masks = [
-            shuffle(builder, bits, range(c * lanes, (c + 1) * lanes)) for c in range(cols.count)
+            shuffle(builder, present, range(c * lanes, (c + 1) * lanes)) for c in range(cols.count)
         ]
         sums = []
         for r in range(rows.count):
@@ -108,8 +115,13 @@ def _add_present(acc, a, at, word, rows, cols):
             value = splat(builder, scalar, lanes)
             for c in range(cols.count):
                 before = builder.extract_value(tile, r * cols.count + c)
-                sums.append(builder.select(masks[c], builder.fadd(before, value), before))
-            at = builder.add(at, ir.Constant(ir.IntType(64), 1))
+                if rows.count == 1:
+                    # one instruction more, but each sum waits 2 cycles, not 3: linear, 2.6 → 2.5 ns
+                    term = builder.select(masks[c], value, ir.Constant(value.type, None))
+                    sums.append(builder.fadd(before, term))
+                else:
+                    sums.append(builder.select(masks[c], builder.fadd(before, value), before))
+            at = builder.add(at, stride)
         return context.make_tuple(builder, acc, sums)
 
     return acc, codegen
@@ -176,6 +188,16 @@ def _add_tile(acc, other):
     return acc, codegen
 
 
+def _in_line(tile, lanes):
+    vector, n = Vector(tile.dtype.dtype, lanes.count), tile.count * tile.dtype.lanes
+
+    def codegen(context, builder, sig, args):
+        whole = joined(builder, [builder.extract_value(args[0], k) for k in range(tile.count)], n)
+        return shuffle(builder, whole, [min(k, n - 1) for k in range(lanes.count)])
+
+    return vector, codegen
+
+
 def _store_tile(acc, array, at, stride, rows, cols):
     def codegen(context, builder, sig, args):
         tile, out, at, stride = args[:4]
@@ -216,8 +238,11 @@ def chained(acc, a, at, stride, tile):
     """acc ← fma(a[at + k·stride], tile[k], acc) for each vector of a tile in turn."""
 
 
-def add_present(acc, a, at, word, rows, cols):
-    """acc[r, c] ← acc[r, c] + a[at + r] in those lanes whose bits are set in the 32-bit word."""
+def add_present(acc, a, at, stride, present, rows, cols):
+    """acc[r, c] ← acc[r, c] + a[at + r·stride] in those lanes for which `present` holds.
+
+    No sum may be -0 before.
+    """
 
 
 def transpose(source, at, stride, target, to, to_stride, lanes):
@@ -226,6 +251,10 @@ def transpose(source, at, stride, target, to, to_stride, lanes):
 
 def add_tile(acc, other):
     """acc + other, vector by vector."""
+
+
+def in_line(tile, lanes):
+    """The numbers of a tile as one vector, whose further lanes hold anything."""
 
 
 def store_tile(acc, array, at, stride, rows, cols):
@@ -241,6 +270,7 @@ for _function, _typing in {
     add_present: _add_present,
     transpose: _transpose,
     add_tile: _add_tile,
+    in_line: _in_line,
     store_tile: _store_tile,
 }.items():
     make_builtin(_function, _typing)
