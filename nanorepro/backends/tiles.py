@@ -157,6 +157,17 @@ def _add_tile(acc, other):
     return acc, codegen
 
 
+def _unseen(n):
+    number = types.int64
+
+    def codegen(context, builder, sig, args):
+        kind = ir.IntType(64)
+        value = context.cast(builder, args[0], sig.args[0], number)
+        return builder.asm(ir.FunctionType(kind, [kind]), "", "=r,0", [value], False)
+
+    return number, codegen
+
+
 def _store_tile(acc, array, at, stride, rows, cols):
     def codegen(context, builder, sig, args):
         tile, out, at, stride = args[:4]
@@ -202,6 +213,10 @@ def add_tile(acc, other):
     """acc + other, vector by vector."""
 
 
+def unseen(n):
+    """n, of which the compiler does not know: a loop so often is not written out."""
+
+
 def store_tile(acc, array, at, stride, rows, cols):
     """Write a tile, row r from array[at + r·stride] on."""
 
@@ -214,6 +229,7 @@ for _function, _typing in {
     add_present: _add_present,
     transpose: _transpose,
     add_tile: _add_tile,
+    unseen: _unseen,
     store_tile: _store_tile,
 }.items():
     make_builtin(_function, _typing)
