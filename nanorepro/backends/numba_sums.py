@@ -142,19 +142,20 @@ def total_of(
         return chained
 
     if sums.tiled(n):
+        # -0 + x is x even to the compiler; a sum of 0 becomes +0 at the end: 20.9 → 19.3 ns
+        nothing = sums.ops.const(-0.0)
+        chain, few = in_chain(join, n, masked, ahead), masked and n <= 32
 
         @inlined
         def part(i0, stride, count, p):
             m, r, c, a, b, t = p
-            state = start(fill(zero, lanes))
+            state = start(fill(nothing, lanes))
             for k in range(count):
                 i = i0 + k * stride
                 joined = join(m, state, i, r, c, a, b, t)
-                if masked:
-                    bit = np.uint32(b[r + (i >> 5)] >> np.uint32(i & 31)) & np.uint32(1)
-                    # lane by lane: of a single condition the compiler makes a branch, 37 → 33 ns
-                    there = fill(np.uint32(bit), lanes) != np.uint32(0)
-                    joined = (where(there, joined[0], state[0]),)
+                if masked:  # lane by lane: of a single condition the compiler makes a branch
+                    bit = fill(b[r + (i >> 5)], lanes) & (np.uint32(1) << np.uint32(i & 31))
+                    joined = (where(bit != np.uint32(0), joined[0], state[0]),)
                 state = joined
             return state[0]
 
@@ -162,7 +163,11 @@ def total_of(
 
         @inlined
         def by_tree(m, plan, r, c, a, b, t):
-            return fixed(0, 1, n, (m, r, c, a, b, t))
+            if few:  # at most two terms, the same by any tree: 21.2 → 19.3 ns
+                v = b[r] & (b[r] - np.uint32(1))
+                if v & (v - np.uint32(1)) == 0:
+                    return chain(m, start(fill(zero, lanes)), r, c, a, b, t)[0]
+            return simd.add(fixed(0, 1, n, (m, r, c, a, b, t)), zero)
 
         return by_tree
 
