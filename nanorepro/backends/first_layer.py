@@ -6,7 +6,16 @@ import numpy as np
 
 from nanorepro.backends.layout import Map, Place
 from nanorepro.backends.numba_sums import TILES, lanes_of, terms
-from nanorepro.backends.simd import ballot, inlined, load, mask_of, trailing_zeros, united
+from nanorepro.backends.simd import (
+    ballot,
+    fill,
+    inlined,
+    load,
+    mask_of,
+    store,
+    trailing_zeros,
+    united,
+)
 from nanorepro.backends.stages import Kit, activated, apply_gradients
 from nanorepro.backends.tiles import add_present, fill_tile, store_tile
 

@@ -43,7 +43,8 @@ def backward_and_update(kit: Kit, place: Place, under: Place, g_at: int) -> Call
     def block_of(rows: int) -> Callable:
         step = kit.longest if rows >= kit.longest else rows & -rows
         lanes = lanes_of(step)
-        every = steps_of(batch, rows, width, vector) // vectors if rows == size else 0
+        steps = steps_of(kit.batch_sums, batch, rows, width, vector)
+        every = steps // vectors if rows == size else 0
         meanwhile = kit.batch_sums.tiled(batch) and every > 0
 
         @inlined

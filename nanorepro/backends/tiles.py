@@ -198,6 +198,17 @@ def _in_line(tile, lanes):
     return vector, codegen
 
 
+def _unseen(n):
+    number = types.int64
+
+    def codegen(context, builder, sig, args):
+        kind = ir.IntType(64)
+        value = context.cast(builder, args[0], sig.args[0], number)
+        return builder.asm(ir.FunctionType(kind, [kind]), "", "=r,0", [value], False)
+
+    return number, codegen
+
+
 def _store_tile(acc, array, at, stride, rows, cols):
     def codegen(context, builder, sig, args):
         tile, out, at, stride = args[:4]
@@ -257,6 +268,10 @@ def in_line(tile, lanes):
     """The numbers of a tile as one vector, whose further lanes hold anything."""
 
 
+def unseen(n):
+    """n, of which the compiler does not know: a loop so often is not written out."""
+
+
 def store_tile(acc, array, at, stride, rows, cols):
     """Write a tile, row r from array[at + r·stride] on."""
 
@@ -271,6 +286,7 @@ for _function, _typing in {
     transpose: _transpose,
     add_tile: _add_tile,
     in_line: _in_line,
+    unseen: _unseen,
     store_tile: _store_tile,
 }.items():
     make_builtin(_function, _typing)
