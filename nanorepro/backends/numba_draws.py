@@ -4,9 +4,7 @@ An example and its label travel as one number, `data.join`'s: whoever moves both
 """
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.core import cgutils
+from numba import njit
 
 from nanorepro import streams, summation
 from nanorepro.backends.numba_sums import lanes_of
@@ -22,51 +20,20 @@ from nanorepro.backends.simd import (
     store,
     where,
 )
-from nanorepro.backends.vectors import Vector, make_builtin, splat
 from nanorepro.data import World
 
 CALLS = 16  # of Philox side by side; of eight each waits for the round before
 LANES = lanes_of(CALLS)
+TOGETHER = 128  # examples that are looked up together
 BLOCKS = 32  # of so many calls, whose places are drawn before the first swap
 U16, U32 = np.uint64(16), np.uint64(32)
 LOW16, LOW32 = np.uint64(0xFFFF), np.uint64(0xFFFFFFFF)
 ZERO, ONE, TWO = np.uint64(0), np.uint64(1), np.uint64(2)
-HALF = np.uint64(1 << 16)
 SCALE = np.uint64(0x4130 << 48)  # 2^20, whose last bits count 2^-32
 
 bounded = function(streams.bounded)
 function(streams.philox)  # which a random tree calls
 random_tree = function(summation.random_tree)
-
-
-def _look_up(table, at):
-    vector = Vector(table.dtype, at.lanes)
-
-    def codegen(context, builder, sig, args):
-        base = context.make_array(sig.args[0])(context, builder, args[0]).data
-        kind, size = context.get_value_type(vector), table.dtype.bitwidth // 8
-        bytes_on = builder.mul(args[1], splat(builder, ir.IntType(64)(size), at.lanes))
-        begin = splat(builder, builder.ptrtoint(base, ir.IntType(64)), at.lanes)
-        pointers = ir.VectorType(base.type, at.lanes)
-        mask = ir.VectorType(ir.IntType(1), at.lanes)
-        letter = "f" if isinstance(table.dtype, types.Float) else "i"
-        gather = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(kind, [pointers, ir.IntType(32), mask, kind]),
-            f"llvm.masked.gather.v{at.lanes}{letter}{8 * size}.v{at.lanes}p0",
-        )
-        found = builder.inttoptr(builder.add(begin, bytes_on), pointers)
-        everywhere, undefined = ir.Constant(mask, [1] * at.lanes), ir.Constant(kind, ir.Undefined)
-        return builder.call(gather, [found, ir.IntType(32)(size), everywhere, undefined])
-
-    return vector, codegen
-
-
-def look_up(table, at):
-    """The vector of the elements of `table` at a vector of indices, counted over all axes."""
-
-
-make_builtin(look_up, _look_up)
 
 
 @inlined
@@ -125,34 +92,48 @@ def permutations(key: np.ndarray, first: int, count: int, n: int) -> np.ndarray:
 
 
 @inlined
-def some_examples(counters, key, columns, odds):
-    """The examples at a vector of counters, joined: `data.examples`.
-
-    All look-ups by the machine's own gathers, and no branch: 5.0 → 2.7 ns an example.
-    """
-    none, k0, k1 = fill(ZERO, LANES), key[0] & LOW32, key[1] & LOW32
-    w0, w1, w2, w3 = philox(counters & LOW32, counters >> U32, none, none, k0, k1)
-    a, b = w0 & LOW16, w0 >> U16
-    of_a, of_b = look_up(columns, a), look_up(columns, b)
-    low = where(w1 < (of_a >> U16), a, of_a & LOW16)
-    high = where(w2 < (of_b >> U16), b, of_b & LOW16)
-    o = look_up(odds, low) * look_up(odds, high + HALF)
-    u = from_bits(w3 | SCALE) - (2.0**20 - 2.0**-33)  # (w3 + 1/2)/2^32, exactly
-    return low | (high << U16) | where(u * (o + 1.0) < o, fill(ONE << U32, LANES), none)
+def look_up(table, at, found):
+    """Of a block of indices, one by one: the machine's gathers took longer, 2.8 → 2.3 ns."""
+    for i in range(TOGETHER):
+        found[i] = table[at[i]]
 
 
 @njit(cache=True, nogil=True)
 def draw_joined(key, first, columns, odds, joined):
-    """Examples first, first + 1, ... of a stream, some at a time."""
-    count, n = np.arange(CALLS).astype(np.uint64), joined.shape[0]
-    whole = n // CALLS * CALLS
-    for i in range(0, whole, CALLS):
-        counters = load(count, 0, LANES) + np.uint64(first + i)
-        store(joined, i, some_examples(counters, key, columns, odds))
-    if whole < n:
-        counters = load(count, 0, LANES) + np.uint64(first + whole)
-        store(count, 0, some_examples(counters, key, columns, odds))
-        joined[whole:] = count[: n - whole]
+    """Examples first, first + 1, ... of a stream, joined: `data.examples`, a block at a time.
+
+    All take the same way, without a branch, as vectors but for the look-ups.
+    """
+    count, none = np.arange(CALLS).astype(np.uint64), fill(ZERO, LANES)
+    k0, k1, one = key[0] & LOW32, key[1] & LOW32, fill(ONE << U32, LANES)
+    coins = np.empty((3, TOGETHER), np.uint64)
+    # of both halves: column, then pattern; threshold and alias of a column; odds of a pattern
+    at, entry = np.empty((2, TOGETHER), np.uint64), np.empty((2, TOGETHER), np.uint64)
+    ratio, out = np.empty((2, TOGETHER)), np.empty(TOGETHER, np.uint64)
+    for start in range(0, joined.shape[0], TOGETHER):
+        for i in range(0, TOGETHER, CALLS):
+            c = load(count, 0, LANES) + np.uint64(first + start + i)
+            w0, w1, w2, w3 = philox(c & LOW32, c >> U32, none, none, k0, k1)
+            store(at, i, w0 & LOW16)
+            store(at, TOGETHER + i, w0 >> U16)
+            store(coins, i, w1)
+            store(coins, TOGETHER + i, w2)
+            store(coins, 2 * TOGETHER + i, w3)
+        for half in range(2):
+            look_up(pointer(columns), at[half], entry[half])
+        for i in range(0, 2 * TOGETHER, CALLS):
+            e, c = load(entry, i, LANES), load(at, i, LANES)
+            store(at, i, where(load(coins, i, LANES) < (e >> U16), c, e & LOW16))
+        for half in range(2):
+            look_up(behind(pointer(odds), half * (1 << 16)), at[half], ratio[half])
+        for i in range(0, TOGETHER, CALLS):
+            x = load(at, i, LANES) | (load(at, TOGETHER + i, LANES) << U16)
+            o = load(ratio, i, LANES) * load(ratio, TOGETHER + i, LANES)
+            # (w3 + 1/2)/2^32, exactly
+            u = from_bits(load(coins, 2 * TOGETHER + i, LANES) | SCALE) - (2.0**20 - 2.0**-33)
+            store(out, i, x | where(u * (o + 1.0) < o, one, none))
+        n = min(TOGETHER, joined.shape[0] - start)
+        joined[start : start + n] = out[:n]
 
 
 def draw(world: World, key: np.ndarray, first: int, joined: np.ndarray) -> None:
