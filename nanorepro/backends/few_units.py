@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from nanorepro.backends.layout import Map, Place, round_up
-from nanorepro.backends.numba_sums import Matrix, in_tree, lanes_of, products
-from nanorepro.backends.simd import fill, inlined, load, repeat, store
+from nanorepro.backends.numba_sums import in_tree, lanes_of
+from nanorepro.backends.products import Matrix, products
+from nanorepro.backends.simd import fill, inlined, load, store
 from nanorepro.backends.stages import Kit, sequence, transposed
 from nanorepro.backends.tiles import (
     add_tile,
@@ -15,6 +16,7 @@ from nanorepro.backends.tiles import (
     load_tile,
     outer,
     outer_shared,
+    repeat,
     store_tile,
 )
 from nanorepro.summation import plan_slots

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import numpy as np
 
 from nanorepro.backends.layout import Map, Place
-from nanorepro.backends.numba_sums import TILES, lanes_of, terms
+from nanorepro.backends.numba_sums import lanes_of, terms
+from nanorepro.backends.products import TILES
 from nanorepro.backends.simd import (
     ballot,
     fill,

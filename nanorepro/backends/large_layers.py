@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from nanorepro.backends.layout import ROWS, Place
-from nanorepro.backends.numba_sums import Matrix, lanes_of, products, steps_of
+from nanorepro.backends.numba_sums import lanes_of
+from nanorepro.backends.products import Matrix, products, steps_of
 from nanorepro.backends.simd import inlined, load, store
 from nanorepro.backends.stages import Kit, activated, apply_gradients, bent, transposed
 

@@ -19,7 +19,6 @@ from nanorepro.backends.simd import (
     inlined,
     mask_of,
     store,
-    store_rows,
     trailing_zeros,
     united,
     where,
@@ -32,6 +31,7 @@ from nanorepro.backends.tiles import (
     in_line,
     load_tile,
     outer,
+    store_rows,
     store_tile,
 )
 

@@ -220,58 +220,6 @@ def _bitcast(kind):
     return typing
 
 
-def _gather(array, at, stride, lanes):
-    vector = Vector(array.dtype, lanes.count)
-
-    def codegen(context, builder, sig, args):
-        array, at, stride = args[:3]
-        found = ir.Constant(context.get_value_type(vector), ir.Undefined)
-        for k in range(lanes.count):
-            value = builder.load(address(context, builder, sig.args[0], array, at))
-            found = builder.insert_element(found, value, ir.IntType(32)(k))
-            at = builder.add(at, stride)
-        return found
-
-    return vector, codegen
-
-
-def _spread(vector, lanes):
-    result = Vector(vector.dtype, vector.lanes * lanes.count)
-
-    def codegen(context, builder, sig, args):
-        index = [r for r in range(vector.lanes) for _ in range(lanes.count)]
-        return shuffle(builder, args[0], index)
-
-    return result, codegen
-
-
-def _repeat(vector, rows):
-    result = Vector(vector.dtype, rows.count * vector.lanes)
-
-    def codegen(context, builder, sig, args):
-        return shuffle(builder, args[0], list(range(vector.lanes)) * rows.count)
-
-    return result, codegen
-
-
-def _store_rows(vector, array, at, stride, rows):
-    lanes = vector.lanes // rows.count
-    part = Vector(vector.dtype, lanes)
-
-    def codegen(context, builder, sig, args):
-        whole, out, at, stride = args[:4]
-        kind = context.get_value_type(part)
-        for r in range(rows.count):
-            value = shuffle(builder, whole, list(range(r * lanes, (r + 1) * lanes)))
-            pointer = address(context, builder, sig.args[1], out, at)
-            store = builder.store(value, builder.bitcast(pointer, kind.as_pointer()))
-            store.align = vector.dtype.bitwidth // 8
-            at = builder.add(at, stride)
-        return context.get_dummy_value()
-
-    return types.none, codegen
-
-
 def _trailing_zeros(a):
     def codegen(context, builder, sig, args):
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
@@ -429,22 +377,6 @@ def from_bits(a):
     """A float from its bits."""
 
 
-def gather(array, at, stride, lanes):
-    """The vector of array[at], array[at + stride], ..."""
-
-
-def spread(vector, lanes):
-    """Each element of a vector so many times side by side."""
-
-
-def repeat(vector, rows):
-    """`rows` times the same vector, as one."""
-
-
-def store_rows(vector, array, at, stride, rows):
-    """Write a vector of several rows, row r from array[at + r·stride] on."""
-
-
 def trailing_zeros(a):
     """Index of the lowest bit that is set; of 0 its number of bits."""
 
@@ -508,10 +440,6 @@ for _function, _typing in {
     numbers: _numbers,
     bits: _bitcast("uint"),
     from_bits: _bitcast("float"),
-    gather: _gather,
-    spread: _spread,
-    repeat: _repeat,
-    store_rows: _store_rows,
     trailing_zeros: _trailing_zeros,
     first: _first,
     any_nonzero: _any_nonzero,

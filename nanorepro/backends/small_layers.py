@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from nanorepro.backends.layout import Map, Place
-from nanorepro.backends.numba_sums import Matrix, products
+from nanorepro.backends.products import Matrix, products
 from nanorepro.backends.simd import inlined
 from nanorepro.backends.stages import (
     Kit,

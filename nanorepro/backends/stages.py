@@ -13,7 +13,8 @@ from functools import cache
 
 from nanorepro.arithmetic import Operations
 from nanorepro.backends.layout import Map, Place, flat_lanes
-from nanorepro.backends.numba_sums import Matrix, Sums, lanes_of, products
+from nanorepro.backends.numba_sums import Sums, lanes_of
+from nanorepro.backends.products import Matrix, products
 from nanorepro.backends.simd import fill, inlined, load, store
 from nanorepro.backends.tiles import transpose
 
