@@ -12,7 +12,9 @@ def test_every_stage_has_its_layer_and_its_work_is_counted(case):
     known, chart = micro.stages_of(config)
     up = [stage.place for stage in known if stage.name.endswith("_forward")]
     down = [
-        s.place for s in known if s.name.startswith(("across_back", "backward", "passing_back"))
+        s.place
+        for s in known
+        if s.name.startswith(("across_back", "fused_back", "backward", "passing_back"))
     ]
     # a passing layer's stages are those of the layer over it, too
     pairs = zip(chart.places, chart.places[1:], strict=False)
