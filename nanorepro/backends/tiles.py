@@ -8,7 +8,7 @@ of lanes does in `simd`: as lengths of tuples.
 from llvmlite import ir
 from numba import types
 
-from nanorepro.backends.simd import machine
+from nanorepro.backends.simd import DIRECTED, machine
 from nanorepro.backends.vectors import (
     Vector,
     address,
@@ -159,21 +159,27 @@ def _add_present(acc, a, at, stride, present, rows, cols):
     def codegen(context, builder, sig, args):
         tile, array, at, stride, present = args[:5]
         lanes = acc.dtype.lanes
-        masks = [
-            shuffle(builder, present, range(c * lanes, (c + 1) * lanes)) for c in range(cols.count)
-        ]
+        # AVX-512 keeps conditions in registers of their own; in others parts of them are taken
+        # number by number: linear as haswell, 10.8 ns by vectors, 3.1 by whole rows
+        together = 1 if DIRECTED else cols.count
         sums = []
         for r in range(rows.count):
             scalar = builder.load(address(context, builder, sig.args[1], array, at))
-            value = splat(builder, scalar, lanes)
-            for c in range(cols.count):
-                before = builder.extract_value(tile, r * cols.count + c)
+            for c in range(0, cols.count, together):
+                first = r * cols.count + c
+                parts = [builder.extract_value(tile, first + k) for k in range(together)]
+                before = joined(builder, parts, together * lanes)
+                value = splat(builder, scalar, together * lanes)
+                mask = shuffle(builder, present, range(c * lanes, (c + together) * lanes))
                 if rows.count == 1:
                     # one instruction more, but each sum waits 2 cycles, not 3: linear, 2.6 → 2.5 ns
-                    term = builder.select(masks[c], value, ir.Constant(value.type, None))
-                    sums.append(builder.fadd(before, term))
+                    after = builder.fadd(before, builder.select(mask, value, value.type(None)))
                 else:
-                    sums.append(builder.select(masks[c], builder.fadd(before, value), before))
+                    after = builder.select(mask, builder.fadd(before, value), before)
+                sums += [
+                    shuffle(builder, after, range(k * lanes, (k + 1) * lanes))
+                    for k in range(together)
+                ]
             at = builder.add(at, stride)
         return context.make_tuple(builder, acc, sums)
 
