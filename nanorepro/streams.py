@@ -22,6 +22,7 @@ STREAMS = {
 
 U32 = np.uint64(32)
 LOW = np.uint64(0xFFFFFFFF)
+PIECE = 1 << 12  # values at a time, whose words fit in the caches: 35 → 17 ms for the deep model
 M0, M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 W0, W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 
@@ -71,8 +72,11 @@ def words(key: np.ndarray, counters: np.ndarray, block: int = 0) -> tuple[np.nda
 
 def uniform(key: np.ndarray, n: int, block: int = 0) -> np.ndarray:
     """n values (word + 1/2)/2^32 in (0, 1), float64, from the first word of each counter."""
-    first = words(key, np.arange(n), block)[0]
-    return (first.astype(np.float64) + 0.5) * 2.0**-32
+    values = np.empty(n)
+    for i in range(0, n, PIECE):
+        first = words(key, np.arange(i, min(i + PIECE, n)), block)[0]
+        values[i : i + PIECE] = (first.astype(np.float64) + 0.5) * 2.0**-32
+    return values
 
 
 def bounded(high, low, n):
