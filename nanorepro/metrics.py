@@ -125,7 +125,7 @@ def weight_distance(first: Parameters, second: Parameters) -> float:
 def weight_correlation(first: Parameters, second: Parameters) -> float:
     """Pearson correlation between the parameters of two models (figures 7 and 9)."""
     a, b = flat(first), flat(second)
-    return cosine(a - math.fsum(a) / len(a), b - math.fsum(b) / len(b))
+    return cosine(a - math.fsum(a.tolist()) / len(a), b - math.fsum(b.tolist()) / len(b))
 
 
 def deviation_cosine(first: Parameters, second: Parameters, theta: np.ndarray) -> float:
