@@ -226,6 +226,14 @@ def test_any_configuration(config, d):
         # many units below few, and few below many
         ({"hidden": "33,70,2", "act": "relu"}, 5, 32),
         ({"hidden": "12,400", "act": "swish"}, 20, 32),
+        # first layers taken example by example, with fewer examples, features or units than fit
+        ({"hidden": "16,8,4,2", "act": "relu"}, 20, 24),
+        ({"hidden": "9,12,3", "act": "relu", "optimizer": "sgd"}, 32, 5),
+        ({"hidden": "24,13,7", "act": "smelu", "tree": "lanes:3"}, 31, 28),
+        ({"hidden": "16,15,15,15", "tree": "pairwise"}, 7, 30),
+        # layers of one unit or two, over one and over two words of features
+        ({"hidden": "1", "optimizer": "sgd"}, 40, 24),
+        ({"hidden": "2,2,1", "act": "relu", "tree": "blocks:4"}, 3, 33),
     ],
 )
 def test_batches_and_features_of_any_number(options, batch, d):
