@@ -55,26 +55,36 @@ def fused_backward(kit: Kit, place: Place, under: Place) -> Callable:
     return stage
 
 
-def turn_outputs(kit: Kit, chart: Map) -> Callable:
-    """The h of layers of a few units that are under others into rows, an example's side by side."""
+def into_rows(kit: Kit, chart: Map, units: int) -> Callable:
+    """A function (source, rows): what lies across into rows, an example's first units in each."""
     examples, width = kit.examples, chart.width
-    turn = transposed(round_up(chart.outputs, kit.longest), examples, kit.longest)
+    turn = transposed(round_up(units, kit.longest), examples, kit.longest)
+
+    @inlined
+    def turned(source, rows):
+        turn(source, 0, examples, rows, 0, width)
+
+    return turned
+
+
+def turn_outputs(kit: Kit, chart: Map) -> Callable:
+    """The h of layers of a few units that are under others into rows."""
+    turn = into_rows(kit, chart, chart.outputs)
 
     @inlined
     def stage(m, x, first, rate, t):
-        turn(m.h, 0, examples, m.outputs, 0, width)
+        turn(m.h, m.outputs)
 
     return stage
 
 
 def turn_deltas(kit: Kit, chart: Map) -> Callable:
-    """The δ of the layers of a few units into the rows, an example's side by side."""
-    examples, width = kit.examples, chart.width
-    turn = transposed(round_up(chart.units, kit.longest), examples, kit.longest)
+    """The δ of the layers of a few units into rows."""
+    turn = into_rows(kit, chart, chart.units)
 
     @inlined
     def stage(m, x, first, rate, t):
-        turn(m.d, 0, examples, m.rows, 0, width)
+        turn(m.d, m.rows)
 
     return stage
 
