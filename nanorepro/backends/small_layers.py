@@ -48,6 +48,7 @@ def across_backward(kit: Kit, place: Place, under: Place) -> Callable:
     total = products(kit.unit_sums, n, rows, examples, left, right, place.down, examples)
     turn = transposed(inputs, kit.batch, kit.longest)
     bend = bent(kit, under, kit.batch if turning else rows)
+    # with the weights along the inputs an example's δ below are side by side at once
     if turning and place.by_output > 1 and kit.unit_sums.tiled(n):
         left, right = Matrix(place.z, examples, 1), Matrix(place.w, place.by_output, 0)
         width = place.by_output
