@@ -440,15 +440,16 @@ def fit(
     parameters as `initial_parameters` has them, w0 (or e0, e1) for d features.  The optimizer
     starts anew.  Returns the trained record; raises ConfigError for anything else.
     """
-    bits, labels = data.binary("x", x, 2), data.binary("y", y, 1)
-    if len(bits) != len(labels):
-        raise ConfigError(f"y: {len(labels)} labels do not fit {len(bits)} examples of x")
+    engine = load_backend(backend)
+    packed, features = data.packed_examples("x", x, engine.pack)
+    labels = data.binary_labels("y", y)
+    if len(packed) != len(labels):
+        raise ConfigError(f"y: {len(labels)} labels do not fit {len(packed)} examples of x")
     if len(labels) % config.batch:
         raise ConfigError(f"x: {len(labels)} examples; give a multiple of batch, {config.batch}")
-    record = check_parameters(config, bits.shape[1], parameters)
-    recipe = Recipe(config, bits.shape[1], 0, 0)
-    model = load_backend(backend).Model(recipe, record)
-    model.train(data.pack(bits), labels)
+    record = check_parameters(config, features, parameters)
+    model = engine.Model(Recipe(config, features, 0, 0), record)
+    model.train(packed, labels)
     return model.parameters()
 
 
@@ -456,7 +457,7 @@ def predict(
     config: Config, x: object, parameters: Parameters, backend: str = "numba"
 ) -> np.ndarray:
     """Logits (n,) of examples x (n, d) of 0 and 1, in the first model's precision."""
-    bits = data.binary("x", x, 2)
-    record = check_parameters(config, bits.shape[1], parameters)
-    model = load_backend(backend).Model(Recipe(config, bits.shape[1], 0, 0), record)
-    return model.logits(data.pack(bits))
+    engine = load_backend(backend)
+    packed, features = data.packed_examples("x", x, engine.pack)
+    record = check_parameters(config, features, parameters)
+    return engine.Model(Recipe(config, features, 0, 0), record).logits(packed)

@@ -323,18 +323,57 @@ def test_packing(n, d, seed):
     assert back.dtype == np.uint8 and np.array_equal(back, x)
 
 
+KINDS = ["?", "u1", "i1", "i2", "u4", "i8", "f2", "f4", "f8", "g", ">i4", ">f8"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_arrays_of_any_type_are_packed(kind):
+    bits = np.random.default_rng(1).integers(0, 2, (70, 41), dtype=np.uint8)
+    for d in (1, 31, 32, 41):
+        x = bits[:, :d].astype(kind)
+        # in one piece, by columns, every other row, and a list
+        for given_x in (x, np.asfortranarray(x), x[::2], x.tolist()):
+            want = sum(np.asarray(given_x)[:, j].astype(int) << j for j in range(d))
+            for pack in (data.pack, numba_cpu.pack):
+                packed, features = data.packed_examples("x", given_x, pack)
+                found = packed.astype(np.uint64)
+                found = found[:, 0] | (found[:, 1] << np.uint64(32) if d > 32 else np.uint64(0))
+                assert features == d and np.array_equal(found.astype(object), want)
+
+
+@pytest.mark.parametrize("kind", [k for k in KINDS if k != "?"])
+@pytest.mark.parametrize("pack", [data.pack, numba_cpu.pack])
+def test_a_single_other_number_is_found(kind, pack):
+    dtype = np.dtype(kind)
+    wrong = [2] + [-1] * (dtype.kind != "u")
+    if dtype.kind == "f":
+        wrong += [0.5, math.nan, np.nextafter(dtype.type(1), dtype.type(2))]
+    for value in wrong:
+        for d, at in ((32, (0, 0)), (32, (66, 31)), (41, (66, 40)), (3, (1, 1))):
+            x = np.zeros((67, d), kind)
+            x[at] = value
+            with pytest.raises(ConfigError, match=r"x: .* is not allowed; give 0 and 1 only"):
+                data.packed_examples("x", x, pack)
+
+
+def test_large_arrays_are_packed_a_part_at_a_time():
+    x = np.random.default_rng(2).integers(0, 2, (40_000, 33), dtype=np.uint8)
+    assert np.array_equal(numba_cpu.pack(x[:, ::-1]), data.pack(x[:, ::-1]))
+
+
+@pytest.mark.parametrize("good", [[0, 1], [False, True], np.array([0, 1], np.float32)])
+def test_labels_of_any_type(good):
+    found = data.binary_labels("y", good)
+    assert found.dtype == np.uint8 and found.tolist() == [0, 1]
+
+
 @pytest.mark.parametrize(
-    "good",
-    [
-        [[0, 1], [1, 1]],
-        [[False, True], [True, True]],
-        np.array([[0, 1], [1, 1]], np.float32),
-        np.array([[0, 1], [1, 1]], np.int8)[::1],
-    ],
+    "bad", [0, [], [[0, 1]], [0, 2], [0.5], [math.nan], ["a"], [None]], ids=str
 )
-def test_binary_arrays_of_any_type(good):
-    found = data.binary("x", good, 2)
-    assert found.dtype == np.uint8 and found.tolist() == [[0, 1], [1, 1]]
+def test_other_labels_are_refused(bad):
+    with pytest.raises(ConfigError, match="y: .* give") as caught:
+        data.binary_labels("y", bad)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -358,7 +397,7 @@ def test_binary_arrays_of_any_type(good):
 )
 def test_other_arrays_are_refused(bad):
     with pytest.raises(ConfigError, match="x: .* give") as caught:
-        data.binary("x", bad, 2)
+        data.packed_examples("x", bad)
     assert "\n" not in str(caught.value)
 
 

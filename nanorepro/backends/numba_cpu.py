@@ -2,7 +2,8 @@
 
 A training step is a sequence of stages (`stages` and the layers' modules) over a memory (`layout`);
 the streams are drawn by `numba_draws`, whose `draw`, `shuffle`, `split`, `examples` and
-`permutations` are this backend's, as exp and log are `numba_elementary`'s.
+`permutations` are this backend's, as exp and log are `numba_elementary`'s and `pack` is
+`numba_packing`'s.
 """
 
 import hashlib
@@ -57,6 +58,7 @@ from nanorepro.backends.numba_draws import (
     split,
 )
 from nanorepro.backends.numba_elementary import exp, log
+from nanorepro.backends.numba_packing import pack
 from nanorepro.backends.numba_sums import LONG, REGISTER, Sums, lanes_of
 from nanorepro.backends.passing_layers import (
     passing_backward,
@@ -75,7 +77,7 @@ from nanorepro.network import ACTIVATIONS, COSTLY, Parameters, layers, sigmoid
 from nanorepro.optimizers import OPTIMIZERS, learning_rate
 from nanorepro.recipe import Recipe
 
-__all__ = ["Model", "draw", "examples", "exp", "log", "permutations", "shuffle", "split"]
+__all__ = ["Model", "draw", "examples", "exp", "log", "pack", "permutations", "shuffle", "split"]
 
 NARROW = 4  # units of a first layer that are summed over all features
 

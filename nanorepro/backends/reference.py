@@ -15,7 +15,7 @@ from nanorepro.optimizers import OPTIMIZERS, learning_rate
 from nanorepro.recipe import Recipe
 from nanorepro.summation import ACCUMULATORS, plan
 
-examples = data.examples
+examples, pack = data.examples, data.pack
 exp, log = exp64(arrays), log64(arrays)
 
 
