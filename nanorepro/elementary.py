@@ -31,6 +31,20 @@ EXP_COEFFICIENTS = tuple(
         "0x1.1e670ccdc295dp-29",
     )
 )
+# the same with two powers less, for the least error relative to exp(r): it stays below 2**-51
+QUICK_EXP_COEFFICIENTS = tuple(
+    float.fromhex(text)
+    for text in (
+        "0x1.555555554f06fp-3",
+        "0x1.5555555542640p-5",
+        "0x1.1111112a1b144p-7",
+        "0x1.6c16c1e187257p-10",
+        "0x1.a0197db6c657fp-13",
+        "0x1.a01846451b635p-16",
+        "0x1.72fa113e04be7p-19",
+        "0x1.2a22215ee24e4p-22",
+    )
+)
 # (2 atanh(s) - 2 s) / s**3 in powers of s*s, for |s| <= 3 - 2 sqrt(2)
 LOG_COEFFICIENTS = tuple(
     float.fromhex(text)
@@ -114,15 +128,17 @@ def exp(o: ModuleType, dtype: Any) -> Function:
 def quick_exp(o: ModuleType) -> Function:
     """x32 -> exp(x), the correctly rounded float32, as `exp` gives it for every input.
 
-    The same steps as in `exp64`, where float32 needs less: r = x - k*log(2) in one number, P in
-    pairs of powers, each term joined by an fma, and 2**k as one factor.  Terms wait for each other
-    half as long, which took the linear model's step from 5.5 to 4.7 ns an example.
+    The same steps as in `exp64`, where float32 needs less: r = x - k*log(2) in one number, a
+    shorter P in pairs of powers, each term joined by an fma, nothing lost that is looked after, and
+    2**k added to the exponent (of a NaN x nothing, as the last bits of `shifted` are then 0).
+    Terms wait for each other half as long: the linear model's step went from 5.5 to 4.7 ns an
+    example, and with the shorter P sigma from 1.4 to 1.2.
     """
     bits, from_bits, where, fma = o.bits, o.from_bits, o.where, o.fma
     widen, narrow = o.widen, o.narrow
-    c3, c4, c5, c6, c7, c8, c9, c10, c11, c12 = EXP_COEFFICIENTS
+    c3, c4, c5, c6, c7, c8, c9, c10 = QUICK_EXP_COEFFICIENTS
     log2_e, ln2_high, ln2_low = LOG2_E, LN2_HIGH, LN2_LOW
-    round_to_integer, width = 1.5 * 2.0**52 + 1023.0, np.uint64(52)
+    round_to_integer, width = 1.5 * 2.0**52, np.uint64(52)
     lowest, highest = np.float32(-104.0), np.float32(89.0)
 
     @o.function
@@ -133,14 +149,11 @@ def quick_exp(o: ModuleType) -> Function:
         minus_k = round_to_integer - shifted
         r = fma(minus_k, ln2_low, fma(minus_k, ln2_high, x))
         square = r * r
-        fourth = square * square
         p3 = fma(fma(c6, r, c5), square, fma(c4, r, c3))
         p7 = fma(fma(c10, r, c9), square, fma(c8, r, c7))
-        p = fma(fma(fma(c12, r, c11), fourth, p7), fourth, p3)
-        linear = 1.0 + r
-        rest = fma(square, fma(r, p, 0.5), r - (linear - 1.0))
-        # the last bits of `shifted` are k and the exponent's bias
-        return narrow((linear + rest) * from_bits(bits(shifted) << width))
+        p = fma(p7, square * square, p3)
+        e = 1.0 + fma(square, fma(r, p, 0.5), r)
+        return narrow(from_bits(bits(e) + (bits(shifted) << width)))
 
     return quick_exp
 

@@ -5,6 +5,8 @@ An optimizer is a function of (o, ops, setting) that returns `update(w, state, g
 state starts.  `rate` is the step's learning rate.  Scalars, vectors or arrays.
 """
 
+import numpy as np
+
 
 def adagrad(o, ops, setting):
     """AdaGrad (Duchi et al. 2011) as TensorFlow does it: a ← a + g², then
@@ -56,3 +58,10 @@ def learning_rate(setting, step):
     if setting.optimizer == "sgd":
         return setting.lr / (1.0 + setting.decay * step)
     return setting.lr
+
+
+def learning_rates(setting, first: int, steps: int) -> np.ndarray:
+    """The rates of so many steps from the first on, (steps,), or the one of all, (1,)."""
+    if setting.optimizer == "sgd" and setting.decay:
+        return learning_rate(setting, first + np.arange(steps))
+    return np.array([setting.lr])

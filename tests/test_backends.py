@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from records import arrays_of, assert_same_bits, assert_same_record, random_parameters
 
 from nanorepro import Config, fit, initial_parameters, plans, predict, simulate
 from nanorepro import config as names
 from nanorepro.data import FEATURES, examples, make_world
-from nanorepro.network import initial_values, layers
 from nanorepro.simulation import fingerprint
 from nanorepro.streams import permutation, stream_key
 
@@ -93,21 +93,6 @@ def assert_same_run(config, **options):
     return one
 
 
-def assert_same_record(a, b, where):
-    assert list(a) == list(b)
-    for name in a:
-        assert_same_bits(a[name], b[name], f"{where}, {name}")
-
-
-def assert_same_bits(a, b, where):
-    """Equal types, shapes and bits, with any NaN equal to any NaN."""
-    assert a.dtype == b.dtype and a.shape == b.shape, where
-    word = np.uint32 if a.dtype == np.float32 else np.uint64
-    a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
-    differ = (a.view(word) != b.view(word)) & ~(np.isnan(a) & np.isnan(b))
-    assert not differ.any(), f"{where}: {a[differ][:3]} is not {b[differ][:3]}"
-
-
 @pytest.mark.parametrize("config", TABLE, ids=label)
 def test_numba_equals_the_reference(config):
     result = assert_same_run(config)
@@ -173,18 +158,6 @@ def configurations(draw):
         fma=draw(st.sampled_from(["on", "off"])),
         seed=draw(st.integers(0, 2**64 - 1)),
     )
-
-
-def arrays_of(rng, n, d):
-    """Random features, some rare and one never present, and labels."""
-    rate = rng.choice([0.0, 0.05, 0.5, 0.9], d)
-    return (rng.random((n, d)) < rate).astype(np.uint8), rng.integers(0, 2, n)
-
-
-def random_parameters(rng, config, d):
-    """Random values of all parameters, the biases too."""
-    values = initial_values(config, layers(config, d), 0, 0)
-    return {name: rng.normal(0.0, 0.7, value.shape) for name, value in values.items()}
 
 
 def assert_same_fit(config, d, steps=5):

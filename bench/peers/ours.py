@@ -1,9 +1,10 @@
-"""nanorepro: the kernels on examples in memory, and whole runs."""
+"""nanorepro: the kernels on examples in memory, of one model and of an ensemble; whole runs."""
 
 from dataclasses import replace
 
-from bench.cases import Case, Engine, Job
+from bench.cases import MODELS, Case, Engine, Job
 from nanorepro import simulate
+from nanorepro.backends.ensembles import make_ensemble
 from nanorepro.recipe import Recipe
 from nanorepro.simulation import load_backend
 
@@ -25,6 +26,30 @@ def kernel(case: Case) -> Job:
     return Job(start, train, lambda model: [model.parameters()], case.n)
 
 
+def ensemble(case: Case) -> Job | None:
+    """32 models on the same packed examples; None where they would be trained one by one."""
+    recipe, (x, y) = Recipe(case.config, 32, 0, 0), case.packed
+    x, records = x[:, None], [case.start(k) for k in range(MODELS)]
+    if make_ensemble(recipe, records) is None:
+        return None
+
+    def start():
+        first = make_ensemble(recipe, records)
+        assert first
+        more = range(first.count, MODELS, first.count)
+        return [first, *(make_ensemble(recipe, records[k:]) for k in more)]
+
+    def train(ensembles):
+        for some in ensembles:
+            some.train(x, y)
+        return ensembles
+
+    def read(ensembles):
+        return [ensembles[0].parameters()[0], ensembles[-1].parameters()[-1]]
+
+    return Job(start, train, read, MODELS * case.n)
+
+
 def run(case: Case) -> Job:
     """A whole run of 16 pairs: synthesis, shuffling, training, evaluation, measures."""
     log2 = case.n.bit_length() - 1
@@ -39,4 +64,8 @@ def run(case: Case) -> Job:
     return Job(lambda: None, train, read, 2 * PAIRS * case.n)
 
 
-ENGINES = {"nanorepro": Engine(kernel), "nanorepro run": Engine(run)}
+ENGINES = {
+    "nanorepro": Engine(kernel),
+    "nanorepro, 32 models": Engine(ensemble, MODELS),
+    "nanorepro run": Engine(run),
+}

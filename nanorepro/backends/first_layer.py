@@ -65,31 +65,42 @@ def find_features(kit: Kit, place: Place) -> Callable:
     return stage
 
 
+def present_features(kit: Kit, place: Place) -> Callable:
+    """A function (m, x, i, part): the features of a set that example i has go to m.present."""
+    words, sets, n = kit.words, place.layer.sets, place.layer.fan_in // place.layer.sets
+    whole, rest = n // 32, np.uint32((1 << (n % 32)) - 1)
+
+    @inlined
+    def features(m, x, i, part):
+        # the bits of the set's features, from bit 0 on
+        word, shift = part * n // 32, np.uint32(part * n % 32)
+        for k in range(words - word):
+            v = x[i * words + word + k] >> shift
+            if shift != 0 and word + k + 1 < words:
+                v |= x[i * words + word + k + 1] << (np.uint32(32) - shift)
+            m.present[k] = v
+        if sets > 1 and rest != 0:
+            m.present[whole] &= rest
+
+    return features
+
+
 def first_forward(kit: Kit, place: Place) -> Callable:
     """z = Σ_j W[j] over the features present; embeddings: one sum for each set (section 5).
 
     Then the activation, while the example's units are in the nearest cache.
     """
-    layer, batch, words, sets = place.layer, kit.batch, kit.words, place.layer.sets
+    layer, batch, sets = place.layer, kit.batch, place.layer.sets
     row, pitch, w_at, z_at = place.row, place.by_example, place.w, place.z
     n = layer.fan_in // sets
-    whole, rest = n // 32, np.uint32((1 << (n % 32)) - 1)
     total = terms(kit.unit_sums, n, row, row, place.up, ahead=sets == 1 and row <= 2 * kit.longest)
-    finish = activated(kit, place, 1)
+    features, finish = present_features(kit, place), activated(kit, place, 1)
 
     @inlined
     def stage(m, x, first, rate, t):
         for i in range(batch):
             for part in range(sets):
-                # the bits of the set's features, from bit 0 on
-                word, shift = part * n // 32, np.uint32(part * n % 32)
-                for k in range(words - word):
-                    v = x[(first + i) * words + word + k] >> shift
-                    if shift != 0 and word + k + 1 < words:
-                        v |= x[(first + i) * words + word + k + 1] << (np.uint32(32) - shift)
-                    m.present[k] = v
-                if sets > 1 and rest != 0:
-                    m.present[whole] &= rest
+                features(m, x, first + i, part)
                 at = w_at + part * n * row
                 out = z_at + i * pitch + part * row
                 total(m, m.units, m.w, at, m.present, 0, m.z, out, t)

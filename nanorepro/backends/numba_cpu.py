@@ -6,18 +6,17 @@ the streams are drawn by `numba_draws`, whose `draw`, `shuffle`, `split`, `examp
 `numba_packing`'s.
 """
 
-import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from numba import njit
 
 from nanorepro import summation
 from nanorepro.arithmetic import Operations, operations
-from nanorepro.backends import arrays, simd
+from nanorepro.backends import arrays
+from nanorepro.backends.ensembles import make_ensemble
 from nanorepro.backends.exact_sum import BINS
 from nanorepro.backends.few_units import (
     few_bias_sums,
@@ -59,7 +58,8 @@ from nanorepro.backends.numba_draws import (
 )
 from nanorepro.backends.numba_elementary import exp, log
 from nanorepro.backends.numba_packing import pack
-from nanorepro.backends.numba_sums import LONG, REGISTER, Sums, lanes_of
+from nanorepro.backends.numba_sums import LONG, lanes_of
+from nanorepro.backends.parts import sources
 from nanorepro.backends.passing_layers import (
     passing_backward,
     passing_forward,
@@ -71,13 +71,32 @@ from nanorepro.backends.small_layers import (
     across_forward,
     across_gradients,
 )
-from nanorepro.backends.stages import Kit, bias_sums, output_gradient, sequence, update_small
+from nanorepro.backends.stages import (
+    Kit,
+    bias_sums,
+    essence,
+    make_kit,
+    output_gradient,
+    sequence,
+    update_small,
+)
 from nanorepro.config import Config, Dials
-from nanorepro.network import ACTIVATIONS, COSTLY, Parameters, layers, sigmoid
-from nanorepro.optimizers import OPTIMIZERS, learning_rate
+from nanorepro.network import COSTLY, Parameters, layers
+from nanorepro.optimizers import learning_rates
 from nanorepro.recipe import Recipe
 
-__all__ = ["Model", "draw", "examples", "exp", "log", "pack", "permutations", "shuffle", "split"]
+__all__ = [
+    "Model",
+    "draw",
+    "examples",
+    "exp",
+    "log",
+    "pack",
+    "permutations",
+    "shuffle",
+    "split",
+    "train_models",
+]
 
 NARROW = 4  # units of a first layer that are summed over all features
 
@@ -98,15 +117,6 @@ class Compiled:
     start: float
     train: Callable
     forward: Callable
-
-
-@cache
-def sources() -> int:
-    """A digest of this package's sources: compiled code on disk is that of these sources only."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).resolve().parent.parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return int(digest.hexdigest()[:15], 16)
 
 
 def stages_of(kit: Kit, chart: Map, ways: Ways) -> tuple[list, list]:
@@ -180,40 +190,22 @@ def few_stages(kit: Kit, chart: Map, beside: bool) -> list:
 @cache
 def compile_recipe(config: Config, dials: Dials, features: int) -> Compiled:
     """The functions for a configuration as `essence` gives it."""
-    net = layers(config, features)
-    ops = operations(simd, dials.precision, dials.rounding, dials.fma)
-    longest = REGISTER // np.dtype(ops.dtype).itemsize
-    unit_sums = Sums(ops, dials.unit_accumulator, dials.unit_tree, dials.unit_order == "given")
+    net, kit = layers(config, features), make_kit(config, dials, features)
+    longest, ops = kit.longest, kit.ops
     wholly = {"wide", "exact"} & {dials.accumulator, dials.unit_accumulator}
     units = net[0].fan_out
-    batch_sums = Sums(ops, dials.accumulator, dials.tree, True)
-    plain, tiled = unit_sums.resumable(1), batch_sums.tiled(config.batch)
+    plain, tiled = kit.unit_sums.resumable(1), kit.batch_sums.tiled(config.batch)
     sparse = plain and tiled and features <= 32 and net[0].sets == 1
     ways = Ways(
         narrow=units <= NARROW and not wholly,
         sparse=sparse and longest < 2 * units <= 4 * longest,
         plain=plain,
         tiled=tiled,
-        chain=batch_sums.resumable(config.batch),
+        chain=kit.batch_sums.resumable(config.batch),
         passing=plain and tiled and config.act not in COSTLY,
     )
     chart = make_map(net, config.batch, longest, dials, ways)
-    value, slope = ACTIVATIONS[config.act](simd, ops, config.beta)
-    update, start = OPTIMIZERS[config.optimizer](simd, ops, config)
-    kit = Kit(
-        batch=config.batch,
-        examples=chart.examples,
-        words=-(-features // 32),
-        longest=longest,
-        ops=ops,
-        batch_sums=batch_sums,
-        unit_sums=unit_sums,
-        value=value,
-        slope=slope,
-        sigmoid=sigmoid(simd, ops),
-        update=update,
-        skip_unchanged=config.optimizer == "adagrad",
-    )
+    kit = replace(kit, examples=chart.examples)
     up, down = stages_of(kit, chart, ways)
     ascend, descend, batch, digest = sequence(up), sequence(down), config.batch, sources()
     z_last, step = chart.places[-1].z, flat_lanes(batch, longest)
@@ -251,16 +243,20 @@ def compile_recipe(config: Config, dials: Dials, features: int) -> Compiled:
                 z[k * batch + i] = m.z[z_last + i]
         return digest
 
-    return Compiled(chart, ops, start, train, forward)
+    return Compiled(chart, ops, kit.start, train, forward)
 
 
-@cache
-def essence(config: Config) -> Config:
-    """The configuration with what does not concern the compiled code at its default."""
-    plain = Config()
-    names = ("log2_examples", "log2_window", "log2_eval", "first_example", "pairs", "differ", "lr")
-    names += ("decay", "init", "eval_every", "seed", "warm_start", "data")
-    return replace(config, **{name: getattr(plain, name) for name in names})
+def in_leaf_order(recipe: Recipe, step: int, x: np.ndarray, y: np.ndarray) -> tuple:
+    """The examples and labels of all mini-batches from a step on in their leaf order."""
+    batch, order = recipe.config.batch, recipe.dials.leaf_order
+    steps = len(y) // batch
+    if order == "given":
+        return x, y
+    if order == "random":
+        at = permutations(recipe.key("order"), step, steps, batch)
+    else:
+        at = np.arange(steps * batch).reshape(steps, batch)[:, ::-1].ravel()
+    return x[at], y[at]
 
 
 class Model:
@@ -332,14 +328,14 @@ class Model:
 
     def train(self, x: np.ndarray, y: np.ndarray) -> None:
         """Train on packed examples (n, words) uint32 and labels (n,) in the given order."""
-        config, dials = self.recipe.config, self.dials
+        config = self.recipe.config
         x, y = np.ascontiguousarray(x), np.ascontiguousarray(y, np.uint8)
         steps = len(y) // config.batch
-        if dials.leaf_order != "given":
-            order = self._leaf_orders(steps)
-            x, y = x[order], y[order]
+        x, y = in_leaf_order(self.recipe, self.step, x, y)
+        rates = self.const(learning_rates(config, self.step, steps))
         self.compiled.train(
-            self.memory, x, y, self._rates(steps), self.rounding_key, self.step,
+            self.memory, x, y, np.asarray(rates, self.compiled.ops.dtype), self.rounding_key,
+            self.step,
             self._batch_plans(steps), self._unit_plans(steps),
         )  # fmt: skip
         self.step += steps
@@ -351,23 +347,6 @@ class Model:
         z = np.empty(len(x), self.compiled.ops.dtype)
         self.compiled.forward(self.memory, x, z, self.rounding_key, self.step, self._unit_plans(1))
         return z[:n]
-
-    def _rates(self, steps: int) -> np.ndarray:
-        """The learning rate of each step, or the one of all."""
-        config = self.recipe.config
-        if config.optimizer == "sgd" and config.decay:
-            rates = learning_rate(config, self.step + np.arange(steps))
-        else:
-            rates = np.array([config.lr])
-        return np.asarray(self.const(rates), self.compiled.ops.dtype)
-
-    def _leaf_orders(self, steps: int) -> np.ndarray:
-        """The examples of all mini-batches in their leaf order, (steps·batch,)."""
-        batch = self.recipe.config.batch
-        key = self.recipe.key("order")
-        if self.dials.leaf_order == "random":
-            return permutations(key, self.step, steps, batch)
-        return np.arange(steps * batch).reshape(steps, batch)[:, ::-1].ravel()
 
     def _batch_plans(self, steps: int) -> np.ndarray:
         """Plans of the sums over the mini-batch: none, one for all steps, or one a step."""
@@ -395,3 +374,21 @@ class Model:
                     rows = summation.plan(dials.unit_tree, dials.unit_order, n, key, block)
                     plans[k, (place.up, place.down)[back] :][: len(rows)] = rows
         return plans
+
+
+def train_models(
+    recipe: Recipe, records: Sequence[Parameters], x: np.ndarray, y: np.ndarray
+) -> list[Parameters]:
+    """The records, each trained on the same packed examples; small models side by side."""
+    y, found = np.ascontiguousarray(y, np.uint8), []
+    ordered = in_leaf_order(recipe, 0, np.ascontiguousarray(x), y)
+    while len(found) < len(records):
+        rest = records[len(found) :]
+        if ensemble := make_ensemble(recipe, rest):
+            ensemble.train(*ordered)
+            found += ensemble.parameters()
+        else:
+            model = Model(recipe, rest[0])
+            model.train(x, y)
+            found.append(model.parameters())
+    return found

@@ -4,6 +4,8 @@ Every sum is a loop over the plan's instructions; NumPy only carries out the sam
 all outputs at once.  docs/arithmetic.md says the same in words.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from nanorepro import data, streams
@@ -161,6 +163,18 @@ class Model:
         """What stochastic rounding draws from in this step: the key of its stream, and the step."""
         key = self.recipe.key("rounding")
         return key[0], key[1], np.uint64(self.step)
+
+
+def train_models(
+    recipe: Recipe, records: Sequence[Parameters], x: np.ndarray, y: np.ndarray
+) -> list[Parameters]:
+    """The records, each trained on the same packed examples."""
+    found = []
+    for record in records:
+        model = Model(recipe, record)
+        model.train(x, y)
+        found.append(model.parameters())
+    return found
 
 
 class Sum:

@@ -8,15 +8,21 @@ order of its plan.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
-from nanorepro.arithmetic import Operations
-from nanorepro.backends.layout import Map, Place, flat_lanes
-from nanorepro.backends.numba_sums import Sums, lanes_of
+import numpy as np
+
+from nanorepro.arithmetic import Operations, operations
+from nanorepro.backends import simd
+from nanorepro.backends.layout import Map, Place, flat_lanes, round_up
+from nanorepro.backends.numba_sums import REGISTER, Sums, lanes_of
 from nanorepro.backends.products import Matrix, products
 from nanorepro.backends.simd import fill, inlined, load, store
 from nanorepro.backends.tiles import transpose
+from nanorepro.config import Config, Dials
+from nanorepro.network import ACTIVATIONS, sigmoid
+from nanorepro.optimizers import OPTIMIZERS
 
 FEW = 64  # terms of sums over units that cost less than going to memory for the results
 
@@ -36,7 +42,39 @@ class Kit:
     slope: Callable
     sigmoid: Callable
     update: Callable
+    start: float  # of the optimizer's state
     skip_unchanged: bool  # a zero gradient leaves weight and state as they are
+
+
+@cache
+def essence(config: Config) -> Config:
+    """The configuration with what does not concern the compiled code at its default."""
+    plain = Config()
+    names = ("log2_examples", "log2_window", "log2_eval", "first_example", "pairs", "differ", "lr")
+    names += ("decay", "init", "eval_every", "seed", "warm_start", "data")
+    return replace(config, **{name: getattr(plain, name) for name in names})
+
+
+def make_kit(config: Config, dials: Dials, features: int) -> Kit:
+    """The kit of a configuration; the padding of a mini-batch is the layout's to say."""
+    ops = operations(simd, dials.precision, dials.rounding, dials.fma)
+    value, slope = ACTIVATIONS[config.act](simd, ops, config.beta)
+    update, start = OPTIMIZERS[config.optimizer](simd, ops, config)
+    return Kit(
+        batch=config.batch,
+        examples=config.batch,
+        words=-(-features // 32),
+        longest=REGISTER // np.dtype(ops.dtype).itemsize,
+        ops=ops,
+        batch_sums=Sums(ops, dials.accumulator, dials.tree, True),
+        unit_sums=Sums(ops, dials.unit_accumulator, dials.unit_tree, dials.unit_order == "given"),
+        value=value,
+        slope=slope,
+        sigmoid=sigmoid(simd, ops),
+        update=update,
+        start=start,
+        skip_unchanged=config.optimizer == "adagrad",
+    )
 
 
 def sequence(stages):
@@ -44,6 +82,8 @@ def sequence(stages):
 
     Six at a time: each further level costs another pass of the compiler over all below it.
     """
+    if len(stages) == 1:
+        return stages[0]
     if len(stages) > 6:
         size = -(-len(stages) // 6)
         return sequence([sequence(stages[k : k + size]) for k in range(0, len(stages), size)])
@@ -173,14 +213,18 @@ def apply_gradients(kit: Kit, n: int) -> Callable:
 
 
 def output_gradient(kit: Kit, place: Place) -> Callable:
-    """δ[i] = (σ(z[i]) - y[i])/s, the gradient of the mean loss by z; vectors of examples."""
-    longest, z_at, batch = kit.longest, place.z, kit.batch
-    lanes, size = lanes_of(longest), kit.ops.const(float(kit.batch))
+    """δ[i] = (σ(z[i]) - y[i])/s, the gradient of the mean loss by z; vectors of examples.
+
+    Two vectors at a time, as the terms of exp wait for each other.
+    """
+    z_at, padded = place.z, round_up(kit.batch, kit.longest)
+    step = min(2 * kit.longest, padded & -padded)
+    lanes, size = lanes_of(step), kit.ops.const(float(kit.batch))
     squash, sub, div = kit.sigmoid, kit.ops.sub, kit.ops.div
 
     @inlined
     def stage(m, x, first, rate, t):
-        for i in range(0, batch, longest):
+        for i in range(0, padded, step):
             p = squash(load(m.z, z_at + i, lanes), t)
             d = div(sub(p, load(m.y, i, lanes), t), fill(size, lanes), t)
             store(m.d, z_at + i, d)

@@ -116,6 +116,22 @@ def _outer(acc, a, at, stride, right, rows):
     return acc, codegen
 
 
+def _outer_tile(acc, left, right):
+    def codegen(context, builder, sig, args):
+        tile, left, right = args
+        one, sums = acc.dtype, []
+        fused = machine("fma", 3)(one, one, one)[1]
+        for r in range(sig.args[1].count):
+            a = builder.extract_value(left, r)
+            for c in range(sig.args[2].count):
+                term = builder.extract_value(tile, r * sig.args[2].count + c)
+                b = builder.extract_value(right, c)
+                sums.append(fused(context, builder, one(one, one, one), (a, b, term)))
+        return context.make_tuple(builder, acc, sums)
+
+    return acc, codegen
+
+
 def _chained(acc, a, at, stride, tile):
     def codegen(context, builder, sig, args):
         total, array, at, stride, tile = args
@@ -257,6 +273,17 @@ def _in_line(tile, lanes):
     return vector, codegen
 
 
+def _row_of(tile, row, cols):
+    vector = Vector(tile.dtype.dtype, cols.count * tile.dtype.lanes)
+
+    def codegen(context, builder, sig, args):
+        begin = row.count * cols.count
+        parts = [builder.extract_value(args[0], begin + c) for c in range(cols.count)]
+        return joined(builder, parts, vector.lanes)
+
+    return vector, codegen
+
+
 def _unseen(n):
     number = types.int64
 
@@ -313,6 +340,10 @@ def outer(acc, a, at, stride, right, rows):
     """acc[r, c] ← fma(a[at + r·stride], right[c], acc[r, c]) for a tile of sums."""
 
 
+def outer_tile(acc, left, right):
+    """acc[r, c] ← fma(left[r], right[c], acc[r, c]) for a tile of sums."""
+
+
 def outer_shared(acc, a, at, right, per):
     """acc[g] ← fma(f, right, acc[g]), each of f's equal parts filled with one of `per` numbers.
 
@@ -343,6 +374,10 @@ def in_line(tile, lanes):
     """The numbers of a tile as one vector, whose further lanes hold anything."""
 
 
+def row_of(tile, row, cols):
+    """Row `row` of a tile of `cols` columns as one vector."""
+
+
 def unseen(n):
     """n, of which the compiler does not know: a loop so often is not written out."""
 
@@ -359,12 +394,14 @@ for _function, _typing in {
     fill_tile: _fill_tile,
     load_tile: _load_tile,
     outer: _outer,
+    outer_tile: _outer_tile,
     outer_shared: _outer_shared,
     chained: _chained,
     add_present: _add_present,
     transpose: _transpose,
     add_tile: _add_tile,
     in_line: _in_line,
+    row_of: _row_of,
     unseen: _unseen,
     store_tile: _store_tile,
 }.items():

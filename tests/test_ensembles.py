@@ -1,0 +1,123 @@
+"""Models trained side by side have the bits of each trained alone, and of the reference."""
+
+import numpy as np
+import pytest
+from records import arrays_of, assert_same_record, random_parameters
+
+from nanorepro import Config, ConfigError, fit, predict
+from nanorepro import config as names
+from nanorepro.backends.ensembles import make_ensemble
+from nanorepro.recipe import Recipe
+
+
+def records_of(config, d, models):
+    rng = np.random.default_rng(models)
+    return [random_parameters(rng, config, d) for _ in range(models)]
+
+
+def examples_of(config, d, steps=4):
+    return arrays_of(np.random.default_rng(config.seed), steps * config.batch, d)
+
+
+def side_by_side(config, d, records):
+    """How many models the first ensemble takes; 0 where each is trained alone."""
+    ensemble = make_ensemble(Recipe(config, d, 0, 0), records)
+    return ensemble.count if ensemble else 0
+
+
+@pytest.mark.parametrize(
+    ("options", "d", "models"),
+    [
+        # one word of features, full, nearly empty, and with room to spare; several words
+        ({"model": "linear"}, 32, 16),
+        ({"model": "linear", "optimizer": "sgd", "batch": 7}, 1, 16),
+        ({"model": "double", "act": "smelu", "batch": 40}, 31, 13),
+        ({"model": "linear", "batch": 1}, 70, 12),
+        # as many units as a tile of sums, fewer, more
+        ({"model": "tower", "act": "relu"}, 32, 16),
+        ({"hidden": "5,3", "act": "swish", "beta": 2.0, "batch": 33}, 33, 16),
+        ({"hidden": "17,1,6", "optimizer": "sgd", "batch": 6, "leaf_order": "random"}, 20, 16),
+        ({"hidden": "4", "epsilon_place": "inside", "leaf_order": "reversed"}, 16, 16),
+        ({"model": "single", "act": "relu", "batch": 65}, 64, 16),
+        ({"hidden": "3", "precision": "float64", "act": "relu"}, 32, 8),
+    ],
+    ids=str,
+)
+def test_each_is_trained_as_it_is_alone(options, d, models):
+    config = Config(**{"seed": 3, "epsilon_place": "none", **options})
+    records, (x, y) = records_of(config, d, models), examples_of(config, d)
+    assert side_by_side(config, d, records) == models
+    together = fit(config, x, y, records)
+    assert len(together) == models
+    for k in (0, models // 2 + 1, models - 1):
+        alone = fit(config, x, y, records[k], "reference")
+        assert_same_record(alone, together[k], f"{names.command(config)}, model {k}")
+
+
+def test_some_side_by_side_and_some_alone():
+    config = Config(model="linear", seed=4)
+    records, (x, y) = records_of(config, 32, 35), examples_of(config, 32)
+    together = fit(config, x, y, tuple(records))
+    for record, trained in zip(records, together, strict=True):
+        assert_same_record(fit(config, x, y, record), trained, "linear")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tree": "pairwise"},
+        {"unit_tree": "lanes:4"},
+        {"accumulator": "kahan"},
+        {"unit_accumulator": "exact"},
+        {"precision": "bits:8"},
+        {"fma": "off"},
+        {"unit_order": "random"},
+        {"hidden": "64,64"},
+        {"model": "wide"},
+    ],
+    ids=str,
+)
+def test_what_is_not_taken_side_by_side(options):
+    config = Config(**({"hidden": "3"} if "model" not in options else {}) | options)
+    assert side_by_side(config, 32, records_of(config, 32, 16)) == 0
+
+
+def test_few_models_are_trained_alone():
+    config = Config(hidden="3")
+    assert side_by_side(config, 32, records_of(config, 32, 11)) == 0
+    assert side_by_side(config, 32, records_of(config, 32, 12)) == 12
+
+
+def test_a_model_that_diverges_leaves_the_others_alone():
+    config = Config(model="double", act="relu", optimizer="sgd", lr=0.5)
+    records, (x, y) = records_of(config, 32, 16), examples_of(config, 32, 30)
+    records[5] = {name: value * 1e38 for name, value in records[5].items()}
+    together = fit(config, x, y, records)
+    assert not all(np.isfinite(value).all() for value in together[5].values())
+    for k in (4, 5, 6):
+        assert_same_record(fit(config, x, y, records[k]), together[k], f"model {k}")
+
+
+@pytest.mark.parametrize("backend", ["numba", "reference"])
+def test_lists_of_records(backend):
+    config = Config(hidden="3", act="relu", batch=4)
+    records, (x, y) = records_of(config, 10, 3), examples_of(config, 10)
+    together = fit(config, x, y, records, backend)
+    z = predict(config, x, together, backend)
+    assert z.shape == (3, len(x))
+    for k, record in enumerate(records):
+        assert_same_record(fit(config, x, y, record, backend), together[k], f"model {k}")
+        assert np.array_equal(predict(config, x, together[k], backend), z[k])
+    assert fit(config, x, y, records[:1], backend)[0].keys() == records[0].keys()
+
+
+def test_wrong_records_are_named():
+    config = Config(hidden="3")
+    records, (x, y) = records_of(config, 10, 2), examples_of(config, 10)
+    with pytest.raises(ConfigError, match="parameters: an empty list is not allowed; give"):
+        fit(config, x, y, [])
+    records[1]["b0"] = np.zeros(4)
+    with pytest.raises(ConfigError, match=r"parameters\[1\]: b0 is float64 \(4,\); give floats"):
+        fit(config, x, y, records)
+    with pytest.raises(ConfigError, match=r"parameters\[0\]: give a dict of w0"):
+        predict(config, x, [3.0])
