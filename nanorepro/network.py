@@ -78,44 +78,52 @@ def initial_values(config: Config, net: tuple[Layer, ...], pair: int, model: int
     return values
 
 
-# An activation is a function of (o, ops, beta) that returns a pair of functions: the value of z,
-# and the factor dy/dz.  `ops` are the dials' rounded operations, the same code for both executions;
-# every operation has a last argument t that stochastic rounding needs.  What the factor is at a NaN
-# z does not matter: all δ of such an example are NaN.
+# An activation is a function of (o, ops, beta) that returns a pair of functions: value(z, t), A(z),
+# and backward(d, z, t), d·A'(z).  `ops` are the dials' rounded operations, the same code for both
+# executions; every operation has a last argument t that stochastic rounding needs.  What A' is at a
+# NaN z does not matter: all δ of such an example are NaN.
 
 
 def identity(o, ops, beta):
-    """y = z."""
-    where, one = o.where, ops.const(1.0)
+    """A(z) = z."""
 
     @o.function
     def value(z, t):
         return z
 
     @o.function
-    def slope(z, t):
-        return where(z == z, one, one)  # as many as z has
+    def backward(d, z, t):
+        return d
 
-    return value, slope
+    return value, backward
 
 
 def relu(o, ops, beta):
-    """y = z for z > 0, 0 for z ≤ 0; the factor at 0 is 0, as in TensorFlow."""
-    where, zero, one = o.where, ops.const(0.0), ops.const(1.0)
+    """A(z) = z for z > 0, 0 for z ≤ 0; A'(0) = 0, as in TensorFlow."""
+    where, zero, mul = o.where, ops.const(0.0), o.mul
+
+    if o.SHORTCUTS:
+
+        @o.function
+        def value(z, t):
+            # no z is -0, as no bias is: one instruction instead of two
+            return where(zero > z, zero, z)
+
+    else:
+
+        @o.function
+        def value(z, t):
+            return where(z <= zero, zero, z)
 
     @o.function
-    def value(z, t):
-        return where(z <= zero, zero, z)
+    def backward(d, z, t):
+        return where(z <= zero, mul(d, zero), d)  # d·0 is exact: it has d's sign, or is NaN
 
-    @o.function
-    def slope(z, t):
-        return where(z <= zero, zero, one)
-
-    return value, slope
+    return value, backward
 
 
 def smelu(o, ops, beta):
-    """y = (z + β)²/(4β) for |z| < β, 0 for z ≤ -β, z for z ≥ β (section 6)."""
+    """A(z) = (z + β)²/(4β) for |z| < β, 0 for z ≤ -β, z for z ≥ β (section 6)."""
     where, zero, one = o.where, ops.const(0.0), ops.const(1.0)
     b, minus_b, b2, b4 = (ops.const(k * beta) for k in (1.0, -1.0, 2.0, 4.0))
     add, mul, div = ops.add, ops.mul, ops.div
@@ -127,11 +135,11 @@ def smelu(o, ops, beta):
         return where(z <= minus_b, zero, where(z >= b, z, inside))
 
     @o.function
-    def slope(z, t):
+    def backward(d, z, t):
         inside = div(add(z, b, t), b2, t)
-        return where(z <= minus_b, zero, where(z >= b, one, inside))
+        return mul(d, where(z <= minus_b, zero, where(z >= b, one, inside)), t)
 
-    return value, slope
+    return value, backward
 
 
 def sigmoid(o, ops):
@@ -147,7 +155,7 @@ def sigmoid(o, ops):
 
 
 def swish(o, ops, beta):
-    """y = z·s with s = σ(βz); dy/dz = s + (βz)·(s·(1 - s))."""
+    """A(z) = z·s with s = σ(βz); A'(z) = s + (βz)·(s·(1 - s))."""
     b, one = ops.const(beta), ops.const(1.0)
     add, sub, mul = ops.add, ops.sub, ops.mul
     squash = sigmoid(o, ops)
@@ -157,12 +165,12 @@ def swish(o, ops, beta):
         return mul(z, squash(mul(b, z, t), t), t)
 
     @o.function
-    def slope(z, t):
+    def backward(d, z, t):
         u = mul(b, z, t)
         s = squash(u, t)
-        return add(s, mul(u, mul(s, sub(one, s, t), t), t), t)
+        return mul(d, add(s, mul(u, mul(s, sub(one, s, t), t), t), t), t)
 
-    return value, slope
+    return value, backward
 
 
 ACTIVATIONS = {"identity": identity, "relu": relu, "smelu": smelu, "swish": swish}

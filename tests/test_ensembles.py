@@ -1,8 +1,12 @@
 """Models trained side by side have the bits of each trained alone, and of the reference."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from records import arrays_of, assert_same_record, random_parameters
+from test_golden import environment, targets
 
 from nanorepro import Config, ConfigError, fit, predict
 from nanorepro import config as names
@@ -86,6 +90,30 @@ def test_few_models_are_trained_alone():
     config = Config(hidden="3")
     assert side_by_side(config, 32, records_of(config, 32, 11)) == 0
     assert side_by_side(config, 32, records_of(config, 32, 12)) == 12
+
+
+TRAINED = """
+import numpy as np
+from nanorepro import Config, fit, initial_parameters
+from nanorepro.simulation import fingerprint
+config = Config(hidden="3", act="relu", batch=8, pairs=16, differ="init")
+x = np.random.default_rng(1).random((160, 32)) < 0.1
+records = fit(config, x, x[:, 0], [initial_parameters(config, pair) for pair in range(16)])
+print(fingerprint([records]))
+"""
+
+
+@pytest.mark.parametrize("target", [t for t in targets() if t])
+def test_other_processors_give_the_same_bits(target, tmp_path, capsys):
+    settings = {
+        "NUMBA_CPU_NAME": target,
+        "NUMBA_CPU_FEATURES": "",
+        "NUMBA_CACHE_DIR": str(tmp_path),
+    }
+    child, command = environment(**settings), [sys.executable, "-c", TRAINED]
+    found = subprocess.run(command, env=child, capture_output=True, text=True, check=True)
+    exec(TRAINED, {})
+    assert found.stdout == capsys.readouterr().out != ""
 
 
 def test_a_model_that_diverges_leaves_the_others_alone():

@@ -32,9 +32,9 @@ def fused_backward(kit: Kit, place: Place, under: Place) -> Callable:
     """
     units, batch, examples, ops = place.layer.fan_out, kit.batch, kit.examples, kit.ops
     w_at, by_output, d_at, b_at = place.w, place.by_output, place.z, under.b
-    z_at, pitch, active, slope = under.z, under.by_example, under.layer.active, kit.slope
+    z_at, pitch, active, backward = under.z, under.by_example, under.layer.active, kit.backward
     lanes, tall, one, zero = lanes_of(kit.longest), lanes_of(units), lanes_of(1), ops.const(0.0)
-    add, mul = ops.add, ops.mul
+    add = ops.add
 
     @inlined
     def stage(m, x, first, rate, t):
@@ -46,7 +46,7 @@ def fused_backward(kit: Kit, place: Place, under: Place) -> Callable:
             d = chained(fill(zero, lanes), m.d, d_at + i, examples, weights)
             gradients = outer(gradients, m.d, d_at + i, examples, h, tall)
             if active:
-                d = mul(d, slope(load(m.z, at, lanes), t), t)
+                d = backward(d, load(m.z, at, lanes), t)
             store(m.d, at, d)
             bias = add(bias, d, t)
         store_tile(gradients, m.g, w_at, by_output, tall, one)

@@ -36,7 +36,7 @@ def backward_and_update(kit: Kit, place: Place, under: Place, g_at: int) -> Call
     width, pitch, w_at, z_at, examples = place.width, place.by_input, place.w, under.z, kit.examples
     below, by_unit, across = under.by_example, under.by_unit, under.across
     turn_delta = transposed(batch, fan_out, kit.longest)
-    mul, slope, active = kit.ops.mul, kit.slope, under.layer.active
+    backward, active = kit.backward, under.layer.active
     d_at, size, vector = place.z, min(fan_in, ROWS), kit.longest
     room, apply_one = size * pitch, apply_gradients(kit, vector)
     vectors, full = room // vector, fan_in - fan_in % size
@@ -77,7 +77,7 @@ def backward_and_update(kit: Kit, place: Place, under: Place, g_at: int) -> Call
                         at = z_at + i * below + j + c
                         g = load(m.back, turned + i * rows + c, lanes)
                         if active:
-                            g = mul(g, slope(load(m.z, at, lanes), t), t)
+                            g = backward(g, load(m.z, at, lanes), t)
                         store(m.d, at, g)
             to = g_at + j // size % 2 * room
             if meanwhile:

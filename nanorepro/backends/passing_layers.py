@@ -45,10 +45,10 @@ def passing_backward(kit: Kit, place: Place, under: Place, over: Place) -> Calla
     """`across_backward` of the layer: δ_under = (Σ_u W[u]·δ[u])·A'(z_under)."""
     examples, units, step = kit.examples, place.layer.fan_out, 2 * kit.longest
     inputs, outputs = lanes_of(place.layer.fan_in), lanes_of(over.layer.fan_out)
-    lanes, zero, add, mul = lanes_of(step), kit.ops.const(0.0), kit.ops.add, kit.ops.mul
+    lanes, zero, add = lanes_of(step), kit.ops.const(0.0), kit.ops.add
     w_at, b_at, under_at, by_input = place.w, place.b, under.z, place.by_input
     over_at, over_z, by_unit, by_output = over.w, over.z, over.by_input, over.by_output
-    slope, bend = kit.slope, bent(kit, under, place.layer.fan_in)
+    backward, bend = kit.backward, bent(kit, under, place.layer.fan_in)
 
     @inlined
     def stage(m, x, first, rate, t):
@@ -61,7 +61,7 @@ def passing_backward(kit: Kit, place: Place, under: Place, over: Place) -> Calla
                 z = chained(nothing, m.w, w_at + u, by_input, h_under)
                 z = add(z, fill(m.w[b_at + u], lanes), t)
                 back = chained(nothing, m.w, over_at + u * by_unit, by_output, d_over)
-                d = mul(back, slope(z, t), t)
+                d = backward(back, z, t)
                 acc = outer(acc, m.w, w_at + u, by_input, (d,), inputs)
             store_tile(acc, m.d, under_at + i, examples, inputs, ONE)
         bend(m, 0, t)
@@ -77,10 +77,10 @@ def passing_update(kit: Kit, place: Place, under: Place, over: Place) -> Callabl
     """
     examples, units, step = kit.examples, place.width, kit.longest
     inputs, outputs = lanes_of(place.layer.fan_in), lanes_of(over.layer.fan_out)
-    lanes, zero, add, mul = lanes_of(step), kit.ops.const(0.0), kit.ops.add, kit.ops.mul
+    lanes, zero, add = lanes_of(step), kit.ops.const(0.0), kit.ops.add
     w_at, b_at, under_at, by_input = place.w, place.b, under.z, place.by_input
     over_at, over_z, by_output = over.w, over.z, over.by_output
-    value, slope, batch, apply = kit.value, kit.slope, kit.batch, apply_gradients(kit, step)
+    value, backward, batch, apply = kit.value, kit.backward, kit.batch, apply_gradients(kit, step)
     # weights, biases and the weights over them are one table of so many rows
     rows = place.layer.fan_in + 1 + over.layer.fan_out
     assert b_at == w_at + (rows - 1 - over.layer.fan_out) * by_input
@@ -97,7 +97,7 @@ def passing_update(kit: Kit, place: Place, under: Place, over: Place) -> Callabl
             i = i0 + k * stride
             z = add(chained(nothing, m.h, under_at + i, examples, weights), bias, t)
             back = chained(nothing, m.d, over_z + i, examples, above)
-            d = mul(back, slope(z, t), t)
+            d = backward(back, z, t)
             by_w = outer(by_w, m.h, under_at + i, examples, (d,), inputs)
             by_b = add(by_b, d, t)
             by_above = outer(by_above, m.d, over_z + i, examples, (value(z, t),), outputs)

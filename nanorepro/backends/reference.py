@@ -52,7 +52,7 @@ class Model:
         self.ops = operations(arrays, dials.precision, dials.rounding, dials.fma)
         self.sum_batch = Sum(dials.accumulator, self.ops)
         self.sum_units = Sum(dials.unit_accumulator, self.ops)
-        self.value, self.slope = ACTIVATIONS[config.act](arrays, self.ops, config.beta)
+        self.value, self.backward = ACTIVATIONS[config.act](arrays, self.ops, config.beta)
         self.sigmoid = sigmoid(arrays, self.ops)
         self.update, start = OPTIMIZERS[config.optimizer](arrays, self.ops, config)
         self.w = {name: self.ops.const(value) for name, value in parameters.items()}
@@ -124,7 +124,7 @@ class Model:
         for k in range(len(self.net) - 1, -1, -1):
             layer = self.net[k]
             if layer.active:
-                delta = ops.mul(delta, self.slope(z[k], t), t)
+                delta = self.backward(delta, z[k], t)
             if layer.bias:
                 present = np.ones((len(y), 1), bool)
                 g[layer.names[-1]] = self.sum_batch.terms(plan, present, delta, t)

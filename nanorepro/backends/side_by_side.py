@@ -177,7 +177,7 @@ def activate(kit: Kit, shelf: Shelf) -> Callable:
 def bend(kit: Kit, shelf: Shelf) -> Callable:
     """`put` of a pass downwards: δ[i, u] = v·A'(z[i, u]), where an activation follows."""
     z_at, pitch, models, active = shelf.z, shelf.width, shelf.models, shelf.layer.active
-    mul, slope = kit.ops.mul, kit.slope
+    backward = kit.backward
 
     def make_put(size):
         lanes = lanes_of(size)
@@ -186,7 +186,7 @@ def bend(kit: Kit, shelf: Shelf) -> Callable:
         def put(m, v, i, u, rate, t):
             at = z_at + i * pitch + u * models
             if active:
-                v = mul(v, slope(load(m.z, at, lanes), t), t)
+                v = backward(v, load(m.z, at, lanes), t)
             store(m.z, at, v)
 
         return put

@@ -39,7 +39,7 @@ class Kit:
     batch_sums: Sums
     unit_sums: Sums
     value: Callable
-    slope: Callable
+    backward: Callable
     sigmoid: Callable
     update: Callable
     start: float  # of the optimizer's state
@@ -58,7 +58,7 @@ def essence(config: Config) -> Config:
 def make_kit(config: Config, dials: Dials, features: int) -> Kit:
     """The kit of a configuration; the padding of a mini-batch is the layout's to say."""
     ops = operations(simd, dials.precision, dials.rounding, dials.fma)
-    value, slope = ACTIVATIONS[config.act](simd, ops, config.beta)
+    value, backward = ACTIVATIONS[config.act](simd, ops, config.beta)
     update, start = OPTIMIZERS[config.optimizer](simd, ops, config)
     return Kit(
         batch=config.batch,
@@ -69,7 +69,7 @@ def make_kit(config: Config, dials: Dials, features: int) -> Kit:
         batch_sums=Sums(ops, dials.accumulator, dials.tree, True),
         unit_sums=Sums(ops, dials.unit_accumulator, dials.unit_tree, dials.unit_order == "given"),
         value=value,
-        slope=slope,
+        backward=backward,
         sigmoid=sigmoid(simd, ops),
         update=update,
         start=start,
@@ -150,7 +150,7 @@ def bent(kit: Kit, place: Place, rows: int) -> Callable:
     stride = place.by_unit if across else place.by_example
     width = kit.examples if across else place.width
     step = kit.longest if across else place.lanes
-    mul, slope, lanes = kit.ops.mul, kit.slope, lanes_of(step)
+    backward, lanes = kit.backward, lanes_of(step)
 
     @inlined
     def bend(m, r0, t):
@@ -158,8 +158,7 @@ def bent(kit: Kit, place: Place, rows: int) -> Callable:
             for r in range(r0, r0 + rows):
                 for c in range(0, width, step):
                     at = z_at + r * stride + c
-                    g = mul(load(m.d, at, lanes), slope(load(m.z, at, lanes), t), t)
-                    store(m.d, at, g)
+                    store(m.d, at, backward(load(m.d, at, lanes), load(m.z, at, lanes), t))
 
     return bend
 
