@@ -5,7 +5,7 @@ from collections.abc import Callable
 from nanorepro.backends.layout import ROWS, Place
 from nanorepro.backends.numba_sums import lanes_of
 from nanorepro.backends.products import Matrix, products, steps_of
-from nanorepro.backends.simd import inlined, load, store
+from nanorepro.backends.simd import inlined, load, prefetch_early, store
 from nanorepro.backends.stages import Kit, activated, apply_gradients, bent, transposed
 
 
@@ -52,8 +52,12 @@ def backward_and_update(kit: Kit, place: Place, under: Place, g_at: int) -> Call
         def beside(m, q, t):
             g_before, w_before, n, rate, t = t
             k = q // every
-            if q % every == 0 and k < n:
-                apply_one(m, g_before + k * vector, w_before + k * vector, rate, t)
+            if q % every == 0 and k < vectors:
+                if k < n:
+                    apply_one(m, g_before + k * vector, w_before + k * vector, rate, t)
+                # weights of the next rows, and their state: 31 → 27 µs
+                prefetch_early(m.w, w_before + 2 * room + k * vector)
+                prefetch_early(m.a, w_before + room + k * vector)
 
         left, right = Matrix(w_at, 1, pitch), Matrix(0, examples, 0)
         back = products(kit.unit_sums, fan_out, rows, examples, left, right, place.down, examples)

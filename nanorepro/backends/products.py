@@ -10,7 +10,7 @@ import numpy as np
 
 from nanorepro.backends.exact_sum import slowly
 from nanorepro.backends.numba_sums import LONG, REGISTER, Sums, in_tree, lanes_of, total_of
-from nanorepro.backends.simd import inlined, load, prefetch, widen
+from nanorepro.backends.simd import inlined, load, prefetch, prefetch_early, widen
 from nanorepro.backends.tiles import (
     add_tile,
     fill_tile,
@@ -24,6 +24,7 @@ from nanorepro.backends.tiles import (
 )
 
 TILES = {4: 6, 2: 8, 1: 16}  # columns (in vectors) to rows of sums kept in registers at a time
+NEXT = 8  # so many rows before it is used a part of a streamed B is fetched from the second cache
 TREE_TILES = {4: 1, 2: 2, 1: 4}  # of sums by a tree, several partial ones each: 21.8 → 19.3 ns
 
 
@@ -62,19 +63,23 @@ def products(
     most, columns = _tile(sums, width, step)
     by_rows = min(most, rows)
     full = rows - rows % by_rows
-    size, at = (width, step, columns), (left, right, pitch, streamed)
-    tiles = _tiles(sums, n, full, *size, by_rows, *at, beside, 0)
-    if full == rows:
-        return tiles
-    begin = steps_of(sums, n, full, width, step)
-    rest = _tiles(sums, n, rows - full, *size, rows - full, *at, beside, begin)
+    size, at = (step, columns), (left, right, pitch, streamed, beside)
+    tile = _sums_of(sums, n, by_rows, *size, *at)
+    rest = _sums_of(sums, n, rows - full, *size, *at) if full < rows else None
 
     @inlined
-    def both(m, plan, a, b, out, at, r0, t):
-        tiles(m, plan, a, b, out, at, r0, t)
-        rest(m, plan, a, b, out, at + full * pitch, r0 + full, t)
+    def tiles(m, plan, a, b, out, at, r0, t):
+        q = 0
+        # columns outside: a panel of B stays in the second cache while all rows pass by
+        for c in range(0, width, step * columns):
+            for r in range(0, full, by_rows):
+                tile(m, a, b, out, at, r0, r, c, q, t)
+                q += n
+            if rest is not None:
+                rest(m, a, b, out, at, r0, full, c, q, t)
+                q += n
 
-    return both
+    return tiles
 
 
 def _tile(sums: Sums, width: int, step: int) -> tuple[int, int]:
@@ -89,22 +94,19 @@ def steps_of(sums: Sums, n: int, rows: int, width: int, step: int) -> int:
     return -(-rows // most) * (width // step // columns) * n
 
 
-def _tiles(
-    sums,
-    n,
-    rows,
-    width,
-    step,
-    columns,
-    by_rows,
+def _sums_of(
+    sums: Sums,
+    n: int,
+    by_rows: int,
+    step: int,
+    columns: int,
     left: Matrix,
     right: Matrix,
-    pitch,
-    streamed,
-    beside,
-    begin,
+    pitch: int,
+    streamed: bool,
+    beside: Callable | None,
 ) -> Callable:
-    """Products, by_rows × columns vectors of sums in registers at a time."""
+    """A function for the by_rows × columns vectors of sums from row r and column c on."""
     tall, wide, lanes, zero = (0,) * by_rows, (0,) * columns, lanes_of(step), sums.ops.const(0.0)
     one = lanes_of(1)
     a0, ak, ar, b0, bk = left.base, left.by_k, left.by_r, right.base, right.by_k
@@ -115,7 +117,9 @@ def _tiles(
         for k in range(count):
             i = i0 + k * stride
             if streamed:
-                prefetch(b, later + i * bk)
+                prefetch_early(b, later + i * bk)
+                for v in range(columns):
+                    prefetch(b, b_at + (i + NEXT) * bk + v * step)
             if beside is not None:
                 beside(m, q + i, t)
             # each value of A meets each vector of B
@@ -126,20 +130,14 @@ def _tiles(
     total = in_tree(sums.tree, n, chain, add_tile)
 
     @inlined
-    def tiles(m, plan, a, b, out, at, r0, t):
-        q = begin
-        # columns outside: one panel of B stays in the cache while all rows pass by
-        for c in range(0, width, step * columns):
-            for r in range(0, rows, by_rows):
-                to = at + r * pitch + c
-                acc = fill_tile(zero, lanes, tall, wide)
-                # a line of every row of the next panel: deep's forward pass, 7.2 → 6.2 µs
-                later = b0 + c + step * columns + r // by_rows * step
-                p = (m, a, a0 + (r0 + r) * ar, b, b0 + c, later, q, acc, t)
-                store_tile(total(0, 1, n, p), out, to, pitch, tall, wide)
-                q += n
+    def tile(m, a, b, out, at, r0, r, c, q, t):
+        acc = fill_tile(zero, lanes, tall, wide)
+        # a line of every row of the next panel while a tile is summed
+        later = b0 + c + step * columns + q // n % columns * step
+        p = (m, a, a0 + (r0 + r) * ar, b, b0 + c, later, q, acc, t)
+        store_tile(total(0, 1, n, p), out, at + r * pitch + c, pitch, tall, wide)
 
-    return tiles
+    return tile
 
 
 def _long_vectors(

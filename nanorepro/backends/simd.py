@@ -59,20 +59,23 @@ def _load(array, index, lanes):
     return vector, codegen
 
 
-def _prefetch(array, index):
-    def codegen(context, builder, sig, args):
-        pointer = address(context, builder, sig.args[0], args[0], args[1])
-        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
-        function = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(ir.VoidType(), [byte, number, number, number]),
-            "llvm.prefetch.p0i8",
-        )
-        to_read, second_cache, data = (number(k) for k in (0, 2, 1))
-        builder.call(function, [builder.bitcast(pointer, byte), to_read, second_cache, data])
-        return context.get_dummy_value()
+def _prefetch(locality):
+    def typing(array, index):
+        def codegen(context, builder, sig, args):
+            pointer = address(context, builder, sig.args[0], args[0], args[1])
+            byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+            function = cgutils.get_or_insert_function(
+                builder.module,
+                ir.FunctionType(ir.VoidType(), [byte, number, number, number]),
+                "llvm.prefetch.p0i8",
+            )
+            to_read, nearness, data = (number(k) for k in (0, locality, 1))
+            builder.call(function, [builder.bitcast(pointer, byte), to_read, nearness, data])
+            return context.get_dummy_value()
 
-    return types.none, codegen
+        return types.none, codegen
+
+    return typing
 
 
 def _store(array, index, vector):
@@ -298,7 +301,14 @@ def load(array, index, lanes):
 
 
 def prefetch(array, index):
-    """Have the cache line of an element fetched, if there is one; no result depends on it."""
+    """Have the cache line of an element, if there is one, fetched to the nearest cache.
+
+    No result depends on it.
+    """
+
+
+def prefetch_early(array, index):
+    """The same to the second cache."""
 
 
 def store(array, index, vector):
@@ -420,7 +430,8 @@ for _function, _typing in {
     pointer: _pointer,
     behind: _behind,
     load: _load,
-    prefetch: _prefetch,
+    prefetch: _prefetch(3),
+    prefetch_early: _prefetch(2),
     store: _store,
     fill: _fill,
     add: machine("fadd", 2),
