@@ -1,9 +1,13 @@
-"""The benchmarks know the stages of a training step as it is compiled now."""
+"""The benchmarks know the stages of a training step as it is compiled now; ours are what we say."""
 
 import pytest
+from records import assert_same_record
 
 from bench import micro
-from bench.cases import CONFIGS
+from bench.cases import CONFIGS, MODELS, Case
+from bench.peers import ours
+from nanorepro import fit
+from nanorepro.data import unpack
 
 
 @pytest.mark.parametrize("case", CONFIGS)
@@ -26,3 +30,15 @@ def test_every_stage_has_its_layer_and_its_work_is_counted(case):
         work = micro.work_of(config, stage, chart, bits=100.0, rows=20.0)
         assert work is not None, stage.name
         assert max(work.operations, work.divisions, work.bytes) > 0, stage.name
+
+
+def test_an_ensemble_is_as_many_models_on_the_same_examples():
+    case = Case(CONFIGS["linear"], 128)
+    job = ours.ensemble(case)
+    assert job.examples == MODELS * 128
+    first, last = job.read(job.train(job.start()))
+    x, y = case.packed
+    for number, found in ((0, first), (MODELS - 1, last)):
+        alone = fit(case.config, unpack(x[:, None], 32), y, case.start(number))
+        assert_same_record(alone, found, f"model {number}")
+    assert ours.ensemble(Case(CONFIGS["wide"], 128)) is None
