@@ -16,7 +16,7 @@ from numba import njit
 from bench import harness
 from bench.cases import CONFIGS, Case
 from bench.harness import median, seconds_of
-from nanorepro.backends import layout, numba_cpu, simd, stages, tiles
+from nanorepro.backends import numba_cpu, simd, stages, tiles
 from nanorepro.backends.layout import Map, Place
 from nanorepro.backends.numba_sums import lanes_of
 from nanorepro.recipe import Recipe
@@ -316,7 +316,7 @@ def work_together(config, name: str, chart: Map) -> Work | None:
 
 def seconds_of_stage(stage: Callable, model, x, least: float) -> float:
     """Seconds of a stage on the mini-batch that the model's memory holds."""
-    pointers, pointer = layout.pointers, simd.pointer
+    pointers, pointer = simd.pointers, simd.pointer
 
     @njit(nogil=True)
     def kernel(n, memory, x, rate, t):

@@ -34,13 +34,13 @@ def side_by_side(config, d, records):
     [
         # one word of features, full, nearly empty, and with room to spare; several words
         ({"model": "linear"}, 32, 16),
-        ({"model": "linear", "optimizer": "sgd", "batch": 7}, 1, 16),
+        ({"model": "linear", "optimizer": "sgd", "batch": 7, "leaf_order": "random"}, 1, 16),
         ({"model": "double", "act": "smelu", "batch": 40}, 31, 13),
         ({"model": "linear", "batch": 1}, 70, 12),
         # as many units as a tile of sums, fewer, more
         ({"model": "tower", "act": "relu"}, 32, 16),
         ({"hidden": "5,3", "act": "swish", "beta": 2.0, "batch": 33}, 33, 16),
-        ({"hidden": "17,1,6", "optimizer": "sgd", "batch": 6, "leaf_order": "random"}, 20, 16),
+        ({"hidden": "17,1,6", "act": "identity", "optimizer": "sgd", "batch": 6}, 20, 16),
         ({"hidden": "4", "epsilon_place": "inside", "leaf_order": "reversed"}, 16, 16),
         ({"model": "single", "act": "relu", "batch": 65}, 64, 16),
         ({"hidden": "3", "precision": "float64", "act": "relu"}, 32, 8),

@@ -17,8 +17,8 @@ from nanorepro.backends import arrays
 from nanorepro.backends.layout import LINE, allocate, flat_lanes
 from nanorepro.backends.numba_sums import lanes_of
 from nanorepro.backends.parts import sources
-from nanorepro.backends.side_by_side import Shelf, make_shelves, step_of
-from nanorepro.backends.simd import function, load, numbers, pointer, store
+from nanorepro.backends.side_by_side import Stacked, stack_layers, step_of
+from nanorepro.backends.simd import load, numbers, pointer, pointers, store
 from nanorepro.backends.stages import Kit, essence, make_kit
 from nanorepro.config import Config, Dials
 from nanorepro.network import Parameters, layers
@@ -48,28 +48,12 @@ class Memory(NamedTuple):
     columns: np.ndarray
 
 
-@function
-def pointers(m):
-    """The memory as pointers, which is how the stages see it."""
-    return Memory(
-        pointer(m.w),
-        pointer(m.a),
-        pointer(m.z),
-        pointer(m.h),
-        pointer(m.y),
-        pointer(m.word),
-        pointer(m.present),
-        pointer(m.found),
-        pointer(m.columns),
-    )
-
-
 @dataclass(frozen=True)
 class Compiled:
     """The step of some models, and what their memory has to be."""
 
     kit: Kit
-    shelves: list[Shelf]
+    places: list[Stacked]
     parameters: int
     activations: int
     train: Callable
@@ -83,8 +67,8 @@ def compile_ensemble(config: Config, dials: Dials, features: int) -> Compiled | 
     chains = kit.unit_sums.resumable(1) and kit.batch_sums.resumable(config.batch)
     if not chains or not net[0].bias or size > LARGEST:
         return None
-    shelves, parameters, activations = make_shelves(net, config.batch, kit.longest)
-    step, batch, digest = step_of(kit, shelves), config.batch, sources()
+    places, parameters, activations = stack_layers(net, config.batch, kit.longest)
+    step, batch, digest = step_of(kit, places), config.batch, sources()
     by = flat_lanes(batch, kit.longest)
     lanes = lanes_of(by)
 
@@ -99,7 +83,7 @@ def compile_ensemble(config: Config, dials: Dials, features: int) -> Compiled | 
             step(m, features, k * batch, rates[k % rates.shape[0]], t)
         return digest
 
-    return Compiled(kit, shelves, parameters, activations, train)
+    return Compiled(kit, places, parameters, activations, train)
 
 
 class Ensemble:
@@ -130,12 +114,12 @@ class Ensemble:
     def _views(self, model: int) -> Parameters:
         """The parameters of a model as views of the memory, in their own shapes."""
         w, views = self.memory.w, {}
-        for shelf in self.compiled.shelves:
-            layer = shelf.layer
+        for place in self.compiled.places:
+            layer = place.layer
             weights, bias = layer.names
-            table = w[shelf.w : shelf.w + layer.fan_in * shelf.row]
+            table = w[place.w : place.w + layer.fan_in * place.row]
             views[weights] = table.reshape(layer.fan_in, layer.fan_out, -1)[..., model]
-            views[bias] = w[shelf.b : shelf.b + shelf.width].reshape(layer.fan_out, -1)[:, model]
+            views[bias] = w[place.b : place.b + place.width].reshape(layer.fan_out, -1)[:, model]
         return views
 
     def parameters(self) -> list[Parameters]:

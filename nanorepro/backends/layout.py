@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 
 from nanorepro import summation
-from nanorepro.backends.simd import function, pointer
 from nanorepro.config import Dials
 from nanorepro.network import Layer
 
@@ -78,36 +77,6 @@ def allocate(wanted):
         arena[begin + at :][:size].view(dtype).reshape(shape)
         for (shape, dtype), at, size in zip(wanted, places, sizes, strict=False)
     ))  # fmt: skip
-
-
-@function
-def pointers(m):
-    """The memory as pointers, which is how the stages see it."""
-    return Memory(
-        pointer(m.w),
-        pointer(m.a),
-        pointer(m.z),
-        pointer(m.h),
-        pointer(m.d),
-        pointer(m.turned),
-        pointer(m.back),
-        pointer(m.y),
-        pointer(m.g),
-        pointer(m.one),
-        pointer(m.rows),
-        pointer(m.outputs),
-        pointer(m.word),
-        pointer(m.present),
-        pointer(m.found),
-        pointer(m.columns),
-        pointer(m.slots),
-        pointer(m.wide_slots),
-        pointer(m.bins),
-        pointer(m.special),
-        pointer(m.lane),
-        pointer(m.plan),
-        pointer(m.units),
-    )
 
 
 @dataclass(frozen=True)

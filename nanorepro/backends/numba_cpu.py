@@ -39,7 +39,6 @@ from nanorepro.backends.layout import (
     allocate,
     flat_lanes,
     make_map,
-    pointers,
     terms_of,
 )
 from nanorepro.backends.narrow_layers import (
@@ -65,7 +64,7 @@ from nanorepro.backends.passing_layers import (
     passing_forward,
     passing_update,
 )
-from nanorepro.backends.simd import inlined, load, numbers, pointer, store
+from nanorepro.backends.simd import inlined, load, numbers, pointer, pointers, store
 from nanorepro.backends.small_layers import (
     across_backward,
     across_forward,

@@ -35,8 +35,8 @@ ONE, FIRST = lanes_of(1), lanes_of(0)
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """Where a layer lies in the memory: offsets in numbers.
+class Stacked:
+    """Where a layer of all models lies in the memory: offsets in numbers.
 
     A row of weights has `row` numbers, a row of z or h, an example's, `width`.
     """
@@ -76,7 +76,7 @@ class Shelf:
         return Matrix(self.w, self.models, self.row)
 
 
-def make_shelves(net: tuple[Layer, ...], batch: int, models: int) -> tuple[list[Shelf], int, int]:
+def stack_layers(net: tuple[Layer, ...], batch: int, models: int) -> tuple[list[Stacked], int, int]:
     """The layers' places, and how many parameters and activations there are."""
     # below the first layer's weights and below δ, from row 32 on, a row of zeros (`in_chain`)
     inputs = [n.fan_in if k else max(n.fan_in, 32) + SPARE for k, n in enumerate(net)]
@@ -86,7 +86,7 @@ def make_shelves(net: tuple[Layer, ...], batch: int, models: int) -> tuple[list[
     w = list(accumulate(weights, initial=0))
     b = list(accumulate(biases, initial=w[-1]))
     z = list(accumulate(rows, initial=0))
-    return [Shelf(layer, models, w[k], b[k], z[k]) for k, layer in enumerate(net)], b[-1], z[-1]
+    return [Stacked(layer, models, w[k], b[k], z[k]) for k, layer in enumerate(net)], b[-1], z[-1]
 
 
 def parts_of(n: int, size: int) -> list[tuple[int, int, int]]:
@@ -153,10 +153,10 @@ def paired_products(
     return sequence([tiles_of(r, c) for r in rows for c in columns])
 
 
-def activate(kit: Kit, shelf: Shelf) -> Callable:
+def activate(kit: Kit, place: Stacked) -> Callable:
     """`put` of a pass upwards: z[i, u] ← v + b[u], h = A(z); nothing reads h of the output."""
-    z_at, b_at, pitch, models = shelf.z, shelf.b, shelf.width, shelf.models
-    add, value, active = kit.ops.add, kit.value, shelf.layer.active
+    z_at, b_at, pitch, models = place.z, place.b, place.width, place.models
+    add, value, active = kit.ops.add, kit.value, place.layer.active
 
     def make_put(size):
         lanes = lanes_of(size)
@@ -174,9 +174,9 @@ def activate(kit: Kit, shelf: Shelf) -> Callable:
     return make_put
 
 
-def bend(kit: Kit, shelf: Shelf) -> Callable:
+def bend(kit: Kit, place: Stacked) -> Callable:
     """`put` of a pass downwards: δ[i, u] = v·A'(z[i, u]), where an activation follows."""
-    z_at, pitch, models, active = shelf.z, shelf.width, shelf.models, shelf.layer.active
+    z_at, pitch, models, active = place.z, place.width, place.models, place.layer.active
     backward = kit.backward
 
     def make_put(size):
@@ -230,10 +230,10 @@ def present_sums(sums: Sums, n: int, width: int, stride: int) -> Callable:
     return total_of(sums, n, lanes, 0, True, make_join, None, n <= 32)
 
 
-def first_up(kit: Kit, shelf: Shelf) -> Callable:
+def first_up(kit: Kit, place: Stacked) -> Callable:
     """z = Σ_j W[j] over the features present, of one example; then the activation."""
-    n, row, w_at, models = shelf.layer.fan_in, shelf.row, shelf.w, shelf.models
-    features, make_put = present_features(kit, shelf), activate(kit, shelf)
+    n, row, w_at, models = place.layer.fan_in, place.row, place.w, place.models
+    features, make_put = present_features(kit, place), activate(kit, place)
 
     def units_of(part):
         begin, end, size = part
@@ -246,7 +246,7 @@ def first_up(kit: Kit, shelf: Shelf) -> Callable:
 
         return some
 
-    whole = sequence([units_of(part) for part in parts_of(shelf.layer.row, HELD)])
+    whole = sequence([units_of(part) for part in parts_of(place.layer.row, HELD)])
 
     @inlined
     def up(m, x, first, i, t):
@@ -256,18 +256,18 @@ def first_up(kit: Kit, shelf: Shelf) -> Callable:
     return up
 
 
-def first_update(kit: Kit, shelf: Shelf) -> Callable:
+def first_update(kit: Kit, place: Stacked) -> Callable:
     """W[j] ← update(W[j], Σ_i δ[i] over the examples in which feature j is present).
 
     What no example has is passed over, where that leaves it as it is.
     """
-    batch, d_at, models, every = kit.batch, shelf.z, shelf.models, not kit.skip_unchanged
-    blocks, words, make_put = -(-batch // 32), kit.words, apply(kit, shelf.w, shelf.row)
-    fan_in = shelf.layer.fan_in
+    batch, d_at, models, every = kit.batch, place.z, place.models, not kit.skip_unchanged
+    blocks, words, make_put = -(-batch // 32), kit.words, apply(kit, place.w, place.row)
+    fan_in = place.layer.fan_in
 
     def units_of(part):
         begin, end, size = part
-        total = present_sums(kit.batch_sums, batch, size * models, shelf.width)
+        total = present_sums(kit.batch_sums, batch, size * models, place.width)
         put = make_put(size * models)
 
         @inlined
@@ -278,7 +278,7 @@ def first_update(kit: Kit, shelf: Shelf) -> Callable:
 
         return some
 
-    whole = sequence([units_of(part) for part in parts_of(shelf.layer.row, HELD)])
+    whole = sequence([units_of(part) for part in parts_of(place.layer.row, HELD)])
 
     @inlined
     def stage(m, x, first, rate, t):
@@ -297,12 +297,12 @@ def first_update(kit: Kit, shelf: Shelf) -> Callable:
     return stage
 
 
-def output_delta(kit: Kit, shelf: Shelf, some: int) -> Callable:
+def output_delta(kit: Kit, place: Stacked, some: int) -> Callable:
     """δ[i] = (σ(z[i]) - y[i])/s of `some` examples, as one vector: exp's terms wait for each other.
 
     Of four examples apart from each other σ took 1.4 ns, together 0.95.
     """
-    z_at, models, examples = shelf.z, shelf.models, lanes_of(some)
+    z_at, models, examples = place.z, place.models, lanes_of(some)
     one, lanes, size = lanes_of(models), lanes_of(some * models), kit.ops.const(float(kit.batch))
     squash, sub, div = kit.sigmoid, kit.ops.sub, kit.ops.div
 
@@ -316,10 +316,10 @@ def output_delta(kit: Kit, shelf: Shelf, some: int) -> Callable:
     return delta
 
 
-def bias_update(kit: Kit, shelf: Shelf) -> Callable:
+def bias_update(kit: Kit, place: Stacked) -> Callable:
     """b ← update(b, Σ_i δ[i])."""
-    batch, pitch, d_at, models = kit.batch, shelf.width, shelf.z, shelf.models
-    make_put, zero, lanes = apply(kit, shelf.b, 0), kit.ops.const(0.0), lanes_of(models)
+    batch, pitch, d_at, models = kit.batch, place.width, place.z, place.models
+    make_put, zero, lanes = apply(kit, place.b, 0), kit.ops.const(0.0), lanes_of(models)
 
     def units_of(part):
         begin, end, size = part
@@ -336,22 +336,22 @@ def bias_update(kit: Kit, shelf: Shelf) -> Callable:
 
         return some
 
-    return sequence([units_of(part) for part in parts_of(shelf.layer.fan_out, HELD)])
+    return sequence([units_of(part) for part in parts_of(place.layer.fan_out, HELD)])
 
 
-def up_and_down(kit: Kit, shelves: list[Shelf], some: int) -> Callable:
+def up_and_down(kit: Kit, places: list[Stacked], some: int) -> Callable:
     """A function (m, x, first, i, t): z, h and δ of all layers for `some` examples from i on."""
-    first, *dense = shelves
-    pairs = list(zip(dense, shelves, strict=False))
+    first, *dense = places
+    pairs = list(zip(dense, places, strict=False))
     begin, passes = first_up(kit, first), []
-    for shelf, under in pairs:
-        n, shape, put = shelf.layer.fan_in, (some, shelf.layer.fan_out), activate(kit, shelf)
-        operands = ("h", under.outputs, "w", shelf.weights)
+    for place, under in pairs:
+        n, shape, put = place.layer.fan_in, (some, place.layer.fan_out), activate(kit, place)
+        operands = ("h", under.outputs, "w", place.weights)
         passes.append(paired_products(kit, n, shape, *operands, put))
-    passes.append(output_delta(kit, shelves[-1], some))
-    for shelf, under in reversed(pairs):
-        n, shape, put = shelf.layer.fan_out, (some, shelf.layer.fan_in), bend(kit, under)
-        operands = ("z", shelf.outputs, "w", shelf.turned_weights)
+    passes.append(output_delta(kit, places[-1], some))
+    for place, under in reversed(pairs):
+        n, shape, put = place.layer.fan_out, (some, place.layer.fan_in), bend(kit, under)
+        operands = ("z", place.outputs, "w", place.turned_weights)
         passes.append(paired_products(kit, n, shape, *operands, put))
     rest = sequence(passes)
 
@@ -364,13 +364,13 @@ def up_and_down(kit: Kit, shelves: list[Shelf], some: int) -> Callable:
     return up_down
 
 
-def step_of(kit: Kit, shelves: list[Shelf]) -> Callable:
+def step_of(kit: Kit, places: list[Stacked]) -> Callable:
     """A whole step as one stage: up and down the layers, then all gradients and updates."""
-    first, *dense = shelves
+    first, *dense = places
 
     def loop_of(part):
         begin, end, size = part
-        body = up_and_down(kit, shelves, size)
+        body = up_and_down(kit, places, size)
 
         @inlined
         def loop(m, x, first, rate, t):
@@ -379,9 +379,9 @@ def step_of(kit: Kit, shelves: list[Shelf]) -> Callable:
 
         return loop
 
-    def gradients_of(shelf, under):
-        shape, put = (shelf.layer.fan_in, shelf.layer.fan_out), apply(kit, shelf.w, shelf.row)
-        operands = ("h", under.over_examples, "z", shelf.over_examples)
+    def gradients_of(place, under):
+        shape, put = (place.layer.fan_in, place.layer.fan_out), apply(kit, place.w, place.row)
+        operands = ("h", under.over_examples, "z", place.over_examples)
         products = paired_products(kit, kit.batch, shape, *operands, put)
 
         @inlined
@@ -391,6 +391,6 @@ def step_of(kit: Kit, shelves: list[Shelf]) -> Callable:
         return gradients
 
     stages = [find_features(kit, first), *(loop_of(part) for part in parts_of(kit.batch, SOME))]
-    stages += [gradients_of(*both) for both in zip(dense, shelves, strict=False)]
-    stages += [bias_update(kit, shelf) for shelf in shelves]
+    stages += [gradients_of(*both) for both in zip(dense, places, strict=False)]
+    stages += [bias_update(kit, place) for place in places]
     return sequence([*stages, first_update(kit, first)])

@@ -39,6 +39,20 @@ def _pointer(array):
     return types.CPointer(array.dtype), codegen
 
 
+def _pointers(arrays):
+    kinds = [types.CPointer(array.dtype) for array in arrays.types]
+    result = types.NamedTuple(kinds, arrays.instance_class)
+
+    def codegen(context, builder, sig, args):
+        found = []
+        for k, array in enumerate(sig.args[0].types):
+            value = builder.extract_value(args[0], k)
+            found.append(context.make_array(array)(context, builder, value).data)
+        return context.make_tuple(builder, result, found)
+
+    return result, codegen
+
+
 def _behind(pointer, n):
     def codegen(context, builder, sig, args):
         return address(context, builder, sig.args[0], *args)
@@ -292,6 +306,10 @@ def pointer(array):
     """Where an array's elements begin.  A kernel passes on one word for it, an array is seven."""
 
 
+def pointers(arrays):
+    """A named tuple of arrays as one of pointers."""
+
+
 def behind(pointer, n):
     """A pointer to what lies n elements further on."""
 
@@ -428,6 +446,7 @@ philox = inlined(streams.make_philox())
 
 for _function, _typing in {
     pointer: _pointer,
+    pointers: _pointers,
     behind: _behind,
     load: _load,
     prefetch: _prefetch(3),
