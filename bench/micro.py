@@ -270,8 +270,8 @@ def work_of(config, stage: Stage, chart: Map, bits: float, rows: float) -> Work 
         case "dense_forward" | "across_forward":
             return product + activation
         case "output_gradient":
-            # σ: some 20 operations in float64, each as much as two, and one division of each kind
-            return Work(operations=42 * s, divisions=4 * s, bytes=12 * s)
+            # σ: some 17 operations in float64, each as much as two, and one division of each kind
+            return Work(operations=36 * s, divisions=4 * s, bytes=12 * s)
         case "across_backward":
             return product + Work(operations=s * fan_in)
         case "across_gradients":
