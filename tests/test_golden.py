@@ -14,7 +14,7 @@ import pytest
 
 from nanorepro.backends import numba_cpu, reference
 from nanorepro.config import CONTRACT
-from nanorepro.optimizers import learning_rate
+from nanorepro.optimizers import learning_rate, learning_rates
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = golden.read()
@@ -118,15 +118,13 @@ def test_names_the_weight_of_the_row(monkeypatch):
 
 
 def test_names_the_step_and_the_bits_in_which_numba_leaves_the_reference(monkeypatch):
-    plain = numba_cpu.Model._rates
-
-    def other(self, steps):
-        rates = np.resize(plain(self, steps), steps).copy()
-        if self.step <= 5 < self.step + steps:
-            rates[5 - self.step] *= np.float32(1.0 + 2.0**-20)
+    def other(config, first, steps):
+        rates = np.resize(learning_rates(config, first, steps), steps)
+        if first <= 5 < first + steps:
+            rates[5 - first] *= 1.0 + 2.0**-20
         return rates
 
-    monkeypatch.setattr(numba_cpu.Model, "_rates", other)
+    monkeypatch.setattr(numba_cpu, "learning_rates", other)
     message = golden.check("identity-1-sgd", "numba", ROWS["identity-1-sgd"])
     assert "equal after step 4, not after step 8" in message
     assert "it leaves the reference in step 6, w0[" in message
