@@ -15,7 +15,7 @@ from numba import njit
 from nanorepro.arithmetic import operations
 from nanorepro.backends import arrays
 from nanorepro.backends.layout import LINE, allocate, flat_lanes
-from nanorepro.backends.numba_sums import lanes_of
+from nanorepro.backends.numba_sums import REGISTER, lanes_of
 from nanorepro.backends.parts import sources
 from nanorepro.backends.side_by_side import Stacked, stack_layers, step_of
 from nanorepro.backends.simd import load, numbers, pointer, pointers, store
@@ -129,7 +129,8 @@ class Ensemble:
         ]
 
     def train(self, x: np.ndarray, y: np.ndarray) -> None:
-        """Train all on packed examples (n, words) uint32 and labels (n,) uint8, in leaf order."""
+        """Train all on packed examples (n, words) uint32 and labels (n,), in leaf order."""
+        x, y = np.ascontiguousarray(x), np.ascontiguousarray(y, np.uint8)
         steps = len(y) // self.recipe.config.batch
         rates = self.const(learning_rates(self.recipe.config, self.step, steps))
         rates = np.asarray(rates, self.compiled.kit.ops.dtype)
@@ -139,8 +140,10 @@ class Ensemble:
 
 def make_ensemble(recipe: Recipe, records: Sequence[Parameters]) -> Ensemble | None:
     """The first of some models side by side; None where one after another is as quick."""
-    compiled = compile_ensemble(essence(recipe.config), recipe.dials, recipe.features)
-    # a vector of which a quarter is empty takes as long as a full one
-    if compiled is None or 4 * len(records) < 3 * compiled.kit.longest:
+    dials = recipe.dials
+    ops = operations(arrays, dials.precision, dials.rounding, dials.fma)
+    lanes = REGISTER // np.dtype(ops.dtype).itemsize
+    if 4 * len(records) < 3 * lanes:  # empty lanes take as long as full ones
         return None
-    return Ensemble(recipe, compiled, records[: compiled.kit.longest])
+    compiled = compile_ensemble(essence(recipe.config), dials, recipe.features)
+    return Ensemble(recipe, compiled, records[:lanes]) if compiled else None

@@ -379,12 +379,11 @@ def train_models(
     recipe: Recipe, records: Sequence[Parameters], x: np.ndarray, y: np.ndarray
 ) -> list[Parameters]:
     """The records, each trained on the same packed examples; small models side by side."""
-    y, found = np.ascontiguousarray(y, np.uint8), []
-    ordered = in_leaf_order(recipe, 0, np.ascontiguousarray(x), y)
+    found: list[Parameters] = []
     while len(found) < len(records):
         rest = records[len(found) :]
         if ensemble := make_ensemble(recipe, rest):
-            ensemble.train(*ordered)
+            ensemble.train(*in_leaf_order(recipe, 0, x, y))
             found += ensemble.parameters()
         else:
             model = Model(recipe, rest[0])
