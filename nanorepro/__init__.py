@@ -8,6 +8,10 @@ __all__ = ["Config", "ConfigError", "fit", "initial_parameters", "predict", "sim
 
 def __getattr__(name: str):
     # NumPy and Numba are imported on first use, so that `--help` answers at once
+    if name in ("fit", "predict"):
+        from nanorepro import fitting
+
+        return getattr(fitting, name)
     if name in __all__:
         from nanorepro import simulation
 

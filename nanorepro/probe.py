@@ -8,9 +8,9 @@ import numpy as np
 
 from nanorepro.config import Config, ConfigError, dials
 from nanorepro.data import FEATURES
+from nanorepro.fitting import fit, predict
 from nanorepro.network import layers, shapes
 from nanorepro.recipe import Recipe
-from nanorepro.simulation import fit, predict
 from nanorepro.summation import plan
 from nanorepro.trees import (
     Ask,
