@@ -16,9 +16,14 @@ from nanorepro.backends.tiles import add_tile, chained, fill_tile, load_tile, ou
 ONE = lanes_of(1)
 
 
+def at_once(kit: Kit) -> int:
+    """Examples side by side: two vectors, where that ends with the last ones."""
+    return min(2 * kit.longest, kit.examples & -kit.examples)
+
+
 def passing_forward(kit: Kit, place: Place, under: Place, over: Place) -> Callable:
     """`across_forward` of the layer and of the one over it: z_over = Σ_u W_over[u]·A(z[u])."""
-    examples, units, step = kit.examples, place.layer.fan_out, 2 * kit.longest
+    examples, units, step = kit.examples, place.layer.fan_out, at_once(kit)
     inputs, outputs = lanes_of(place.layer.fan_in), lanes_of(over.layer.fan_out)
     lanes, zero, add, value = lanes_of(step), kit.ops.const(0.0), kit.ops.add, kit.value
     w_at, b_at, h_at, by_input = place.w, place.b, under.z, place.by_input
@@ -43,7 +48,7 @@ def passing_forward(kit: Kit, place: Place, under: Place, over: Place) -> Callab
 
 def passing_backward(kit: Kit, place: Place, under: Place, over: Place) -> Callable:
     """`across_backward` of the layer: δ_under = (Σ_u W[u]·δ[u])·A'(z_under)."""
-    examples, units, step = kit.examples, place.layer.fan_out, 2 * kit.longest
+    examples, units, step = kit.examples, place.layer.fan_out, at_once(kit)
     inputs, outputs = lanes_of(place.layer.fan_in), lanes_of(over.layer.fan_out)
     lanes, zero, add = lanes_of(step), kit.ops.const(0.0), kit.ops.add
     w_at, b_at, under_at, by_input = place.w, place.b, under.z, place.by_input
