@@ -205,9 +205,9 @@ def stages_of(config) -> tuple[list[Stage], Map]:
     recorded: list[Stage] = []
 
     def recording(factory):
-        def make(kit, at, *others):
-            place = at if isinstance(at, Place) else None
-            return Stage(factory.__name__, place, factory(kit, at, *others))
+        def make(kit, *at):
+            place = next((p for p in at[:1] if isinstance(p, Place)), None)
+            return Stage(factory.__name__, place, factory(kit, *at))
 
         return make
 
@@ -215,11 +215,12 @@ def stages_of(config) -> tuple[list[Stage], Map]:
         recorded.extend(found)
         return stages.nothing
 
-    # a factory takes the kit, then a layer's place or the map of all
+    # a factory takes the kit, then a layer's place or the map of all, if either
     factories = {
         name: recording(f)
         for name, f in vars(numba_cpu).items()
         if getattr(f, "__annotations__", {}).get("kit") is stages.Kit
+        and f.__annotations__["return"] is Callable
         and f.__module__ != numba_cpu.__name__
     }
     with mock.patch.multiple(numba_cpu, sequence=record, **factories):
@@ -236,9 +237,34 @@ def update_work(config, n: float) -> Work:
     return Work(operations=4 * n, divisions=n, roots=n, bytes=16 * n)
 
 
-def work_of(config, stage: Stage, chart: Map, bits: float, rows: float) -> Work | None:
-    """What a stage has to do; `bits` features present among `rows` distinct ones."""
-    s = config.batch
+@dataclass(frozen=True)
+class Met:
+    """How much there is in a mini-batch."""
+
+    bits: float  # features present, of all examples together
+    rows: float  # different ones of them
+    # of a large layer behind a ReLU, below it: what is not 0
+    distinct: float = 0.0  # h of different examples
+    terms: float = 0.0  # h of all examples
+    inputs: float = 0.0  # inputs of some example
+    units: float = 0.0  # units whose δ is not 0 for some example
+
+
+def met_in(model, config, chart: Map, bits: float, rows: float) -> Met:
+    """What the mini-batch in a model's memory has."""
+    place, m = next((p for p in chart.places[1:] if not p.across), None), model.memory
+    if place is None:
+        return Met(bits, rows)
+    fan_in, s = place.layer.fan_in, config.batch
+    h = m.who[:fan_in, None] >> np.arange(s, dtype=np.uint32) & 1
+    delta = m.turned[: place.layer.fan_out * chart.examples].reshape(-1, chart.examples)
+    first = m.like[:s] == np.arange(s)
+    return Met(bits, rows, h[:, first].sum(), h.sum(), h.any(1).sum(), delta.any(1).sum())
+
+
+def work_of(config, stage: Stage, chart: Map, met: Met) -> Work | None:
+    """What a stage has to do."""
+    s, bits, rows = config.batch, met.bits, met.rows
     if stage.place is None:
         return work_together(config, stage.name, chart)
     layer = stage.place.layer
@@ -269,6 +295,13 @@ def work_of(config, stage: Stage, chart: Map, bits: float, rows: float) -> Work 
             return Work(operations=s * count) + update_work(config, weights + fan_out + above)
         case "dense_forward" | "across_forward":
             return product + activation
+        case "sparse_forward":
+            sums = Work(operations=met.distinct * layer.row, bytes=moved, resident=moved)
+            return sums + activation
+        case "sparse_backward_and_update":
+            below = Work(operations=s * met.inputs * met.units + s * fan_in)
+            sums = Work(operations=met.terms * layer.row, bytes=moved, resident=8 * weights)
+            return below + sums + update_work(config, met.inputs * layer.row)
         case "output_gradient":
             # σ: some 17 operations in float64, each as much as two, and one division of each kind
             return Work(operations=36 * s, divisions=4 * s, bytes=12 * s)
@@ -301,6 +334,8 @@ def work_together(config, name: str, chart: Map) -> Work | None:
     s, places = config.batch, chart.places
     units = chart.units
     match name:
+        case "find_equals":
+            return Work(operations=s * s, bytes=8 * s)
         case "turn_deltas" | "turn_outputs":
             units = chart.outputs if name == "turn_outputs" else units
             return Work(bytes=2 * 4 * units * s, resident=2 * 4 * units * s)
@@ -352,7 +387,7 @@ def measure(case: str, given, machine: Limits) -> list[tuple[str, str, float, fl
         seconds = median(
             [seconds_of_stage(stage.call, model, now, given.seconds) for _ in range(given.rounds)]
         )
-        work = work_of(config, stage, chart, bits, rows)
+        work = work_of(config, stage, chart, met_in(model, config, chart, bits, rows))
         floor, scarcest = machine.floor(work) if work else (0.0, "-")
         found.append((stage.name, stage.size, 1e9 * seconds / s, 1e9 * floor / s, scarcest))
     # and the whole step

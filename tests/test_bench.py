@@ -18,7 +18,9 @@ def test_every_stage_has_its_layer_and_its_work_is_counted(case):
     down = [
         s.place
         for s in known
-        if s.name.startswith(("across_back", "fused_back", "backward", "passing_back"))
+        if s.name.startswith(
+            ("across_back", "fused_back", "sparse_back", "backward", "passing_back")
+        )
     ]
     # a passing layer's stages are those of the layer over it, too
     pairs = zip(chart.places, chart.places[1:], strict=False)
@@ -26,8 +28,9 @@ def test_every_stage_has_its_layer_and_its_work_is_counted(case):
     places = [place for place in chart.places if place not in over]
     assert up == places
     assert down == places[:0:-1]
+    met = micro.Met(100.0, 20.0, distinct=4e3, terms=9e3, inputs=900.0, units=400.0)
     for stage in known:
-        work = micro.work_of(config, stage, chart, bits=100.0, rows=20.0)
+        work = micro.work_of(config, stage, chart, met)
         assert work is not None, stage.name
         assert max(work.operations, work.divisions, work.bytes) > 0, stage.name
 

@@ -30,10 +30,15 @@ class Memory(NamedTuple):
     turned: h or δ of one layer the other way round; back: of some of its units
     rows: (examples, width), δ of the layers of a few units, side by side, and below them zeros
     outputs: likewise h, of those under another of them
-    y: labels of the mini-batch; one: the number 1
+    y: labels of the mini-batch; one: the number 1, and one that is huge
     g: gradients of the parameters, where they lie in w, and then those of a block of weights
     word, present: packed features of some examples, and of one; found: of all, in words;
     columns: packed examples of every feature
+    like: of every example the first that has the same features
+    on: of every 32 inputs of a large layer and every example, which h are not 0; then whether
+    all its weights are moderate
+    who: of every input of such a layer the examples for which it is not 0
+    alive: the inputs that are not 0 for all examples, and then the units whose δ are not
     slots, wide_slots, bins, special, lane: partial sums of plans and of exact sums
     plan: (m, 2), of the sums over the mini-batch; units: those of the sums over units
     """
@@ -54,6 +59,10 @@ class Memory(NamedTuple):
     present: np.ndarray
     found: np.ndarray
     columns: np.ndarray
+    like: np.ndarray
+    on: np.ndarray
+    who: np.ndarray
+    alive: np.ndarray
     slots: np.ndarray
     wide_slots: np.ndarray
     bins: np.ndarray
@@ -107,6 +116,7 @@ class Place:
     column: int  # of its first unit in the rows; -1: it is not there
     up: int  # first row of the unit plans, forward
     down: int  # and backward
+    on: int  # of a large layer, its first word in `on`
 
     @property
     def weights(self) -> int:
@@ -135,6 +145,8 @@ class Map:
     outputs: int  # units, the first of these, whose h are in rows
     rows: int
     turned: int
+    on: int
+    most: int  # inputs or units of a large layer, at most
     activations: int
     unit_rows: int
     slots: int
@@ -192,7 +204,7 @@ def make_map(net: tuple[Layer, ...], batch: int, longest: int, dials: Dials, way
     in_rows = across and not narrow and net[0].fan_out > 1
     examples = round_up(batch, 32 if across else longest)
     places: list[Place] = []
-    units = turned = unit_rows = outputs = 0
+    units = turned = unit_rows = outputs = on = 0
     slots = summation.plan_slots(dials.tree, batch)
     for k, layer in enumerate(net):
         row = whole_vectors(layer.row, longest)
@@ -222,8 +234,9 @@ def make_map(net: tuple[Layer, ...], batch: int, longest: int, dials: Dials, way
         places.append(
             Place(layer, across, alone, False, shared, fused, row, width,
                   lanes_for(layer.row, longest), by_unit, by_example, by_input, by_output, 0, 0, 0,
-                  units if few else -1, unit_rows, unit_rows + rows[0])
+                  units if few else -1, unit_rows, unit_rows + rows[0], on)
         )  # fmt: skip
+        on += 0 if across else 1 + round_up(layer.fan_in, 32) // 32 * round_up(batch, 32)
         units += layer.fan_out if few else 0
         unit_rows += sum(rows)
     for k in range(1, len(places) - 1):
@@ -257,10 +270,12 @@ def make_map(net: tuple[Layer, ...], batch: int, longest: int, dials: Dials, way
             z = round_up(z + size, longest)
     width = spaced(round_up(units, longest), longest) if in_rows else 0
     block = 2 * ROWS * max(p.by_input for p in places)
+    large = [p.layer for p in places[1:] if not p.across]
+    most = max((max(layer.fan_in, layer.fan_out) for layer in large), default=0)
     return Map(
         tuple(places), examples, small, b, block, biases, units,
-        width, outputs, (examples + 2) * width, turned, z + 4 * longest * examples, unit_rows,
-        slots,
+        width, outputs, (examples + 2) * width, turned, on, round_up(most, 32),
+        z + 4 * longest * examples, unit_rows, slots,
     )  # fmt: skip
 
 

@@ -70,6 +70,12 @@ from nanorepro.backends.small_layers import (
     across_forward,
     across_gradients,
 )
+from nanorepro.backends.sparse_layers import (
+    find_equals,
+    sparse,
+    sparse_backward_and_update,
+    sparse_forward,
+)
 from nanorepro.backends.stages import (
     Kit,
     bias_sums,
@@ -135,9 +141,13 @@ def stages_of(kit: Kit, chart: Map, ways: Ways) -> tuple[list, list]:
     # sums that are a number each, and are taken beside those of a narrow layer
     beside = ways.narrow and ways.tiled and not chart.width and chart.units <= kit.longest
     upper = dense[0] if beside and dense and dense[0].layer.fan_out == 1 else None
+    if any(ways.plain and sparse(kit, place, under) for place, under, _ in layers):
+        up.insert(0, find_equals(kit))
     for place, under, over in layers:
         if place.passing:
             up.append(passing_forward(kit, place, under, over))
+        elif ways.plain and sparse(kit, place, under):
+            up.append(sparse_forward(kit, place, under))
         elif not under.passing:
             up.append((across_forward if place.across else dense_forward)(kit, place, under))
     down.append(output_gradient(kit, places[-1]))
@@ -151,6 +161,8 @@ def stages_of(kit: Kit, chart: Map, ways: Ways) -> tuple[list, list]:
         if place.passing:
             down.append(passing_backward(kit, place, under, over))
             down.append(passing_update(kit, place, under, over))
+        elif ways.plain and ways.chain and sparse(kit, place, under):
+            down.append(sparse_backward_and_update(kit, place, under, chart.parameters))
         elif not place.across:
             down.append(backward_and_update(kit, place, under, chart.parameters))
         elif not under.passing:
@@ -277,16 +289,20 @@ class Model:
             h=(chart.activations, dtype),
             d=(chart.activations, dtype),
             turned=(chart.turned, dtype),
-            back=(64 * chart.examples, dtype),
+            back=((64 + chart.most) * chart.examples, dtype),
             y=(chart.examples, dtype),
             g=(chart.parameters + chart.block, dtype),
-            one=(1, dtype),
+            one=(2, dtype),
             rows=(chart.rows, dtype),
             outputs=(chart.rows if chart.outputs else 0, dtype),
             word=(32, np.uint32),
             present=(words + 1, np.uint32),
             found=(words * blocks, np.uint32),
             columns=(32 * words * blocks, np.uint32),
+            like=(32 * blocks, np.uint32),
+            on=(chart.on, np.uint32),
+            who=(blocks * chart.most, np.uint32),
+            alive=(2 * (chart.most + 32), np.int64),
             slots=(2 * chart.slots * LONG, dtype),
             wide_slots=(chart.slots * LONG, np.float64),
             bins=(BINS, np.int64),
@@ -296,7 +312,7 @@ class Model:
             units=((chart.unit_rows, 2), np.int64),
         ))  # fmt: skip
         self.memory.a[:] = self.const(self.compiled.start)
-        self.memory.one[:] = 1
+        self.memory.one[:] = 1, 2.0 ** (np.finfo(dtype).maxexp - 51)
         self._load(parameters)
 
     def _views(self, flat: np.ndarray) -> Parameters:

@@ -274,8 +274,9 @@ def _any_true(conditions):
 def _ballot(vector):
     def codegen(context, builder, sig, args):
         zero = ir.Constant(context.get_value_type(vector), None)
-        mask = builder.icmp_unsigned("!=", args[0], zero)
-        return builder.bitcast(mask, ir.IntType(32))
+        floats = isinstance(vector.dtype, types.Float)
+        compare = builder.fcmp_unordered if floats else builder.icmp_unsigned
+        return builder.bitcast(compare("!=", args[0], zero), ir.IntType(32))
 
     return types.uint32, codegen
 
@@ -422,7 +423,7 @@ def any_true(conditions):
 
 
 def ballot(vector):
-    """Of 32 integers: bit k says whether the k-th is not 0."""
+    """Of 32 numbers: bit k says whether the k-th is not 0 (NaN is not)."""
 
 
 def united(vector):

@@ -21,7 +21,7 @@ from nanorepro.backends.products import Matrix, products
 from nanorepro.backends.simd import fill, inlined, load, store
 from nanorepro.backends.tiles import transpose
 from nanorepro.config import Config, Dials
-from nanorepro.network import ACTIVATIONS, sigmoid
+from nanorepro.network import ACTIVATIONS, OFTEN_ZERO, sigmoid
 from nanorepro.optimizers import OPTIMIZERS
 
 FEW = 64  # terms of sums over units that cost less than going to memory for the results
@@ -44,6 +44,7 @@ class Kit:
     update: Callable
     start: float  # of the optimizer's state
     skip_unchanged: bool  # a zero gradient leaves weight and state as they are
+    zeros: bool  # A(z) is 0 for so many z that it is worth asking for which
 
 
 @cache
@@ -74,6 +75,7 @@ def make_kit(config: Config, dials: Dials, features: int) -> Kit:
         update=update,
         start=start,
         skip_unchanged=config.optimizer == "adagrad",
+        zeros=config.act in OFTEN_ZERO,
     )
 
 

@@ -116,6 +116,36 @@ def _outer(acc, a, at, stride, right, rows):
     return acc, codegen
 
 
+def _places(numbers, at, stride, base, rows):
+    tuples = types.UniTuple(types.int64, rows.count)
+
+    def codegen(context, builder, sig, args):
+        array, at, stride, base = args[:4]
+        found = []
+        for r in range(rows.count):
+            k = builder.add(at, ir.IntType(64)(r))
+            number = builder.load(address(context, builder, sig.args[0], array, k))
+            found.append(builder.add(builder.mul(number, stride), base))
+        return context.make_tuple(builder, tuples, found)
+
+    return tuples, codegen
+
+
+def _outer_at(acc, a, places, k, right):
+    def codegen(context, builder, sig, args):
+        tile, array, places, k, right = args
+        columns, sums = sig.args[4].count, []
+        for r in range(sig.args[2].count):
+            at = builder.add(builder.extract_value(places, r), k)
+            for c in range(columns):
+                term = builder.extract_value(tile, r * columns + c)
+                vector = builder.extract_value(right, c)
+                sums.append(_joined(context, builder, sig.args[1], array, at, vector, term, acc))
+        return context.make_tuple(builder, acc, sums)
+
+    return acc, codegen
+
+
 def _outer_tile(acc, left, right):
     def codegen(context, builder, sig, args):
         tile, left, right = args
@@ -312,6 +342,23 @@ def _store_tile(acc, array, at, stride, rows, cols):
     return types.none, codegen
 
 
+def _store_at(acc, array, places, cols):
+    def codegen(context, builder, sig, args):
+        tile, out, places = args[:3]
+        kind = context.get_value_type(acc.dtype)
+        for r in range(sig.args[2].count):
+            for c in range(cols.count):
+                offset = ir.Constant(ir.IntType(64), c * acc.dtype.lanes)
+                at = builder.add(builder.extract_value(places, r), offset)
+                pointer = address(context, builder, sig.args[1], out, at)
+                value = builder.extract_value(tile, r * cols.count + c)
+                store = builder.store(value, builder.bitcast(pointer, kind.as_pointer()))
+                store.align = acc.dtype.dtype.bitwidth // 8
+        return context.get_dummy_value()
+
+    return types.none, codegen
+
+
 def gather(array, at, stride, lanes):
     """The vector of array[at], array[at + stride], ..."""
 
@@ -338,6 +385,18 @@ def load_tile(array, at, stride, lanes, rows, cols):
 
 def outer(acc, a, at, stride, right, rows):
     """acc[r, c] ← fma(a[at + r·stride], right[c], acc[r, c]) for a tile of sums."""
+
+
+def places(numbers, at, stride, base, rows):
+    """The tuple of base + stride·numbers[at + r], r < rows."""
+
+
+def outer_at(acc, a, places, k, right):
+    """acc[r, c] ← fma(a[places[r] + k], right[c], acc[r, c]) for a tile of sums."""
+
+
+def store_at(acc, array, places, cols):
+    """Write a tile, row r from array[places[r]] on."""
 
 
 def outer_tile(acc, left, right):
@@ -394,6 +453,9 @@ for _function, _typing in {
     fill_tile: _fill_tile,
     load_tile: _load_tile,
     outer: _outer,
+    places: _places,
+    outer_at: _outer_at,
+    store_at: _store_at,
     outer_tile: _outer_tile,
     outer_shared: _outer_shared,
     chained: _chained,
