@@ -19,6 +19,7 @@ from bench.harness import median, seconds_of
 from nanorepro.backends import numba_cpu, simd, stages, tiles
 from nanorepro.backends.layout import Map, Place
 from nanorepro.backends.numba_sums import lanes_of
+from nanorepro.network import OFTEN_ZERO
 from nanorepro.recipe import Recipe
 
 LANES = 16  # of a float32 vector; a CPU with shorter registers takes several for one
@@ -284,9 +285,10 @@ def work_of(config, stage: Stage, chart: Map, met: Met) -> Work | None:
             above = _outputs(chart, layer) * fan_out
             return Work(operations=s * (weights + above + 2 * fan_out), bytes=4 * (weights + above))
         case "passing_backward":
-            # forward again, and δ below
+            # forward again, but for ReLU, and δ below
             above = _outputs(chart, layer) * fan_out
-            count = 2 * weights + above + 3 * fan_out
+            again = 0 if config.act in OFTEN_ZERO else weights + fan_out
+            count = again + weights + above + 2 * fan_out
             return Work(operations=s * count, bytes=4 * (weights + above))
         case "passing_update":
             # and again, and the gradients of both layers

@@ -175,4 +175,4 @@ def swish(o, ops, beta):
 
 ACTIVATIONS = {"identity": identity, "relu": relu, "smelu": smelu, "swish": swish}
 COSTLY = {"swish"}  # to go to memory for them takes less time than to compute them again
-OFTEN_ZERO = {"relu"}  # A(z) for half of all z and more, and then A'(z), too
+OFTEN_ZERO = {"relu"}  # A(z) for half of all z and more; A'(z) is then 0, too, and else 1

@@ -245,7 +245,8 @@ def make_map(net: tuple[Layer, ...], batch: int, longest: int, dials: Dials, way
         rows = place.layer.fan_in + 1 + over.layer.fan_out  # updated beside a mini-batch's sums
         few = under.across and rows <= min(batch, longest) and over.column >= 0
         if ways.passing and many and few and over.by_output > 1:
-            places[k] = replace(place, passing=True, alone=True)
+            places[k] = replace(place, passing=True, alone=True, on=on)
+            on += place.layer.fan_out * -(-batch // 32)
             places[k + 1] = replace(over, alone=True)
     small = w = 0
     for alone in (True, False):

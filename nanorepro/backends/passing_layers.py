@@ -3,13 +3,14 @@
 Its z, h and δ are never in memory: they are computed in registers, on the way forward, and twice on
 the way back: with the examples side by side for the sums over its units, with the units side by
 side for the sums over the mini-batch.  The wide model's step went from 550 to 370 ns an example.
+Of a ReLU's z the first way back needs only whether they are positive: a bit each (235 → 212 ns).
 """
 
 from collections.abc import Callable
 
 from nanorepro.backends.layout import Place
 from nanorepro.backends.numba_sums import in_tree, lanes_of
-from nanorepro.backends.simd import fill, inlined, load, store
+from nanorepro.backends.simd import ballot, fill, inlined, load, mask_of, store, where
 from nanorepro.backends.stages import Kit, activated, apply_gradients, bent
 from nanorepro.backends.tiles import add_tile, chained, fill_tile, load_tile, outer, store_tile
 
@@ -21,6 +22,11 @@ def at_once(kit: Kit) -> int:
     return min(2 * kit.longest, kit.examples & -kit.examples)
 
 
+def signs_of(kit: Kit, place: Place) -> tuple[bool, int, int]:
+    """Whether h and z are kept as bits in m.on, where from on, and words for each unit."""
+    return kit.zeros and at_once(kit) == 32, place.on, kit.examples // 32
+
+
 def passing_forward(kit: Kit, place: Place, under: Place, over: Place) -> Callable:
     """`across_forward` of the layer and of the one over it: z_over = Σ_u W_over[u]·A(z[u])."""
     examples, units, step = kit.examples, place.layer.fan_out, at_once(kit)
@@ -28,7 +34,7 @@ def passing_forward(kit: Kit, place: Place, under: Place, over: Place) -> Callab
     lanes, zero, add, value = lanes_of(step), kit.ops.const(0.0), kit.ops.add, kit.value
     w_at, b_at, h_at, by_input = place.w, place.b, under.z, place.by_input
     over_at, over_z, by_unit, by_output = over.w, over.z, over.by_input, over.by_output
-    finish = activated(kit, over, over.layer.fan_out)
+    finish, signs, on, words = activated(kit, over, over.layer.fan_out), *signs_of(kit, place)
 
     @inlined
     def stage(m, x, first, rate, t):
@@ -39,6 +45,8 @@ def passing_forward(kit: Kit, place: Place, under: Place, over: Place) -> Callab
             for u in range(units):
                 z = chained(nothing, m.w, w_at + u, by_input, h_under)
                 h = value(add(z, fill(m.w[b_at + u], lanes), t), t)
+                if signs:
+                    m.on[on + u * words + i // 32] = ballot(h)
                 acc = outer(acc, m.w, over_at + u * by_unit, by_output, (h,), outputs)
             store_tile(acc, m.z, over_z + i, examples, outputs, ONE)
         finish(m, 0, 0, t)
@@ -54,6 +62,7 @@ def passing_backward(kit: Kit, place: Place, under: Place, over: Place) -> Calla
     w_at, b_at, under_at, by_input = place.w, place.b, under.z, place.by_input
     over_at, over_z, by_unit, by_output = over.w, over.z, over.by_input, over.by_output
     backward, bend = kit.backward, bent(kit, under, place.layer.fan_in)
+    one, (signs, on, words) = kit.ops.const(1.0), signs_of(kit, place)
 
     @inlined
     def stage(m, x, first, rate, t):
@@ -63,8 +72,12 @@ def passing_backward(kit: Kit, place: Place, under: Place, over: Place) -> Calla
             d_over = load_tile(m.d, over_z + i, examples, lanes, outputs, ONE)
             acc = fill_tile(zero, lanes, inputs, ONE)
             for u in range(units):
-                z = chained(nothing, m.w, w_at + u, by_input, h_under)
-                z = add(z, fill(m.w[b_at + u], lanes), t)
+                if signs:  # any z of this sign
+                    positive = mask_of(m.on[on + u * words + i // 32])
+                    z = where(positive, fill(one, lanes), nothing)
+                else:
+                    z = chained(nothing, m.w, w_at + u, by_input, h_under)
+                    z = add(z, fill(m.w[b_at + u], lanes), t)
                 back = chained(nothing, m.w, over_at + u * by_unit, by_output, d_over)
                 d = backward(back, z, t)
                 acc = outer(acc, m.w, w_at + u, by_input, (d,), inputs)
