@@ -71,7 +71,8 @@ def joined(parameters: dict[str, np.ndarray], names: str) -> np.ndarray:
 
 def alignment(r: "Result") -> np.ndarray:
     """Cosine between the first-layer weights of the two models of every pair."""
-    return np.array([cosine(*(m["w0"].ravel().astype(float) for m in p)) for p in r.parameters])
+    rows = [[m["w0"].ravel().astype(float) for m in pair] for pair in r.parameters]
+    return np.array([cosine(first, second) for first, second in rows])
 
 
 def opposite(r: "Result") -> np.ndarray:

@@ -1,7 +1,8 @@
 """How good the models are and how far apart: pure functions of arrays (section 2, eqs. 2 and 3).
 
 An evaluation set is given as its distinct patterns with their counts; the average over the set is
-the weighted one over the patterns.  Sums are exactly rounded (math.fsum), so they have one value.
+the weighted one over the patterns.  Sums are exactly rounded, so they have one value, whichever
+backend's `fsum` adds.
 """
 
 import math
@@ -14,8 +15,10 @@ from nanorepro.backends import arrays
 from nanorepro.elementary import exp64, log64
 from nanorepro.network import Parameters
 from nanorepro.streams import bounded, words
+from nanorepro.summation import fsum
 
 exp, log = exp64(arrays), log64(arrays)
+Sum = Callable[[np.ndarray], float]
 
 STUCK = 0.99  # a model is stuck whose excess loss is not below this part of a constant's
 
@@ -34,12 +37,12 @@ class Prediction:
     """What the measures need of logits z, or of true log-odds (n,), each computed once.
 
     The measures take such records and plain arrays; a run's truth serves all its pairs.
-    exp and log are any backend's.
+    exp, log and fsum are any backend's; the sums are those of the truth.
     """
 
-    def __init__(self, z: np.ndarray, exp: Callable = exp, log: Callable = log):
+    def __init__(self, z: np.ndarray, exp: Callable = exp, log: Callable = log, fsum: Sum = fsum):
         self.z = np.asarray(z, np.float64)
-        self.exp, self.log = exp, log
+        self.exp, self.log, self.fsum = exp, log, fsum
 
     @cached_property
     def p(self) -> np.ndarray:
@@ -69,9 +72,9 @@ def predicted(logits: Logits) -> Prediction:
     return logits if isinstance(logits, Prediction) else Prediction(logits)
 
 
-def mean(values: np.ndarray, counts: np.ndarray) -> float:
+def mean(values: np.ndarray, counts: np.ndarray, fsum: Sum = fsum) -> float:
     """Average of the patterns' values over the evaluation set."""
-    return math.fsum((values * counts).tolist()) / float(counts.sum())
+    return fsum(values * counts) / float(counts.sum())
 
 
 def excess_loss(log_odds: Logits, logits: Logits, counts: np.ndarray) -> float:
@@ -79,17 +82,19 @@ def excess_loss(log_odds: Logits, logits: Logits, counts: np.ndarray) -> float:
     truth, model = predicted(log_odds), predicted(logits)
     positive = model.softplus_minus - truth.softplus_minus
     negative = model.softplus - truth.softplus
-    return mean(truth.p * positive + (1.0 - truth.p) * negative, counts)
+    return mean(truth.p * positive + (1.0 - truth.p) * negative, counts, truth.fsum)
 
 
 def relative_pd(log_odds: Logits, logits1: Logits, logits2: Logits, counts: np.ndarray) -> float:
     """One pair's term of Δ_r, eq. 3: average of |p̂_1(1) - p̂_2(1)|/p_θ(1); all (n,)."""
-    return mean(_distance(logits1, logits2) / predicted(log_odds).p, counts)
+    truth = predicted(log_odds)
+    return mean(_distance(logits1, logits2) / truth.p, counts, truth.fsum)
 
 
 def disagreement(logits1: Logits, logits2: Logits, counts: np.ndarray) -> float:
     """Average of |p̂_1(1) - p̂_2(1)|."""
-    return mean(_distance(logits1, logits2), counts)
+    first = predicted(logits1)
+    return mean(_distance(first, logits2), counts, first.fsum)
 
 
 def _distance(logits1: Logits, logits2: Logits) -> np.ndarray:
@@ -107,25 +112,25 @@ def flat(parameters: Parameters) -> np.ndarray:
     return np.concatenate([v.ravel().astype(np.float64) for v in parameters.values()])
 
 
-def norm(v: np.ndarray) -> float:
-    return math.sqrt(math.fsum((v * v).tolist()))
+def norm(v: np.ndarray, fsum: Sum = fsum) -> float:
+    return math.sqrt(fsum(v * v))
 
 
-def cosine(a: np.ndarray, b: np.ndarray) -> float:
+def cosine(a: np.ndarray, b: np.ndarray, fsum: Sum = fsum) -> float:
     """Cosine of the angle between two vectors; NaN where one is zero."""
-    scale = norm(a) * norm(b)
-    return math.fsum((a * b).tolist()) / scale if scale > 0 else math.nan
+    scale = norm(a, fsum) * norm(b, fsum)
+    return fsum(a * b) / scale if scale > 0 else math.nan
 
 
-def weight_distance(first: Parameters, second: Parameters) -> float:
+def weight_distance(first: Parameters, second: Parameters, fsum: Sum = fsum) -> float:
     """Euclidean distance between the parameters of two models."""
-    return norm(flat(first) - flat(second))
+    return norm(flat(first) - flat(second), fsum)
 
 
-def weight_correlation(first: Parameters, second: Parameters) -> float:
+def weight_correlation(first: Parameters, second: Parameters, fsum: Sum = fsum) -> float:
     """Pearson correlation between the parameters of two models (figures 7 and 9)."""
     a, b = flat(first), flat(second)
-    return cosine(a - math.fsum(a.tolist()) / len(a), b - math.fsum(b.tolist()) / len(b))
+    return cosine(a - fsum(a) / len(a), b - fsum(b) / len(b), fsum)
 
 
 def deviation_cosine(first: Parameters, second: Parameters, theta: np.ndarray) -> float:
@@ -137,7 +142,7 @@ def deviation_cosine(first: Parameters, second: Parameters, theta: np.ndarray) -
 def constant_loss(log_odds: Logits, counts: np.ndarray) -> float:
     """Excess loss of the best constant prediction, the mean of p_θ."""
     truth = predicted(log_odds)
-    p = mean(truth.p, counts)
+    p = mean(truth.p, counts, truth.fsum)
     return excess_loss(truth, np.array([math.log(p / (1.0 - p))]), counts)
 
 

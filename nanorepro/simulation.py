@@ -232,7 +232,7 @@ class _Run:
         return metrics.constant_loss(self.truth, self.evaluation.counts)
 
     def prediction(self, z: np.ndarray) -> metrics.Prediction:
-        return metrics.Prediction(z, self.backend.exp, self.backend.log)
+        return metrics.Prediction(z, self.backend.exp, self.backend.log, self.backend.fsum)
 
     def report(self, examples: int) -> None:
         if self.stop.is_set():
@@ -293,8 +293,8 @@ class _Run:
         comparable = self.config.model == "linear" and self.config.data == "linear"
         return (
             [_pair(self, models, c) for c in range(len(self.config.checkpoints))],
-            metrics.weight_distance(first, second),
-            metrics.weight_correlation(first, second),
+            metrics.weight_distance(first, second, self.backend.fsum),
+            metrics.weight_correlation(first, second, self.backend.fsum),
             metrics.deviation_cosine(first, second, self.world.theta) if comparable else math.nan,
         )
 

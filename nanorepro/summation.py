@@ -244,3 +244,11 @@ def odd_of(q: Fraction) -> float:
 
 
 ACCUMULATORS = {"plain": plain, "kahan": kahan, "wide": wide, "exact": exact}
+
+
+def fsum(values: np.ndarray) -> float:
+    """The exactly rounded sum of float64; NaN of infinities of both signs."""
+    try:
+        return math.fsum(values.tolist())
+    except ValueError:
+        return math.nan

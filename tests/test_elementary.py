@@ -1,4 +1,4 @@
-"""exp and log against mpmath, and both executions of them against each other."""
+"""exp and log against mpmath; they and sums, both executions of them against each other."""
 
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -189,3 +189,32 @@ def test_special_values_of_exp_and_log():
     )
     assert not np.signbit(log(np.float64(1.0)))
     assert log(np.float64(5e-324)) == math.log(5e-324)
+
+
+def sums_to_try(rng):
+    """Sums of like numbers, of numbers that cancel, of all exponents, of what is no number."""
+    for n in (0, 1, 2, 15, 16, 17, 2072):
+        yield rng.random(n)
+        x = rng.standard_normal(n) * 2.0 ** rng.integers(-60, 60, n)
+        yield np.concatenate([x, -x, 2.0**-70 * rng.standard_normal(n)])[rng.permutation(3 * n)]
+        yield rng.standard_normal(n) * 2.0 ** rng.integers(-1074, 900, n)
+        yield rng.integers(-9, 9, n) * 2.0**-1074
+        yield np.full(n, -0.0)
+    # half-way between two numbers, and just beside
+    yield np.array([1.0, 2.0**-53])
+    yield np.array([1.0 + 2.0**-52, 2.0**-53])
+    yield np.array([1.0, 2.0**-53, 2.0**-1074])
+    yield np.array([1.0, 2.0**-53, -(2.0**-1074)])
+    yield np.array([1e100, 1.0, -1e100, 1.0])
+    for special in ([np.inf, 1.0], [-np.inf, 1.0], [np.nan, 1.0], [np.inf, -np.inf]):
+        yield np.array(special)
+
+
+def test_exactly_rounded_sums_of_both_executions():
+    rng = np.random.default_rng(5)
+    for x in sums_to_try(rng):
+        expected, found = reference.fsum(x), numba_cpu.fsum(x)
+        assert isinstance(found, float)
+        assert found == expected or (math.isnan(found) and math.isnan(expected)), x[:5]
+        assert found != 0.0 or math.copysign(1.0, found) == 1.0
+    assert math.isnan(reference.fsum(np.array([np.inf, -np.inf])))

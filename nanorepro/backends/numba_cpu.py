@@ -2,7 +2,7 @@
 
 A training step is a sequence of stages (`stages` and the layers' modules) over a memory (`layout`);
 the streams are drawn by `numba_draws`, whose `draw`, `shuffle`, `split`, `examples` and
-`permutations` are this backend's, as exp and log are `numba_elementary`'s and `pack` is
+`permutations` are this backend's, as exp, log and fsum are `numba_elementary`'s and `pack` is
 `numba_packing`'s.
 """
 
@@ -55,7 +55,7 @@ from nanorepro.backends.numba_draws import (
     shuffle,
     split,
 )
-from nanorepro.backends.numba_elementary import exp, log
+from nanorepro.backends.numba_elementary import exp, fsum, log
 from nanorepro.backends.numba_packing import pack
 from nanorepro.backends.numba_sums import LONG, lanes_of
 from nanorepro.backends.parts import sources
@@ -95,6 +95,7 @@ __all__ = [
     "draw",
     "examples",
     "exp",
+    "fsum",
     "log",
     "pack",
     "permutations",

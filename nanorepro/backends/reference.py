@@ -15,10 +15,14 @@ from nanorepro.elementary import exp64, log64
 from nanorepro.network import ACTIVATIONS, Layer, Parameters, sigmoid
 from nanorepro.optimizers import OPTIMIZERS, learning_rate
 from nanorepro.recipe import Recipe
-from nanorepro.summation import ACCUMULATORS, plan
+from nanorepro.summation import ACCUMULATORS, fsum, plan
 
 examples, pack = data.examples, data.pack
 exp, log = exp64(arrays), log64(arrays)
+__all__ = [
+    "Model", "draw", "examples", "exp", "fsum", "log", "pack", "permutations", "shuffle", "split",
+    "train_models",
+]  # fmt: skip
 
 
 def draw(world: data.World, key: np.ndarray, first: int, joined: np.ndarray) -> None:
