@@ -137,6 +137,24 @@ def test_models_side_by_side_against_one_after_another(arrays):
     pytest.fail(f"side by side they took {min(ratios):.2f} of the time")
 
 
+def test_products_by_zero_are_passed_over(arrays):
+    """Large layers take less than 9/10 of the time with ReLU as without (7/10, measured)."""
+    _, packed, y, _ = arrays
+    packed, y, models = packed[:512], y[:512], []
+    for act in ("identity", "relu"):
+        config = Config(hidden="512,512", act=act, data="quadratic", seed=1)
+        recipe, record = Recipe(config, 32, 0, 0), initial_parameters(config)
+        models.append(load_backend("numba").Model(recipe, record))
+        models[-1].train(packed, y)
+    ratios = []
+    for _ in range(TRIES):
+        every, some = (least(lambda m=model: m.train(packed, y)) for model in models)
+        ratios.append(some / every)
+        if ratios[-1] < 0.9:
+            return
+    pytest.fail(f"with ReLU they took {min(ratios):.2f} of the time")
+
+
 @pytest.mark.parametrize("kind", [bool, np.uint8, np.float32])
 def test_the_callers_arrays_are_packed_in_little_time(kind, arrays):
     """As fast as NumPy packs them without a check (three times, measured)."""
