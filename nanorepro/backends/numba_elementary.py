@@ -45,25 +45,22 @@ start, _, term, result = expansion(operations(simd, "float64", "nearest", True))
 
 @njit(cache=True, nogil=True)
 def total(values, partial):
-    """Σ values (n,), n a multiple of 16, and 0 if it is exactly rounded.
-
-    16 sums side by side, then the sum of their parts.
-    """
-    state = start(fill(0.0, LANES))
-    for i in range(0, values.shape[0], len(LANES)):
+    """Σ values (n,), and 0 if it is exactly rounded: 16 sums side by side, then all their parts."""
+    n = values.shape[0] // len(LANES) * len(LANES)
+    state, whole = start(fill(0.0, LANES)), start(0.0)
+    for i in range(0, n, len(LANES)):
         state = term(state, load(values, i, LANES), None)
     for k in range(len(state)):
         store(partial, k * len(LANES), state[k])
     last = 4 * len(LANES)
-    whole = start(0.0)
     for k in range(last):
         whole = term(whole, partial[k], None)
+    for i in range(n, values.shape[0]):
+        whole = term(whole, values[i], None)
     return result(whole, None), whole[4] + partial[last:].sum()
 
 
 def fsum(values: np.ndarray) -> float:
     """The exactly rounded sum of float64 (n,); NaN of infinities of both signs."""
-    padded = np.zeros(-(-values.size // len(LANES)) * len(LANES))
-    padded[: values.size] = values
-    found, lost = total(padded, np.empty(5 * len(LANES)))
+    found, lost = total(np.ascontiguousarray(values), np.empty(5 * len(LANES)))
     return found if lost == 0.0 else summation.fsum(values)
