@@ -40,9 +40,7 @@ def start(config, d=D, seed=0):
     [
         ({"hidden": "48,128", "batch": 20}, 77),
         ({"hidden": "33,256", "batch": 64, "optimizer": "sgd"}, 32),
-        ({"hidden": "100,192", "batch": 1}, 32),
         ({"hidden": "100,64", "batch": 40, "precision": "float64"}, 33),
-        ({"hidden": "48,128", "unit_tree": "lanes:8"}, 32),
         ({"hidden": "48,128", "tree": "pairwise", "leaf_order": "random"}, 32),
     ],
 )

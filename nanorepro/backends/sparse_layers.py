@@ -51,6 +51,11 @@ def sparse(kit: Kit, place: Place, under: Place) -> bool:
     return wide and kit.zeros and under.layer.active and not under.across
 
 
+def flag_of(kit: Kit, place: Place) -> int:
+    """Where m.on says whether all weights of a layer are moderate: after its bits."""
+    return place.on + round_up(place.layer.fan_in, 32) // 32 * round_up(kit.batch, 32)
+
+
 def find_equals(kit: Kit) -> Callable:
     """m.like: for every example the first of the same block of 32 that has the same features."""
     batch, words, features = kit.batch, kit.words, some_features(kit)
@@ -74,7 +79,7 @@ def find_equals(kit: Kit) -> Callable:
 def live_inputs(kit: Kit, place: Place, under: Place) -> Callable:
     """A function (m): bit k of m.on[on + 32·blocks·w + i] says that h[i, 32·w + k] is not 0."""
     batch, fan_in, pitch, h_at = kit.batch, place.layer.fan_in, under.by_example, under.z
-    padded, on = -(-batch // 32) * 32, place.on
+    padded, on = round_up(batch, 32), place.on
     last = ALL >> np.uint32(-fan_in % 32)  # what follows the last input is padding
 
     @inlined
@@ -120,9 +125,9 @@ def sparse_forward(kit: Kit, place: Place, under: Place) -> Callable:
     columns = columns_of(kit, place)
     wide, panel, in_all = lanes_of(columns), columns * longest, lanes_of(columns * longest)
     h_at, below, w_at, by_input = under.z, under.by_example, place.w, place.by_input
-    z_at, pitch, padded, on = place.z, place.by_example, -(-batch // 32) * 32, place.on
+    z_at, pitch, padded, on = place.z, place.by_example, round_up(batch, 32), place.on
     find, join = live_inputs(kit, place, under), joining(kit, columns, 1, by_input)
-    finish, flag = activated(kit, place, batch), place.on + -(-fan_in // 32) * padded
+    finish, flag = activated(kit, place, batch), flag_of(kit, place)
 
     @inlined
     def sums(m):
@@ -199,7 +204,7 @@ def live_units(kit: Kit, place: Place, begin: int) -> Callable:
     """
     fan_out, examples, longest = place.layer.fan_out, kit.examples, kit.longest
     lanes, zero = lanes_of(longest), kit.ops.const(0.0)
-    flag = place.on + -(-place.layer.fan_in // 32) * -(-kit.batch // 32) * 32
+    flag = flag_of(kit, place)
 
     @inlined
     def units(m):
