@@ -1,7 +1,7 @@
 """exp, log and exactly rounded sums of whole arrays, compiled.
 
 The bits that `elementary` gives with NumPy, and `summation.fsum`: a mean of 2,072 numbers takes
-3 instead of 50 µs.
+2 instead of 50 µs.
 """
 
 from collections.abc import Callable
