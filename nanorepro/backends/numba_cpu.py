@@ -72,7 +72,7 @@ from nanorepro.backends.small_layers import (
 )
 from nanorepro.backends.sparse_layers import (
     find_equals,
-    sparse,
+    has_zeros,
     sparse_backward_and_update,
     sparse_forward,
 )
@@ -142,12 +142,12 @@ def stages_of(kit: Kit, chart: Map, ways: Ways) -> tuple[list, list]:
     # sums that are a number each, and are taken beside those of a narrow layer
     beside = ways.narrow and ways.tiled and not chart.width and chart.units <= kit.longest
     upper = dense[0] if beside and dense and dense[0].layer.fan_out == 1 else None
-    if any(ways.plain and sparse(kit, place, under) for place, under, _ in layers):
+    if any(ways.plain and has_zeros(kit, place, under) for place, under, _ in layers):
         up.insert(0, find_equals(kit))
     for place, under, over in layers:
         if place.passing:
             up.append(passing_forward(kit, place, under, over))
-        elif ways.plain and sparse(kit, place, under):
+        elif ways.plain and has_zeros(kit, place, under):
             up.append(sparse_forward(kit, place, under))
         elif not under.passing:
             up.append((across_forward if place.across else dense_forward)(kit, place, under))
@@ -162,7 +162,7 @@ def stages_of(kit: Kit, chart: Map, ways: Ways) -> tuple[list, list]:
         if place.passing:
             down.append(passing_backward(kit, place, under, over))
             down.append(passing_update(kit, place, under, over))
-        elif ways.plain and ways.chain and sparse(kit, place, under):
+        elif ways.plain and ways.chain and has_zeros(kit, place, under):
             down.append(sparse_backward_and_update(kit, place, under, chart.parameters))
         elif not place.across:
             down.append(backward_and_update(kit, place, under, chart.parameters))

@@ -45,7 +45,7 @@ COLUMNS = 8 if DIRECTED else 4
 ROWS, TALL = 32, 8  # of weights that are updated together, and sums of δ at a time
 
 
-def sparse(kit: Kit, place: Place, under: Place) -> bool:
+def has_zeros(kit: Kit, place: Place, under: Place) -> bool:
     """Whether a layer is large and its inputs are zeros often enough."""
     wide = not place.across and place.width >= COLUMNS * kit.longest
     return wide and kit.zeros and under.layer.active and not under.across
