@@ -21,7 +21,7 @@ from pathlib import Path
 from bench import harness
 from bench.cases import CONFIGS, GOALS, SIZES, SMALL
 from bench.harness import median
-from nanorepro.config import ConfigError
+from nanorepro.errors import ConfigError
 
 OURS, OF_32, WHOLE = "nanorepro", "nanorepro, 32 models", "nanorepro run"
 FRAMEWORKS = {  # name → file in bench/peers, package
@@ -216,7 +216,7 @@ def picture(found: Sequence[Found], title: str):
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter
 
-    from nanorepro.picture import BLUE, GREY, RED, STYLE
+    from nanorepro.plots.overview import BLUE, GREY, RED, STYLE
 
     cases = by_case(found)
     columns = min(2, len(cases))

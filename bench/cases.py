@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from nanorepro import Config, initial_parameters, metrics
-from nanorepro.data import examples, make_world, unpack
-from nanorepro.network import Parameters
-from nanorepro.simulation import evaluation_set
-from nanorepro.streams import stream_key
+from nanorepro import Config, initial_parameters
+from nanorepro.data.packing import unpack
+from nanorepro.data.sampling import examples
+from nanorepro.data.worlds import make_world
+from nanorepro.model.layers import Parameters
+from nanorepro.numerics.streams import stream_key
+from nanorepro.results import metrics
+from nanorepro.training.simulation import evaluation_set
 
 MODELS = 32  # of an ensemble
 SGD = {"optimizer": "sgd", "lr": 0.01}

@@ -42,8 +42,8 @@ def run(argv: Sequence[str] | None) -> int:
     if given.examples % 32:
         parser.error(f"--examples: {given.examples} is not allowed; give a multiple of 32")
     head = harness.begin(given)
-    from nanorepro.recipe import Recipe
-    from nanorepro.simulation import load_backend
+    from nanorepro.specification import Recipe
+    from nanorepro.training.simulation import load_backend
 
     print(head)
     backend, rows = load_backend("numba"), []

@@ -56,8 +56,8 @@ def seconds_of_run(changed: dict, given) -> float:
 
 def seconds_of_training(changed: dict, given, examples: int = 1 << 13) -> float:
     """Seconds of one model's training."""
-    from nanorepro.recipe import Recipe
-    from nanorepro.simulation import load_backend
+    from nanorepro.specification import Recipe
+    from nanorepro.training.simulation import load_backend
 
     config = replace(CONFIGS["tower"], **changed)
     case = Case(config, examples)
@@ -146,7 +146,7 @@ def picture(found: Sequence[Series], title: str):
     import matplotlib
     from matplotlib.figure import Figure
 
-    from nanorepro.picture import BLUE, GREY, STYLE
+    from nanorepro.plots.overview import BLUE, GREY, STYLE
 
     units = {"width": "seconds per example", "depth": "seconds per example"}
     columns = min(3, len(found))

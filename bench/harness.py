@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from nanorepro.config import ConfigError
+from nanorepro.errors import ConfigError
 
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",

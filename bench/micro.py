@@ -16,11 +16,13 @@ from numba import njit
 from bench import harness
 from bench.cases import CONFIGS, Case
 from bench.harness import median, seconds_of
-from nanorepro.backends import numba_cpu, simd, stages, tiles
-from nanorepro.backends.layout import Map, Place
-from nanorepro.backends.numba_sums import lanes_of
-from nanorepro.network import OFTEN_ZERO
-from nanorepro.recipe import Recipe
+from nanorepro.backends.numba import model as numba_model
+from nanorepro.backends.numba.kernels import step
+from nanorepro.backends.numba.layout import Map, Place
+from nanorepro.backends.numba.llvm import simd, tiles
+from nanorepro.backends.numba.sums.by_plan import lanes_of
+from nanorepro.model.activations import OFTEN_ZERO
+from nanorepro.specification import Recipe
 
 LANES = 16  # of a float32 vector; a CPU with shorter registers takes several for one
 SIZES = {"L1": 1 << 14, "L2": 1 << 19, "L3": 1 << 24, "memory": 1 << 30}  # bytes that are read
@@ -214,19 +216,19 @@ def stages_of(config) -> tuple[list[Stage], Map]:
 
     def record(found):
         recorded.extend(found)
-        return stages.nothing
+        return step.nothing
 
     # a factory takes the kit, then a layer's place or the map of all, if either
     factories = {
         name: recording(f)
-        for name, f in vars(numba_cpu).items()
-        if getattr(f, "__annotations__", {}).get("kit") is stages.Kit
+        for name, f in vars(numba_model).items()
+        if getattr(f, "__annotations__", {}).get("kit") is step.Kit
         and f.__annotations__["return"] is Callable
-        and f.__module__ != numba_cpu.__name__
+        and f.__module__ != numba_model.__name__
     }
-    with mock.patch.multiple(numba_cpu, sequence=record, **factories):
-        essence, recipe = numba_cpu.essence(config), Recipe(config, 32, 0, 0)
-        compiled = numba_cpu.compile_recipe.__wrapped__(essence, recipe.dials, 32)
+    with mock.patch.multiple(numba_model, sequence=record, **factories):
+        essence, recipe = numba_model.essence(config), Recipe(config, 32, 0, 0)
+        compiled = numba_model.compile_recipe.__wrapped__(essence, recipe.dials, 32)
     return recorded, compiled.map
 
 
@@ -375,7 +377,7 @@ def measure(case: str, given, machine: Limits) -> list[tuple[str, str, float, fl
     made = Case(CONFIGS[case], 1 << 11)
     config, (x, y) = made.config, made.packed
     recipe = Recipe(config, 32, 0, 0)
-    model = numba_cpu.Model(recipe, made.start(0))
+    model = numba_model.Model(recipe, made.start(0))
     model.train(x[:, None], y)
     s = config.batch
     batches = x.reshape(-1, s)

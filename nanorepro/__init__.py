@@ -1,6 +1,7 @@
 """nanorepro: a simulator of irreproducibility in the training of neural networks."""
 
-from nanorepro.config import Config, ConfigError
+from nanorepro.config import Config
+from nanorepro.errors import ConfigError
 
 __version__ = "0.1.0"
 __all__ = ["Config", "ConfigError", "fit", "initial_parameters", "predict", "simulate"]
@@ -9,11 +10,11 @@ __all__ = ["Config", "ConfigError", "fit", "initial_parameters", "predict", "sim
 def __getattr__(name: str):
     # NumPy and Numba are imported on first use, so that `--help` answers at once
     if name in ("fit", "predict"):
-        from nanorepro import fitting
+        from nanorepro.training import fitting
 
         return getattr(fitting, name)
     if name in __all__:
-        from nanorepro import simulation
+        from nanorepro.training import simulation
 
         return getattr(simulation, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

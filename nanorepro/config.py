@@ -10,7 +10,9 @@ import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from nanorepro import plans
+from nanorepro.errors import option, wrong
+from nanorepro.numerics import trees
+from nanorepro.numerics.trees import split_kind
 
 CONTRACT = 1  # version of docs/arithmetic.md: any change of any bit raises it
 
@@ -30,26 +32,13 @@ EPSILON_PLACES = ("outside", "inside", "none")
 INITS = ("glorot", "zero", "uniform")
 ROLES = ("init", "shuffle", "order", "rounding", "nudge")
 LEAF_ORDERS = ("given", "reversed", "random")
-TREES = (*plans.TREES, "random")
+TREES = (*trees.TREES, "random")
 ACCUMULATORS = ("plain", "kahan", "wide", "exact")
 PRECISIONS = ("float32", "float64", "bits:p")
 ROUNDINGS = ("nearest", "stochastic", "toward-zero")
 BACKENDS = ("numba", "reference")
 WIDTH = range(1, 65537)
 EVALUATIONS = 1024  # checkpoints of a run at most
-
-
-class ConfigError(ValueError):
-    """A wrong option, value or file; the message is one line that says what would be right."""
-
-
-def option(name: str) -> str:
-    """The command line's spelling of a field: `log2_window` → `--log2-window`."""
-    return "--" + name.replace("_", "-")
-
-
-def _wrong(name: str, value: object, right: str) -> ConfigError:
-    return ConfigError(f"{option(name)}: {value!r} is not allowed; give {right}")
 
 
 def _opt(default, help, choices=None, paper=None):
@@ -220,7 +209,7 @@ def dials(config: Config, model: int) -> Dials:
     for f in fields(Dials):
         parts = str(getattr(config, f.name)).split(",")
         if len(parts) > 2:
-            raise _wrong(f.name, getattr(config, f.name), "one value, or two: one for each model")
+            raise wrong(f.name, getattr(config, f.name), "one value, or two: one for each model")
         values[f.name] = parts[model % len(parts)]
     return Dials(**{**values, "fma": values["fma"] == "on"})
 
@@ -241,16 +230,6 @@ def with_paper_sizes(config: Config) -> Config:
     return replace(config, log2_examples=26, log2_eval=16, pairs=16)
 
 
-def split_kind(name: str, value: str) -> tuple[str, int]:
-    """`lanes:8` → ("lanes", 8); a kind without a number gives 0."""
-    kind, colon, number = value.partition(":")
-    if not colon:
-        return kind, 0
-    if not (number.isascii() and number.isdecimal() and len(number) <= 9):
-        raise _wrong(name, value, "a whole number after the colon")
-    return kind, int(number)
-
-
 def check_dials(d: Dials) -> None:
     """Raise ConfigError for a dial out of range or dials that contradict each other."""
     one_of: dict[str, tuple[str, ...]]
@@ -258,24 +237,24 @@ def check_dials(d: Dials) -> None:
     one_of |= {"accumulator": ACCUMULATORS, "unit_accumulator": ACCUMULATORS}
     for name, allowed in one_of.items():
         if getattr(d, name) not in allowed:
-            raise _wrong(name, getattr(d, name), " or ".join(allowed))
+            raise wrong(name, getattr(d, name), " or ".join(allowed))
     for name in ("tree", "unit_tree"):
         value = getattr(d, name)
         kind, k = split_kind(name, value)
-        with_k = kind + ":k" in plans.TREES
-        if not (with_k or value == "random" or value in plans.TREES) or with_k != (":" in value):
-            raise _wrong(name, value, " or ".join(TREES) + " with k from 1 to 4096")
+        with_k = kind + ":k" in trees.TREES
+        if not (with_k or value == "random" or value in trees.TREES) or with_k != (":" in value):
+            raise wrong(name, value, " or ".join(TREES) + " with k from 1 to 4096")
         if with_k and not 1 <= k <= 4096:
-            raise _wrong(name, value, f"{kind}:k with k from 1 to 4096")
+            raise wrong(name, value, f"{kind}:k with k from 1 to 4096")
     kind, p = split_kind("precision", d.precision)
     if not (d.precision in ("float32", "float64") or (kind == "bits" and 2 <= p <= 24)):
-        raise _wrong("precision", d.precision, "float32, float64 or bits:p with p from 2 to 24")
+        raise wrong("precision", d.precision, "float32, float64 or bits:p with p from 2 to 24")
     if d.precision == "float64":
         if d.rounding != "nearest":
-            raise _wrong("rounding", d.rounding, "nearest, the only one for --precision float64")
+            raise wrong("rounding", d.rounding, "nearest, the only one for --precision float64")
         for name in ("accumulator", "unit_accumulator"):
             if getattr(d, name) == "wide":
-                raise _wrong(name, "wide", "plain, kahan or exact with --precision float64")
+                raise wrong(name, "wide", "plain, kahan or exact with --precision float64")
 
 
 def _plain(f, value):
@@ -291,7 +270,7 @@ def _plain(f, value):
         value = "on" if value else "off"
     if kind is str:
         if not isinstance(value, str):
-            raise _wrong(f.name, value, "text")
+            raise wrong(f.name, value, "text")
         return value
     right = "a whole number" if kind is int else "a number"
     try:
@@ -299,9 +278,9 @@ def _plain(f, value):
             raise TypeError
         number = kind(value)
     except (TypeError, ValueError, OverflowError):
-        raise _wrong(f.name, value, right) from None
+        raise wrong(f.name, value, right) from None
     if kind is float and not math.isfinite(number):
-        raise _wrong(f.name, value, "a finite number")
+        raise wrong(f.name, value, "a finite number")
     return number
 
 
@@ -316,10 +295,10 @@ def _check_choices(c: Config) -> None:
     }
     for name, allowed in one_of.items():
         if getattr(c, name) not in allowed:
-            raise _wrong(name, getattr(c, name), " or ".join(allowed))
+            raise wrong(name, getattr(c, name), " or ".join(allowed))
     for part in c.fma.split(","):
         if part not in ("on", "off"):
-            raise _wrong("fma", c.fma, "on or off")
+            raise wrong("fma", c.fma, "on or off")
 
 
 def _check_numbers(c: Config) -> None:
@@ -339,45 +318,45 @@ def _check_numbers(c: Config) -> None:
     }
     for name, (low, high) in in_range.items():
         if not low <= getattr(c, name) <= high:
-            raise _wrong(name, getattr(c, name), f"a number from {low} to {high}")
+            raise wrong(name, getattr(c, name), f"a number from {low} to {high}")
     if not 0 <= c.momentum < 1:
-        raise _wrong("momentum", c.momentum, "a number from 0 to below 1")
+        raise wrong("momentum", c.momentum, "a number from 0 to below 1")
 
 
 def check_sequence(c: Config) -> None:
     """Raise ConfigError unless mini-batches and windows divide the sequence of examples."""
     if c.examples % c.batch:
-        raise _wrong("batch", c.batch, f"a divisor of 2^{c.log2_examples} examples")
+        raise wrong("batch", c.batch, f"a divisor of 2^{c.log2_examples} examples")
     if c.window > c.examples:
         longest = (c.examples // c.batch).bit_length() - 1
-        raise _wrong(
+        raise wrong(
             "log2_window", c.log2_window, f"at most {longest}: a window fits in the sequence"
         )
     if c.examples % c.window:
-        raise _wrong("log2_window", c.log2_window, "a window that divides the sequence")
+        raise wrong("log2_window", c.log2_window, "a window that divides the sequence")
     if c.window > 2**31:
-        raise _wrong("log2_window", c.log2_window, "a window of at most 2^31 examples")
+        raise wrong("log2_window", c.log2_window, "a window of at most 2^31 examples")
     if c.eval_every not in ("", "log") and c.steps > EVALUATIONS * int(c.eval_every):
         least = -(-c.steps // EVALUATIONS)
-        raise _wrong("eval_every", c.eval_every, f"{least} or more: {EVALUATIONS} evaluations")
+        raise wrong("eval_every", c.eval_every, f"{least} or more: {EVALUATIONS} evaluations")
 
 
 def _check_lists(c: Config) -> None:
     roles = c.differ.split(",")
     if c.differ != "none" and (set(roles) - set(ROLES) or len(set(roles)) < len(roles)):
-        raise _wrong("differ", c.differ, "a list out of " + ",".join(ROLES) + ", or none")
+        raise wrong("differ", c.differ, "a list out of " + ",".join(ROLES) + ", or none")
     if c.hidden:
         if c.model != "tower":
-            raise _wrong("hidden", c.hidden, f"no widths with --model {c.model}, or --model tower")
+            raise wrong("hidden", c.hidden, f"no widths with --model {c.model}, or --model tower")
         widths = c.hidden.split(",")
         ok = (w.isascii() and w.isdecimal() and len(w) < 9 and int(w) in WIDTH for w in widths)
         if not all(ok):
-            raise _wrong("hidden", c.hidden, "widths from 1 to 65536, as in 64,32")
+            raise wrong("hidden", c.hidden, "widths from 1 to 65536, as in 64,32")
     every = c.eval_every
     number = every.isascii() and every.isdecimal() and len(every) <= 15 and int(every) > 0
     if every and every != "log" and not number:
-        raise _wrong("eval_every", every, "a number of mini-batches above 0, or log")
+        raise wrong("eval_every", every, "a number of mini-batches above 0, or log")
     if c.warm_start and (len(c.warm_start) != 64 or set(c.warm_start) - set("0123456789abcdef")):
-        raise _wrong("warm_start", c.warm_start, "the 64 hex digits of a run's fingerprint")
+        raise wrong("warm_start", c.warm_start, "the 64 hex digits of a run's fingerprint")
     if c.warm_start and c.init != "glorot":
-        raise _wrong("init", c.init, "no other initial weights with a warm start")
+        raise wrong("init", c.init, "no other initial weights with a warm start")

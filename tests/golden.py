@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from nanorepro import data
 from nanorepro.config import CONTRACT, Config
-from nanorepro.recipe import Recipe
-from nanorepro.simulation import evaluation_set, initial_parameters, load_backend, simulate
-from nanorepro.streams import stream_key
-from nanorepro.summation import plan
+from nanorepro.data import sampling, worlds
+from nanorepro.numerics.plans import plan
+from nanorepro.numerics.streams import stream_key
+from nanorepro.specification import Recipe
+from nanorepro.training.simulation import evaluation_set, initial_parameters, load_backend, simulate
 
 PATH = Path(__file__).with_name("golden.json")
 SMALL: dict[str, Any] = {"log2_examples": 9, "log2_eval": 6, "pairs": 1, "batch": 16}
@@ -151,7 +151,7 @@ def nibbles(value: np.ndarray) -> str:
 def streams(config: Config, backend: str) -> dict[str, str]:
     """Digests of what is drawn for pair 0, and what is drawn with it."""
     engine = load_backend(backend)
-    world = data.make_world(config.seed, config.data)
+    world = worlds.make_world(config.seed, config.data)
     evaluation = evaluation_set(config, world)
     key = stream_key(config.seed, "examples", 0)
     x, y = engine.examples(world, key, config.first_example, config.examples)
@@ -162,7 +162,7 @@ def streams(config: Config, backend: str) -> dict[str, str]:
         "examples": digest(x, y),
     }
     for model in (0, 1):
-        recipe = Recipe(config, data.FEATURES, 0, model)
+        recipe = Recipe(config, sampling.FEATURES, 0, model)
         d = recipe.dials
         count = config.examples // config.window
         order = engine.permutations(recipe.key("shuffle"), 0, count, config.window)
@@ -189,8 +189,8 @@ class Training:
     def __init__(self, config: Config, model: int, backend: str):
         engine = load_backend(backend)
         self.config, self.at = config, 0
-        recipe = Recipe(config, data.FEATURES, 0, model)
-        world = data.make_world(config.seed, config.data)
+        recipe = Recipe(config, sampling.FEATURES, 0, model)
+        world = worlds.make_world(config.seed, config.data)
         key = stream_key(config.seed, "examples", 0)
         x, y = engine.examples(world, key, config.first_example, config.examples)
         count = config.examples // config.window

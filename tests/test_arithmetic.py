@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from kernels import LANES, SPECIAL, assert_same_bits, compiled
 from numba import njit
 
-from nanorepro import arithmetic, errorfree
-from nanorepro.backends import arrays, simd
-from nanorepro.shortcuts import directed_shortcuts, shortcuts
+from nanorepro.backends.numba.llvm import simd
+from nanorepro.numerics import error_free, numpy_arrays
+from nanorepro.numerics.fast_rounding import directed_shortcuts, shortcuts
+from nanorepro.numerics.rounding import _rounded, operations, round_to, significand_bits
 
 FLOAT = {np.float32: (24, -126, 127), np.float64: (53, -1022, 1023)}
 
@@ -53,7 +54,7 @@ def test_fma_is_rounded_once(dtype, data):
 def check_fma(dtype, a, b, c):
     truth = np.array([naive.fma_exact(a, b, c, *FLOAT[dtype])], dtype)
     a, b, c = dtype(a), dtype(b), dtype(c)
-    assert_same_bits(np.array([arrays.fma(a, b, c)], dtype), truth)
+    assert_same_bits(np.array([numpy_arrays.fma(a, b, c)], dtype), truth)
     assert_same_bits(np.array([scalar_fma()(a, b, c)], dtype), truth)
 
 
@@ -74,12 +75,12 @@ def test_both_executions_of_fma_agree(dtype):
     rng = np.random.default_rng(3)
     a, b = rng.standard_normal((2, 50_000)).astype(dtype)
     c = (-a * b * rng.choice([1.0, 1.0 + 2.0**-20, 1e-8, 1e8], a.size)).astype(dtype)
-    assert_same_bits(arrays.fma(a, b, c), compiled(simd.fma, 3)(a, b, c))
+    assert_same_bits(numpy_arrays.fma(a, b, c), compiled(simd.fma, 3)(a, b, c))
 
 
 @pytest.mark.parametrize("momentum", [1e-40, 0.3, 0.5, 0.9, 0.999, 1 - 2.0**-24])
 def test_decay_is_fma(momentum):
-    decay, fma = compiled(errorfree.decay(simd), 3), compiled(simd.fma, 3)
+    decay, fma = compiled(error_free.decay(simd), 3), compiled(simd.fma, 3)
     rng = np.random.default_rng(1)
     # every subnormal, what lies above, and numbers of every size, with c = 0 and without
     v = np.arange(0x00800100, dtype=np.uint32).view(np.float32)
@@ -111,14 +112,14 @@ def spread(count, seed=0):
 @pytest.mark.parametrize("p", [2, 3, 8, 11, 17, 24])
 def test_rounding_against_fractions(p, rounding):
     x = spread(4000)
-    y = arithmetic.round_to(arrays, p, rounding)(x)
+    y = round_to(numpy_arrays, p, rounding)(x)
     for value, result in zip(x.tolist(), y.tolist(), strict=True):
         truth = value
         if math.isfinite(value) and value != 0:
             truth = naive.round_fraction(Fraction(value), p, rounding)
         assert result == truth or (math.isnan(result) and math.isnan(truth)), value.hex()
         assert math.isnan(result) or math.copysign(1.0, result) == math.copysign(1.0, value)
-    assert_same_bits(y, compiled(arithmetic.round_to(simd, p, rounding))(x))
+    assert_same_bits(y, compiled(round_to(simd, p, rounding))(x))
 
 
 def test_24_bits_are_float32():
@@ -128,7 +129,7 @@ def test_24_bits_are_float32():
     x = np.concatenate([x, [edge, np.nextafter(edge, 0.0), np.nextafter(edge, np.inf)]])
     with np.errstate(all="ignore"):
         expected = x.astype(np.float32).astype(np.float64)
-    assert_same_bits(arithmetic.round_to(arrays, 24, "nearest")(x), expected)
+    assert_same_bits(round_to(numpy_arrays, 24, "nearest")(x), expected)
 
 
 def test_8_bits_are_bfloat16():
@@ -138,7 +139,7 @@ def test_8_bits_are_bfloat16():
     x = x.view(np.float32)
     with np.errstate(all="ignore"):
         expected = x.astype(ml_dtypes.bfloat16).astype(np.float64)
-    assert_same_bits(arithmetic.round_to(arrays, 8, "nearest")(arrays.widen(x)), expected)
+    assert_same_bits(round_to(numpy_arrays, 8, "nearest")(numpy_arrays.widen(x)), expected)
 
 
 def test_11_bits_are_float16_in_its_normal_range():
@@ -148,19 +149,19 @@ def test_11_bits_are_float16_in_its_normal_range():
         np.frexp(x[::2])[1] - 12.0
     )
     expected = x.astype(np.float16).astype(np.float64)
-    assert_same_bits(arithmetic.round_to(arrays, 11, "nearest")(x), expected)
+    assert_same_bits(round_to(numpy_arrays, 11, "nearest")(x), expected)
 
 
 @pytest.mark.parametrize("p", [2, 8, 24])
 def test_stochastic_rounding_is_unbiased_and_keeps_exact_values(p):
-    rounded = arithmetic.round_to(arrays, p, "stochastic")
+    rounded = round_to(numpy_arrays, p, "stochastic")
     rng = np.random.default_rng(8)
     x = spread(300)
     x = x[np.abs(x) < 2.0**127]
     n = 4000
     u = rng.integers(0, 2**64, (x.size, n), dtype=np.uint64)
     y = rounded(x[:, None], u)
-    low = arithmetic.round_to(arrays, p, "toward-zero")(x)
+    low = round_to(numpy_arrays, p, "toward-zero")(x)
     size = np.abs(x)
     moved = np.abs(y) != np.abs(low)[:, None]
     exact = size == np.abs(low)
@@ -175,12 +176,12 @@ def test_stochastic_rounding_is_unbiased_and_keeps_exact_values(p):
     variance = (n * fraction * (1 - fraction)).sum()
     assert abs(deviation.sum()) <= 4 * np.sqrt(variance)
     both = np.repeat(x, 5), u[:, :5].ravel()
-    assert_same_bits(rounded(*both), compiled(arithmetic.round_to(simd, p, "stochastic"), 2)(*both))
+    assert_same_bits(rounded(*both), compiled(round_to(simd, p, "stochastic"), 2)(*both))
 
 
 def test_stochastic_rounding_counts_words_exactly():
     """Of 64 equally spaced words, exactly the discarded fraction rounds up."""
-    rounded = arithmetic.round_to(arrays, 3, "stochastic")
+    rounded = round_to(numpy_arrays, 3, "stochastic")
     for eighths in range(8):
         x = 1.0 + eighths / 32  # a quantum is 1/4
         u = np.arange(64, dtype=np.uint64) << np.uint64(58)
@@ -203,7 +204,7 @@ def operands(p, count=3000):
     close = rng.random(count) < 0.3
     x[2, close] = -x[0, close] * x[1, close]
     x = np.concatenate([x, rng.choice(SPECIAL, (3, 400))], axis=1)
-    return [arrays.narrow(row) for row in arithmetic.round_to(arrays, p, "nearest")(x)]
+    return [numpy_arrays.narrow(row) for row in round_to(numpy_arrays, p, "nearest")(x)]
 
 
 def exact_results(a, b, c):
@@ -225,10 +226,10 @@ WAYS = [shortcuts] + simd.DIRECTED * [directed_shortcuts]
 
 @cache
 def all_operations(precision, rounding, fma, way=None):
-    ops = arithmetic.operations(simd, precision, rounding, fma)
+    ops = operations(simd, precision, rounding, fma)
     if way is not None:
-        p = arithmetic.significand_bits(precision)
-        plain = arithmetic._rounded(simd, p, rounding, fma)
+        p = significand_bits(precision)
+        plain = _rounded(simd, p, rounding, fma)
         ops = replace(plain, emulated=False, **way(simd, p, rounding, plain))
     add, sub, mul, div = ops.add, ops.sub, ops.mul, ops.div
     sqrt, fma, exp = ops.sqrt, ops.fma, ops.exp
@@ -257,7 +258,7 @@ def all_operations(precision, rounding, fma, way=None):
 
 @np.errstate(all="ignore")
 def plain_operations(precision, rounding, fma, a, b, c):
-    ops = arithmetic.operations(arrays, precision, rounding, fma)
+    ops = operations(numpy_arrays, precision, rounding, fma)
     results = [ops.add(a, b), ops.sub(a, b), ops.mul(a, b), ops.div(a, b)]
     return np.array([*results, ops.sqrt(a), ops.fma(a, b, c), ops.exp(a)])
 
@@ -309,7 +310,7 @@ def near_ties(p, count=40_000, at_ends=0.6, far=126):
     i = size // 2 + rng.integers(-40, 41, count)
     signs = rng.choice([-1.0, 1.0], (3, count))
     x = signs * [a * 2.0**i, b * 2.0 ** (size - i), c * 2.0**size]
-    return [arrays.narrow(row) for row in arithmetic.round_to(arrays, p, "nearest")(x)]
+    return [numpy_arrays.narrow(row) for row in round_to(numpy_arrays, p, "nearest")(x)]
 
 
 @pytest.mark.parametrize("fma", [True, False])
@@ -338,9 +339,9 @@ def test_shortcuts_at_the_ends_of_the_range_one_by_one(p, rounding):
     one, least, great = 1.0, 2.0**-149, (2.0 - 2.0 ** (1 - p)) * 2.0**127
     ends = [0.0, -0.0, one, -one, 3.0, -3.0, least, -least, 2.0**-126, -(2.0**-126)]
     ends += [2.0**-75, -(2.0**-75), 2.0**75, great, -great, math.inf, -math.inf, math.nan]
-    ends = arithmetic.round_to(arrays, p, "toward-zero")(np.array(ends))
+    ends = round_to(numpy_arrays, p, "toward-zero")(np.array(ends))
     triples = np.stack(np.meshgrid(ends, ends, ends), axis=-1).reshape(-1, 3)
-    a, b, c = (arrays.narrow(x.repeat(8)) for x in triples.T)
+    a, b, c = (numpy_arrays.narrow(x.repeat(8)) for x in triples.T)
     expected = plain_operations(f"bits:{p}", rounding, True, a, b, c)
     for way in WAYS:
         assert_same_bits(all_operations(f"bits:{p}", rounding, True, way)(a, b, c), expected)
@@ -351,9 +352,12 @@ def test_short_products_and_ties_one_by_one():
     m, n = (x.ravel() for x in np.meshgrid(np.arange(128.0, 256.0), np.arange(128.0, 256.0)))
     for size in (-150, -149, -148, -142, -141, -134, -126, -40, 0, 60, 111, 112):
         for c in (0.0, -0.0, 2.0**-133, -(2.0**-133), 2.0 ** (size + 7), -(2.0 ** (size + 7))):
-            a, b = arrays.narrow(m * 2.0**-7), arithmetic.round_to(arrays, 8, "nearest")
-            operands = (a, arrays.narrow(b(n * 2.0 ** (size + 7))), np.full_like(a, c))
-            expected = arithmetic.operations(arrays, "bits:8", "nearest", True).fma(*operands)
+            a, b = (
+                numpy_arrays.narrow(m * 2.0**-7),
+                round_to(numpy_arrays, 8, "nearest"),
+            )
+            operands = (a, numpy_arrays.narrow(b(n * 2.0 ** (size + 7))), np.full_like(a, c))
+            expected = operations(numpy_arrays, "bits:8", "nearest", True).fma(*operands)
             for way in WAYS:
                 fast = all_operations("bits:8", "nearest", True, way)(*operands)[5]
                 assert_same_bits(fast, expected)
@@ -380,7 +384,7 @@ def test_a_nan_stays_one_whatever_its_bits():
     """A shortcut adds to the last bits, which are 0 in a NaN of the precision."""
     strange = np.array([0x7FFFFFFF, 0xFFFFFFFF, 0x7FC00001], np.uint32).view(np.float32)
     for p in (2, 8, 23):
-        number = arithmetic.operations(simd, f"bits:{p}", "nearest", True).const(strange)
+        number = operations(simd, f"bits:{p}", "nearest", True).const(strange)
         x = np.resize(number, 24)
         for way in WAYS:
             for rounding in ("nearest", "toward-zero"):
@@ -406,21 +410,19 @@ def test_float64_operations_agree():
 
 def test_without_fma_the_product_is_rounded_first():
     for precision in ("bits:8", "float32", "float64"):
-        ops = arithmetic.operations(arrays, precision, "nearest", False)
+        ops = operations(numpy_arrays, precision, "nearest", False)
         a, b, c = ops.const(1.1), ops.const(1.7), ops.const(-1.9)
         assert ops.fma(a, b, c) == ops.add(ops.mul(a, b), c)
-        assert ops.fma(a, b, c) != arithmetic.operations(arrays, precision, "nearest", True).fma(
-            a, b, c
-        )
+        assert ops.fma(a, b, c) != operations(numpy_arrays, precision, "nearest", True).fma(a, b, c)
 
 
 def test_constants_are_the_nearest_number():
     for p in (2, 8, 24):
-        const = arithmetic.operations(arrays, f"bits:{p}", "toward-zero", True).const
+        const = operations(numpy_arrays, f"bits:{p}", "toward-zero", True).const
         for value in [0.1, -0.1, 1.0, 0.0, 1e-40, 3e-42, 1 / 3, 448.0, 1.25, 1.75]:
             assert float(const(value)) == naive.round_fraction(Fraction(value), p, "nearest")
             assert isinstance(const(value), np.float32)
-    assert arithmetic.operations(arrays, "float64", "nearest", True).const(0.1) == 0.1
+    assert operations(numpy_arrays, "float64", "nearest", True).const(0.1) == 0.1
 
 
 @pytest.mark.parametrize(
@@ -436,4 +438,4 @@ def test_constants_are_the_nearest_number():
 )
 def test_unknown_precisions_and_roundings_are_named(precision, rounding):
     with pytest.raises(ValueError, match="expected|float64"):
-        arithmetic.operations(arrays, precision, rounding, True)
+        operations(numpy_arrays, precision, rounding, True)

@@ -13,11 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from records import arrays_of, assert_same_bits, assert_same_record, random_parameters
 
-from nanorepro import Config, fit, initial_parameters, plans, predict, simulate
+from nanorepro import Config, fit, initial_parameters, predict, simulate
 from nanorepro import config as names
-from nanorepro.data import FEATURES, examples, make_world
-from nanorepro.simulation import fingerprint
-from nanorepro.streams import permutation, stream_key
+from nanorepro.data.sampling import FEATURES, examples
+from nanorepro.data.worlds import make_world
+from nanorepro.numerics import trees
+from nanorepro.numerics.streams import permutation, stream_key
+from nanorepro.results.result import fingerprint
 
 SMALL = {"log2_examples": 8, "log2_eval": 5, "pairs": 1, "differ": "init,shuffle,order"}
 EVERY = int(os.environ.get("NANOREPRO_EXAMPLES", "5"))  # random configurations; each is compiled
@@ -331,8 +333,8 @@ def test_many_segments_leave_the_bits_as_they_were(monkeypatch):
     config = small(model="linear", log2_examples=9, log2_window=1, eval_every="3")
     whole = simulate(config, backend="reference")
     for chunk, piece in ((64, 64), (128, 32), (64, 256)):
-        monkeypatch.setattr("nanorepro.chunks.CHUNK", chunk)
-        monkeypatch.setattr("nanorepro.simulation.PIECE", piece)
+        monkeypatch.setattr("nanorepro.training.example_stream.CHUNK", chunk)
+        monkeypatch.setattr("nanorepro.training.simulation.PIECE", piece)
         parts = simulate(config, backend="reference")
         assert parts.fingerprint == whole.fingerprint
         assert_same_bits(parts.logits, whole.logits, "logits")
@@ -368,8 +370,8 @@ def first_alone(n, k):
 def test_a_tree_is_added_in_one_place(tree, options, monkeypatch):
     with pytest.raises(names.ConfigError, match="--tree"):
         small(tree=tree)
-    monkeypatch.setitem(plans.TREES, "evens-first", evens_first)
-    monkeypatch.setitem(plans.TREES, "first-alone:k", first_alone)
+    monkeypatch.setitem(trees.TREES, "evens-first", evens_first)
+    monkeypatch.setitem(trees.TREES, "first-alone:k", first_alone)
     config = small(hidden="9,3", batch=16, tree=tree, unit_tree=tree, **options)
     found = assert_same_run(config)
     assert (

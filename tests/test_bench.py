@@ -7,7 +7,7 @@ from bench import micro
 from bench.cases import CONFIGS, MODELS, Case
 from bench.peers import ours
 from nanorepro import fit
-from nanorepro.data import unpack
+from nanorepro.data.packing import unpack
 
 
 @pytest.mark.parametrize("case", CONFIGS)

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanorepro import chunks
-from nanorepro.backends import numba_cpu
-from nanorepro.chunks import AHEAD, CHUNK, Chunks
+from nanorepro.backends.numba import backend as numba_backend
 from nanorepro.config import Config
-from nanorepro.data import make_world
-from nanorepro.streams import stream_key
+from nanorepro.data.worlds import make_world
+from nanorepro.numerics.streams import stream_key
+from nanorepro.training import example_stream
+from nanorepro.training.example_stream import AHEAD, CHUNK, Chunks
 
 WORLD = make_world(0, "linear")
 
@@ -26,13 +26,13 @@ class Counting:
 
     def draw(self, world, key, first, joined):
         self.firsts.append(first)
-        numba_cpu.draw(world, key, first, joined)
+        numba_backend.draw(world, key, first, joined)
 
 
 def expected(config, pair):
     joined = np.empty(config.examples, np.uint64)
     key = stream_key(config.seed, "examples", pair)
-    numba_cpu.draw(WORLD, key, config.first_example, joined)
+    numba_backend.draw(WORLD, key, config.first_example, joined)
     return joined
 
 
@@ -42,7 +42,7 @@ def test_each_model_gets_all_examples_in_any_interleaving(turns, first, size):
     config = Config(model="linear", log2_examples=11, first_example=7)
     backend, wanted = Counting(), expected(config, 3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunks, "CHUNK", size)
+        patch.setattr(example_stream, "CHUNK", size)
         stream = Chunks(config, 3, WORLD, backend)
     at = [0, 0]
     # any interleaving, and then the one to its end and the other to its own
@@ -61,7 +61,7 @@ def test_each_model_gets_all_examples_in_any_interleaving(turns, first, size):
 
 
 def test_models_side_by_side_cost_one_draw_a_chunk(monkeypatch):
-    monkeypatch.setattr(chunks, "CHUNK", 64)
+    monkeypatch.setattr(example_stream, "CHUNK", 64)
     backend = Counting()
     stream = Chunks(Config(model="linear", log2_examples=10), 0, WORLD, backend)
     joined = np.empty(64, np.uint64)
@@ -74,7 +74,7 @@ def test_models_side_by_side_cost_one_draw_a_chunk(monkeypatch):
 
 def test_who_would_wait_draws_the_next_chunk(monkeypatch):
     """While one thread draws chunk 0, the other one draws chunk 1, and then takes 0."""
-    monkeypatch.setattr(chunks, "CHUNK", 64)
+    monkeypatch.setattr(example_stream, "CHUNK", 64)
     config = Config(model="linear", log2_examples=10)
     began, go_on, second_drawn = threading.Event(), threading.Event(), threading.Event()
     counting = Counting()

@@ -5,7 +5,7 @@ import math
 import pytest
 from test_estimates import result_of
 
-from nanorepro import claims, estimates, paper
+from nanorepro.paper import claims, curves, estimates
 
 
 def test_verdicts():
@@ -29,7 +29,7 @@ def test_verdicts():
 )
 def test_loss_is_judged_at_every_window(losses, verdict, where):
     windows = tuple(range(0, 4 * len(losses) + 1, 4))
-    size = paper.Size(claims.SETTLED, 0, 2, windows)
+    size = curves.Size(claims.SETTLED, 0, 2, windows)
     runs = {
         ("linear", w): result_of([1.0, 1.0], values, w)
         for w, values in zip(windows, [[1.0, 1.0], *losses], strict=True)
@@ -46,8 +46,8 @@ def test_loss_that_holds_differs_by_a_tenth_at_most():
 
 
 def test_what_is_measured_names_its_z():
-    few = paper.Size(20, 0, 2, (0, 8, 15))  # of which 0 is the longest up to half the last
-    many = paper.Size(20, 0, 2, (2, 4, 8, 15, 16))
+    few = curves.Size(20, 0, 2, (0, 8, 15))  # of which 0 is the longest up to half the last
+    many = curves.Size(20, 0, 2, (2, 4, 8, 15, 16))
     assert claims.at_size("linear, middle z: PD", few) == "linear, z = 1: PD"
     assert claims.at_size("linear, middle z: PD", many) == "linear, z = 2^8: PD"
     both = "PD at the largest z over z = 1"
@@ -59,9 +59,9 @@ def test_what_is_measured_names_its_z():
 
 
 def test_claims_name_curves_that_exist():
-    known = paper.curves(paper.LAPTOP)
+    known = curves.curves(curves.LAPTOP)
     for claim in claims.CLAIMS:
-        assert claim.figure in paper.FIGURES
+        assert claim.figure in curves.FIGURES
         for part in claim.parts:
             assert part.low <= part.high
             assert {name for name, _ in part.runs} <= known.keys()

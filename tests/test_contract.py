@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from naive import round_fraction
 
-from nanorepro.elementary import EXP_COEFFICIENTS, LN2_HIGH, LN2_LOW, LOG_COEFFICIENTS
+from nanorepro.numerics.exp_log import EXP_COEFFICIENTS, LN2_HIGH, LN2_LOW, LOG_COEFFICIENTS
 
 M32 = 0xFFFFFFFF
 NUMBER = {"theta": 1, "examples": 3, "init": 5, "shuffle": 6}

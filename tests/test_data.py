@@ -13,23 +13,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from nanorepro import Config, ConfigError, data, summation
-from nanorepro.backends import numba_cpu
-from nanorepro.simulation import evaluation_set
-from nanorepro.streams import stream_key
+from nanorepro import Config, ConfigError
+from nanorepro.backends.numba import backend as numba_backend
+from nanorepro.data import packing, sampling, worlds
+from nanorepro.numerics import plans
+from nanorepro.numerics.streams import stream_key
+from nanorepro.training.simulation import evaluation_set
 
 WORLDS = ("linear", "quadratic")
 MANY = 1 << 18
 LIKELY = 1e-3  # a p-value at a fixed seed is not below
 
-world_of = cache(data.make_world)
+world_of = cache(worlds.make_world)
 
 
 @cache
 def drawn(name):
     """Many examples: features (n, 32), labels (n,) and true log-odds (n,)."""
-    x, y = numba_cpu.examples(world_of(3, name), stream_key(3, "examples", 2), 0, MANY)
-    return data.unpack(x[:, None], 32), y, data.example_log_odds(world_of(3, name), x)
+    x, y = numba_backend.examples(world_of(3, name), stream_key(3, "examples", 2), 0, MANY)
+    return packing.unpack(x[:, None], 32), y, sampling.example_log_odds(world_of(3, name), x)
 
 
 def paper_rates(name):
@@ -51,7 +53,7 @@ def test_marginals(name):
     x, _, _ = drawn(name)
     rates = paper_rates(name)
     assert rates[0] == pytest.approx(0.608 if name == "linear" else 0.924, abs=1e-3)
-    np.testing.assert_allclose(np.tile(data.marginals(name), 2), rates, rtol=1e-15)
+    np.testing.assert_allclose(np.tile(worlds.marginals(name), 2), rates, rtol=1e-15)
     for found, p in zip(x.sum(axis=0).tolist(), rates.tolist(), strict=True):
         assert stats.binomtest(found, MANY, p).pvalue > LIKELY / 10
     z = z_scores(x.sum(axis=0), MANY, rates)
@@ -111,7 +113,7 @@ def test_labels_have_the_rates_of_the_log_odds(name):
 
 def test_true_weights_come_from_the_mixture_of_three_normals():
     for name, seeds in (("linear", 500), ("quadratic", 200)):
-        theta = np.array([data.true_weights(seed, name) for seed in range(seeds)])
+        theta = np.array([worlds.true_weights(seed, name) for seed in range(seeds)])
 
         def cdf(v):
             return sum(stats.norm.cdf(v - mean) for mean in (-2, 0, 2)) / 3
@@ -126,14 +128,14 @@ def test_true_weights_come_from_the_mixture_of_three_normals():
 
 def test_the_means_and_the_normals_of_the_mixture():
     n = 30_000
-    values = data.normals(stream_key(9, "theta"), n)
+    values = worlds.normals(stream_key(9, "theta"), n)
     assert stats.kstest(values, "norm").pvalue > LIKELY
-    assert np.array_equal(values[:7], data.normals(stream_key(9, "theta"), 7))
+    assert np.array_equal(values[:7], worlds.normals(stream_key(9, "theta"), 7))
     assert abs(np.corrcoef(values[:-1], values[1:])[0, 1]) < 4 / math.sqrt(n)
     means = []
     for seed in range(600):
         key = stream_key(seed, "theta")
-        means += (data.true_weights(seed, "linear") - data.normals(key, 32)).round(9).tolist()
+        means += (worlds.true_weights(seed, "linear") - worlds.normals(key, 32)).round(9).tolist()
     counts = Counter(means)
     assert set(counts) == {-2.0, 0.0, 2.0}
     assert stats.chisquare(list(counts.values())).pvalue > LIKELY
@@ -145,7 +147,7 @@ def test_the_means_and_the_normals_of_the_mixture():
 def weights_of(accept, alias):
     """The weight of every pattern, in units of 2^-48, as exact integers."""
     full = 1 << 32
-    total = [0] * data.HALF
+    total = [0] * worlds.HALF
     for c, (a, other) in enumerate(zip(accept.tolist(), alias.tolist(), strict=True)):
         total[c] += a
         total[other] += full - a
@@ -154,20 +156,20 @@ def weights_of(accept, alias):
 
 def pattern_bits():
     """Bit j of each pattern of half an example, (16, 65536) bool."""
-    return np.arange(data.HALF) >> np.arange(16)[:, None] & 1 == 1
+    return np.arange(worlds.HALF) >> np.arange(16)[:, None] & 1 == 1
 
 
 @pytest.mark.parametrize("name", WORLDS)
 def test_the_alias_table_gives_every_pattern_its_rounded_probability(name):
     rates = paper_rates(name)[:16]
-    p = np.ones(data.HALF)
+    p = np.ones(worlds.HALF)
     for j, bit in enumerate(pattern_bits()):
         p *= np.where(bit, rates[j], 1 - rates[j])
     found = weights_of(world_of(3, name).accept, world_of(3, name).alias)
     assert sum(found) == 1 << 48
     error = np.array(found) - p * 2.0**48
     largest = np.argmax(p)
-    assert abs(error[largest]) < data.HALF
+    assert abs(error[largest]) < worlds.HALF
     assert np.abs(np.delete(error, largest)).max() <= 0.5 + 2.0**-4
     # and so the exact rate of every feature
     for j, bit in enumerate(pattern_bits()):
@@ -177,9 +179,9 @@ def test_the_alias_table_gives_every_pattern_its_rounded_probability(name):
 
 @pytest.mark.parametrize("kind", ["rough", "one", "two", "equal"])
 def test_any_alias_table_is_exact(kind):
-    p = np.zeros(data.HALF)
+    p = np.zeros(worlds.HALF)
     if kind == "rough":
-        p = np.random.default_rng(0).random(data.HALF) ** 20
+        p = np.random.default_rng(0).random(worlds.HALF) ** 20
     elif kind == "equal":
         p[:] = 1.0
     else:
@@ -187,14 +189,14 @@ def test_any_alias_table_is_exact(kind):
     p /= p.sum()
     expected = np.floor(p * 2.0**48 + 0.5).astype(np.int64)
     expected[np.argmax(expected)] += (1 << 48) - expected.sum()
-    assert weights_of(*data.alias_table(p)) == expected.tolist()
+    assert weights_of(*worlds.alias_table(p)) == expected.tolist()
 
 
 def test_log_odds_of_the_linear_world():
     world, rng = world_of(3, "linear"), np.random.default_rng(1)
     x = rng.integers(0, 2**32, 500, dtype=np.uint32)
-    bits = data.unpack(x[:, None], 32).astype(np.float64)
-    np.testing.assert_allclose(data.example_log_odds(world, x), bits @ world.theta, atol=1e-12)
+    bits = packing.unpack(x[:, None], 32).astype(np.float64)
+    np.testing.assert_allclose(sampling.example_log_odds(world, x), bits @ world.theta, atol=1e-12)
     np.testing.assert_allclose(world.odds, np.exp(world.log_odds), rtol=1e-15)
 
 
@@ -209,14 +211,14 @@ def test_log_odds_of_the_quadratic_world():
                 component += 1
     assert component == len(world.theta) == 80
     x = rng.integers(0, 2**32, 500, dtype=np.uint32)
-    bits = data.unpack(x[:, None], 32).astype(np.float64)
+    bits = packing.unpack(x[:, None], 32).astype(np.float64)
     expected = np.einsum("ni,ij,nj->n", bits, theta, bits)
-    np.testing.assert_allclose(data.example_log_odds(world, x), expected, atol=1e-12)
+    np.testing.assert_allclose(sampling.example_log_odds(world, x), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", WORLDS)
 def test_a_world_is_the_same_by_any_backend_and_cannot_be_changed(name):
-    plain, fast = data.make_world(3, name), data.make_world(3, name, numba_cpu.exp)
+    plain, fast = worlds.make_world(3, name), worlds.make_world(3, name, numba_backend.exp)
     assert plain is not fast
     for field, array in vars(plain).items():
         assert np.array_equal(array, getattr(fast, field)), field
@@ -228,7 +230,7 @@ def test_sigmoid():
     z = np.array([-800.0, -30.0, 0.0, 1.5, 800.0, np.inf, -np.inf])
     with np.errstate(over="ignore"):
         expected = 1 / (1 + np.exp(-z))
-    np.testing.assert_allclose(data.sigmoid(z), expected, rtol=1e-15)
+    np.testing.assert_allclose(worlds.sigmoid(z), expected, rtol=1e-15)
 
 
 # Sequences.
@@ -239,8 +241,8 @@ def test_sigmoid():
 def test_both_backends_draw_the_same_examples(name, first):
     world, key = world_of(3, name), stream_key(3, "examples", 1)
     for n in (1, 7, 8, 9, 1000):
-        x, y = data.examples(world, key, first, n)
-        fast_x, fast_y = numba_cpu.examples(world, key, first, n)
+        x, y = sampling.examples(world, key, first, n)
+        fast_x, fast_y = numba_backend.examples(world, key, first, n)
         assert x.dtype == fast_x.dtype == np.uint32 and y.dtype == fast_y.dtype == np.uint8
         assert np.array_equal(x, fast_x) and np.array_equal(y, fast_y)
 
@@ -248,9 +250,9 @@ def test_both_backends_draw_the_same_examples(name, first):
 @pytest.mark.parametrize("name", WORLDS)
 def test_any_example_is_addressable(name):
     world, key = world_of(3, name), stream_key(3, "examples")
-    x, y = numba_cpu.examples(world, key, 1000, 500)
+    x, y = numba_backend.examples(world, key, 1000, 500)
     for low, high in [(0, 500), (1, 2), (17, 400), (499, 500)]:
-        for draw in (data.examples, numba_cpu.examples):
+        for draw in (sampling.examples, numba_backend.examples):
             part_x, part_y = draw(world, key, 1000 + low, high - low)
             assert np.array_equal(part_x, x[low:high]) and np.array_equal(part_y, y[low:high])
 
@@ -259,7 +261,7 @@ def test_any_example_is_addressable(name):
 def test_an_example_is_one_philox_call(name):
     world, key = world_of(3, name), stream_key(3, "examples", 4)
     first = 2**33 + 5
-    x, y = data.examples(world, key, first, 300)
+    x, y = sampling.examples(world, key, first, 300)
     for i in range(300):
         c = first + i
         w = naive.philox((c % 2**32, c // 2**32, 0, 0), key)
@@ -285,7 +287,7 @@ def test_the_first_examples_are_the_ones_they_always_were(name):
     """A change here is a change of the contract (config.CONTRACT)."""
     world = world_of(0, name)
     assert [v.hex() for v in world.theta[:2].tolist()] == THETA
-    found_x, found_y = data.examples(world, stream_key(0, "examples"), 0, 6)
+    found_x, found_y = sampling.examples(world, stream_key(0, "examples"), 0, 6)
     found = " ".join(f"{v:08x}" for v in found_x.tolist()), "".join(map(str, found_y.tolist()))
     assert found == GOLDEN[name]
 
@@ -293,7 +295,7 @@ def test_the_first_examples_are_the_ones_they_always_were(name):
 def test_pairs_and_the_evaluation_set_have_their_own_examples():
     world = world_of(3, "linear")
     keys = [stream_key(3, "examples", pair) for pair in range(3)] + [stream_key(3, "evaluation")]
-    x = [data.examples(world, key, 0, 2000)[0] for key in keys]
+    x = [sampling.examples(world, key, 0, 2000)[0] for key in keys]
     for a in range(4):
         for b in range(a):
             assert (x[a] == x[b]).mean() < 0.2  # the most frequent patterns agree by chance
@@ -302,10 +304,10 @@ def test_pairs_and_the_evaluation_set_have_their_own_examples():
 def test_evaluation_set():
     config = Config(log2_eval=12, seed=3)
     e = evaluation_set(config, world_of(3, "linear"))
-    x, _ = data.examples(world_of(3, "linear"), stream_key(3, "evaluation"), 0, 1 << 12)
+    x, _ = sampling.examples(world_of(3, "linear"), stream_key(3, "evaluation"), 0, 1 << 12)
     assert dict(zip(e.x.tolist(), e.counts.tolist(), strict=True)) == Counter(x.tolist())
     assert e.counts.sum() == 1 << 12 and (np.diff(e.x.astype(np.int64)) > 0).all()
-    assert np.array_equal(e.log_odds, data.example_log_odds(world_of(3, "linear"), e.x))
+    assert np.array_equal(e.log_odds, sampling.example_log_odds(world_of(3, "linear"), e.x))
 
 
 # Packing, and the caller's arrays.
@@ -314,12 +316,12 @@ def test_evaluation_set():
 @given(n=st.integers(1, 6), d=st.integers(1, 100), seed=st.integers(0, 99))
 def test_packing(n, d, seed):
     x = np.random.default_rng(seed).integers(0, 2, (n, d), dtype=np.uint8)
-    packed = data.pack(x)
+    packed = packing.pack(x)
     assert packed.shape == (n, -(-d // 32)) and packed.dtype == np.uint32
     for i, j in product(range(n), range(d)):
         assert (int(packed[i, j // 32]) >> (j % 32)) & 1 == x[i, j]
     assert all(int(row[-1]) >> ((d - 1) % 32 + 1) == 0 for row in packed)
-    back = data.unpack(packed, d)
+    back = packing.unpack(packed, d)
     assert back.dtype == np.uint8 and np.array_equal(back, x)
 
 
@@ -334,15 +336,15 @@ def test_arrays_of_any_type_are_packed(kind):
         # in one piece, by columns, every other row, and a list
         for given_x in (x, np.asfortranarray(x), x[::2], x.tolist()):
             want = sum(np.asarray(given_x)[:, j].astype(int) << j for j in range(d))
-            for pack in (data.pack, numba_cpu.pack):
-                packed, features = data.packed_examples("x", given_x, pack)
+            for pack in (packing.pack, numba_backend.pack):
+                packed, features = packing.packed_examples("x", given_x, pack)
                 found = packed.astype(np.uint64)
                 found = found[:, 0] | (found[:, 1] << np.uint64(32) if d > 32 else np.uint64(0))
                 assert features == d and np.array_equal(found.astype(object), want)
 
 
 @pytest.mark.parametrize("kind", [k for k in KINDS if k != "?"])
-@pytest.mark.parametrize("pack", [data.pack, numba_cpu.pack])
+@pytest.mark.parametrize("pack", [packing.pack, numba_backend.pack])
 def test_a_single_other_number_is_found(kind, pack):
     dtype = np.dtype(kind)
     wrong = [2] + [-1] * (dtype.kind != "u")
@@ -353,17 +355,17 @@ def test_a_single_other_number_is_found(kind, pack):
             x = np.zeros((67, d), kind)
             x[at] = value
             with pytest.raises(ConfigError, match=r"x: .* is not allowed; give 0 and 1 only"):
-                data.packed_examples("x", x, pack)
+                packing.packed_examples("x", x, pack)
 
 
 def test_large_arrays_are_packed_a_part_at_a_time():
     x = np.random.default_rng(2).integers(0, 2, (40_000, 33), dtype=np.uint8)
-    assert np.array_equal(numba_cpu.pack(x[:, ::-1]), data.pack(x[:, ::-1]))
+    assert np.array_equal(numba_backend.pack(x[:, ::-1]), packing.pack(x[:, ::-1]))
 
 
 @pytest.mark.parametrize("good", [[0, 1], [False, True], np.array([0, 1], np.float32)])
 def test_labels_of_any_type(good):
-    found = data.binary_labels("y", good)
+    found = packing.binary_labels("y", good)
     assert found.dtype == np.uint8 and found.tolist() == [0, 1]
 
 
@@ -372,7 +374,7 @@ def test_labels_of_any_type(good):
 )
 def test_other_labels_are_refused(bad):
     with pytest.raises(ConfigError, match="y: .* give") as caught:
-        data.binary_labels("y", bad)
+        packing.binary_labels("y", bad)
     assert "\n" not in str(caught.value)
 
 
@@ -397,7 +399,7 @@ def test_other_labels_are_refused(bad):
 )
 def test_other_arrays_are_refused(bad):
     with pytest.raises(ConfigError, match="x: .* give") as caught:
-        data.packed_examples("x", bad)
+        packing.packed_examples("x", bad)
     assert "\n" not in str(caught.value)
 
 
@@ -423,15 +425,15 @@ TREES = [
 )
 def test_every_tree_sums_every_leaf_exactly_once(tree, order, n, block):
     key = stream_key(0, "order")
-    rows = summation.plan(tree, order, n, key, block)
-    assert rows.shape == (summation.plan_rows(tree, n), 2)
-    assert rows[:, 0].min() >= 0 and rows[:, 0].max() < summation.plan_slots(tree, n)
+    rows = plans.plan(tree, order, n, key, block)
+    assert rows.shape == (plans.plan_rows(tree, n), 2)
+    assert rows[:, 0].min() >= 0 and rows[:, 0].max() < plans.plan_slots(tree, n)
     slots = naive.tree_of(rows.tolist())
     assert list(slots) == [0]
     assert sorted(naive.leaves_of(slots[0])) == list(range(n))
     if order == "random":
         return
-    given_order = naive.leaves_of(naive.tree_of(summation.plan(tree, "given", n, key, block))[0])
+    given_order = naive.leaves_of(naive.tree_of(plans.plan(tree, "given", n, key, block))[0])
     found = naive.leaves_of(slots[0])
     assert found == [n - 1 - i if order == "reversed" else i for i in given_order]
 
@@ -453,7 +455,7 @@ def halved(parts):
 @given(n=st.integers(1, 100), k=st.integers(1, 120))
 def test_the_trees_are_those_of_their_names(n, k):
     def tree(name):
-        return naive.tree_of(summation.fixed_plan(name, n).tolist())[0]
+        return naive.tree_of(plans.fixed_plan(name, n).tolist())[0]
 
     terms = list(range(n))
     assert tree("chain") == chained(terms) == tree("lanes:1") == tree("blocks:1")

@@ -12,14 +12,16 @@ import pytest
 from kernels import LANES, SPECIAL, assert_same_bits, compiled
 from numba import njit
 
-from nanorepro import elementary
-from nanorepro.backends import arrays, numba_cpu, reference, simd
+from nanorepro.backends import reference
+from nanorepro.backends.numba import backend as numba_backend
+from nanorepro.backends.numba.llvm import simd
+from nanorepro.numerics import exp_log, numpy_arrays
 
 
 @cache
 def sweeper(name):
     """A kernel over the float32 patterns [start, stop): which results are not certainly right."""
-    function = getattr(elementary, name)(simd, np.float32)
+    function = getattr(exp_log, name)(simd, np.float32)
     load, store, narrow = simd.load, simd.store, simd.narrow
     bits, from_bits = simd.bits, simd.from_bits
     reference = {"exp": math.exp, "log": math.log}[name]
@@ -82,7 +84,7 @@ def test_every_float32_result_is_correctly_rounded(name):
     with ThreadPoolExecutor(2) as pool:
         suspects = np.concatenate(list(pool.map(part, range(parts))))
     x = suspects.astype(np.uint32).view(np.float32)
-    y = compiled(getattr(elementary, name)(simd, np.float32))(x)
+    y = compiled(getattr(exp_log, name)(simd, np.float32))(x)
     print(f"{name}: {x.size} of 2**32 inputs checked by mpmath")
     assert x.size > 0
     with mpmath.workdps(50):
@@ -93,7 +95,7 @@ def test_every_float32_result_is_correctly_rounded(name):
 
 
 def test_quick_exp_is_exp_for_every_float32():
-    plain, quick = elementary.exp(simd, np.float32), elementary.quick_exp(simd)
+    plain, quick = exp_log.exp(simd, np.float32), exp_log.quick_exp(simd)
     load, store, bits, from_bits = simd.load, simd.store, simd.bits, simd.from_bits
     block, parts = 4096, 64
 
@@ -123,7 +125,7 @@ def test_log_where_float64_is_halfway():
     """The five inputs for which float64's nearest log rounds to the wrong float32."""
     x = np.array([0x3C413D3A, 0x41178FEB, 0x4C5D65A5, 0x65D890D3, 0x6F31A8EC], np.uint32)
     x = x.view(np.float32)
-    y = elementary.log(arrays, np.float32)(x)
+    y = exp_log.log(numpy_arrays, np.float32)(x)
     with mpmath.workdps(50):
         for argument, result in zip(x.tolist(), y.tolist(), strict=True):
             exact = Fraction(*mpmath.log(mpmath.mpf(argument)).as_integer_ratio())
@@ -141,7 +143,7 @@ def draw_arguments(name, count):
 @pytest.mark.parametrize(("name", "bound"), [("exp", 0.59), ("log", 0.55)])
 def test_float64_error(name, bound):
     x = draw_arguments(name, 100_000)
-    y = compiled(getattr(elementary, name)(simd, np.float64))(x)
+    y = compiled(getattr(exp_log, name)(simd, np.float64))(x)
     exact = getattr(mpmath, name)
     with mpmath.workprec(120):
         steps = np.spacing(np.abs(y)).tolist()
@@ -158,12 +160,12 @@ def test_float64_error(name, bound):
 def test_both_executions_of_exp_and_log_agree(name, dtype):
     with np.errstate(over="ignore"):
         x = np.concatenate([SPECIAL, draw_arguments(name, 20_000)]).astype(dtype)
-    function = getattr(elementary, name)
-    plain = function(arrays, dtype)(x)
+    function = getattr(exp_log, name)
+    plain = function(numpy_arrays, dtype)(x)
     assert_same_bits(plain, compiled(function(simd, dtype))(x))
     scalar = njit(function(simd, dtype), error_model="numpy")
     assert_same_bits(plain[:200], np.array([scalar(value) for value in x[:200]], dtype))
-    one = function(arrays, dtype)(dtype(0.5))
+    one = function(numpy_arrays, dtype)(dtype(0.5))
     assert isinstance(one, dtype)
 
 
@@ -171,14 +173,14 @@ def test_both_executions_of_exp_and_log_agree(name, dtype):
 def test_both_backends_on_arrays_of_any_length_agree(name):
     with np.errstate(over="ignore"):
         x = np.concatenate([SPECIAL, draw_arguments(name, 20_000)]).astype(np.float64)
-    plain, fast = getattr(reference, name), getattr(numba_cpu, name)
+    plain, fast = getattr(reference, name), getattr(numba_backend, name)
     for n in (0, 1, 15, 16, 17, len(x)):
         assert_same_bits(plain(x[:n]), fast(x[:n]))
     assert_same_bits(plain(x[:6].reshape(2, 3)), fast(x[:6].reshape(2, 3)))
 
 
 def test_special_values_of_exp_and_log():
-    exp, log = elementary.exp(arrays, np.float64), elementary.log(arrays, np.float64)
+    exp, log = exp_log.exp(numpy_arrays, np.float64), exp_log.log(numpy_arrays, np.float64)
     inf, nan = math.inf, math.nan
     np.testing.assert_array_equal(
         exp(np.array([0.0, -0.0, inf, -inf, nan, 710.0, -746.0])), [1, 1, inf, 0, nan, inf, 0]
@@ -213,7 +215,7 @@ def sums_to_try(rng):
 def test_exactly_rounded_sums_of_both_executions():
     rng = np.random.default_rng(5)
     for x in sums_to_try(rng):
-        expected, found = reference.fsum(x), numba_cpu.fsum(x)
+        expected, found = reference.fsum(x), numba_backend.fsum(x)
         assert isinstance(found, float)
         assert found == expected or (math.isnan(found) and math.isnan(expected)), x[:5]
         assert found != 0.0 or math.copysign(1.0, found) == 1.0

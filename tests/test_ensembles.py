@@ -10,8 +10,8 @@ from test_golden import environment, targets
 
 from nanorepro import Config, ConfigError, fit, predict
 from nanorepro import config as names
-from nanorepro.backends.ensembles import make_ensemble
-from nanorepro.recipe import Recipe
+from nanorepro.backends.numba.ensemble import make_ensemble
+from nanorepro.specification import Recipe
 
 
 def records_of(config, d, models):

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nanorepro import estimates
 from nanorepro.config import Config
-from nanorepro.simulation import simulate
+from nanorepro.paper import estimates
+from nanorepro.training.simulation import simulate
 
 
 def result_of(pds, losses=None, window=0):

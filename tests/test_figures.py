@@ -11,8 +11,10 @@ import time
 import numpy as np
 import pytest
 
-from nanorepro import claims, figure, figures, metrics, paper, store, sweep
+from nanorepro.commands import figure
 from nanorepro.config import Config
+from nanorepro.paper import claims, curves, figures, runner
+from nanorepro.results import metrics, store
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +35,12 @@ def table(folder, number: int) -> list[dict]:
     return list(csv.DictReader(lines[1:]))
 
 
-@pytest.mark.parametrize("number", paper.FIGURES)
+@pytest.mark.parametrize("number", curves.FIGURES)
 def test_every_figure_is_made(folder, number, capsys):
     record = made(folder, number)
     for kind, start in (("png", b"\x89PNG"), ("pdf", b"%PDF")):
         assert (folder / f"figure{number}-smoke.{kind}").read_bytes().startswith(start)
-    size = paper.size(number, "smoke")
+    size = curves.size(number, "smoke")
     assert len(record["runs"]) == len(claims.needed(number, size))
     assert record["missing"] == []
     said = capsys.readouterr().out
@@ -52,14 +54,14 @@ def test_every_figure_is_made(folder, number, capsys):
 @pytest.mark.parametrize("number", [2, 6, 8, 10])
 def test_curves_plot_the_stored_runs(folder, number):
     made(folder, number)
-    size = paper.size(number, "smoke")
-    shelf = sweep.Shelf(folder, size, parameters=True)
+    size = curves.size(number, "smoke")
+    shelf = runner.Shelf(folder, size, parameters=True)
     rows = table(folder, number)
     drawn = figures.draw(number, figures.numbers(number, size, shelf.found(
         claims.needed(number, size))), "")  # fmt: skip
     top, bottom = drawn.axes
     lines = {line.get_gid(): line for ax in (top, bottom) for line in ax.lines if line.get_gid()}
-    for name, place in paper.DRAWN[number]:
+    for name, place in curves.DRAWN[number]:
         if name in size.without:
             continue
         results = [shelf.find((name, w)) for w in size.at(place)]
@@ -88,7 +90,7 @@ def test_weights_and_their_differences(folder):
     for number in (3, 4, 7, 9):
         made(folder, number)
         rows = table(folder, number)
-        assert {r["curve"] for r in rows} == {n for n, _ in paper.DRAWN[number]}
+        assert {r["curve"] for r in rows} == {n for n, _ in curves.DRAWN[number]}
         for row in rows[:: max(len(rows) // 50, 1)]:
             stored = store.load(folder / f"{row['id']}.h5")
             assert stored.fingerprint == row["fingerprint"]
@@ -105,7 +107,7 @@ def test_second_call_only_draws(folder, monkeypatch):
     made(folder, 6)
     pictures = {p.name: p.read_bytes() for p in folder.glob("figure6-smoke.*")}
     before = {p.name: p.stat().st_mtime_ns for p in folder.glob("*.h5")}
-    monkeypatch.setattr(sweep, "simulate", None)
+    monkeypatch.setattr(runner, "simulate", None)
     made(folder, 6)
     assert before == {p.name: p.stat().st_mtime_ns for p in folder.glob("*.h5")}
     assert pictures == {p.name: p.read_bytes() for p in folder.glob("figure6-smoke.*")}

@@ -12,9 +12,10 @@ import golden
 import numpy as np
 import pytest
 
-from nanorepro.backends import numba_cpu, reference
+from nanorepro.backends import reference
+from nanorepro.backends.numba import model as numba_model
 from nanorepro.config import CONTRACT
-from nanorepro.optimizers import learning_rate, learning_rates
+from nanorepro.model.optimizers import learning_rate, learning_rates
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = golden.read()
@@ -124,7 +125,7 @@ def test_names_the_step_and_the_bits_in_which_numba_leaves_the_reference(monkeyp
             rates[5 - first] *= 1.0 + 2.0**-20
         return rates
 
-    monkeypatch.setattr(numba_cpu, "learning_rates", other)
+    monkeypatch.setattr(numba_model, "learning_rates", other)
     message = golden.check("identity-1-sgd", "numba", ROWS["identity-1-sgd"])
     assert "equal after step 4, not after step 8" in message
     assert "it leaves the reference in step 6, w0[" in message

@@ -4,16 +4,17 @@ import naive
 import numpy as np
 import pytest
 
-from nanorepro import Config, fit, metrics, predict
+from nanorepro import Config, fit, predict
 from nanorepro import config as names
-from nanorepro.backends import arrays
 from nanorepro.backends.reference import Model
 from nanorepro.config import ACTIVATIONS, MODELS
-from nanorepro.elementary import exp64
-from nanorepro.network import initial_values, layers
-from nanorepro.recipe import Recipe
+from nanorepro.model.layers import initial_values, layers
+from nanorepro.numerics import numpy_arrays
+from nanorepro.numerics.exp_log import exp64
+from nanorepro.results import metrics
+from nanorepro.specification import Recipe
 
-exp_of_array = exp64(arrays)
+exp_of_array = exp64(numpy_arrays)
 
 
 def exp_of_float(a):

@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from nanorepro import Config, metrics, simulate
-from nanorepro.data import FEATURES, make_world
-from nanorepro.streams import stream_key
+from nanorepro import Config, simulate
+from nanorepro.data.sampling import FEATURES
+from nanorepro.data.worlds import make_world
+from nanorepro.numerics.streams import stream_key
+from nanorepro.results import metrics
 
 KEY = stream_key(0, "bootstrap")
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from matplotlib.collections import QuadMesh
 
-from nanorepro import Config, picture, simulate
-from nanorepro.metrics import probability
+from nanorepro import Config, simulate
+from nanorepro.plots import overview
+from nanorepro.results.metrics import probability
 
 SMALL = {"log2_examples": 8, "log2_eval": 8, "hidden": "4,4"}
 NAN = float("nan")
@@ -45,7 +46,7 @@ def edited(result):
 
 def test_pd_by_pair(result):
     fake = edited(result)
-    ax = picture.overview(fake).axes[1]
+    ax = overview.overview(fake).axes[1]
     lines = plotted(ax)
     assert ax.get_yscale() == "log"
     np.testing.assert_array_equal(lines["pd"], [(4, 1e-6)])
@@ -59,7 +60,7 @@ def test_pd_by_pair(result):
 
 
 def test_the_interval_is_the_bootstraps(result):
-    ax = picture.overview(result).axes[1]
+    ax = overview.overview(result).axes[1]
     (band,) = (p for p in ax.patches if p.get_gid() == "interval")
     low, high = result.relative_pd_interval
     assert band.get_y() == max(low, ax.get_ylim()[0])
@@ -68,7 +69,7 @@ def test_the_interval_is_the_bootstraps(result):
 
 def test_loss_by_pair(result):
     fake = edited(result)
-    lines = plotted(picture.overview(fake).axes[2])
+    lines = plotted(overview.overview(fake).axes[2])
     finite = [0, 1, 3, 4]
     for m in (0, 1):
         expected = [fake.pairs[k].loss[m] for k in finite]
@@ -80,17 +81,17 @@ def test_loss_by_pair(result):
 
 def test_predictions_of_the_pairs_in_which_none_diverged(result):
     fake = edited(result)
-    ax = picture.overview(fake).axes[0]
+    ax = overview.overview(fake).axes[0]
     (mesh,) = (c for c in ax.collections if isinstance(c, QuadMesh))
     n = 1 << result.config.log2_eval
     assert mesh.get_array().sum() == 4 * n
     p = probability(fake.logits[4, :, -1])
-    cell = tuple((p[::-1, 0] * picture.CELLS).astype(int))  # row: model 2, column: model 1
+    cell = tuple((p[::-1, 0] * overview.CELLS).astype(int))  # row: model 2, column: model 1
     assert mesh.get_array()[cell] >= fake.evaluation.counts[0]
 
 
 def test_series(result):
-    axes = picture.overview(result).axes
+    axes = overview.overview(result).axes
     steps = np.array(result.checkpoints) * result.config.batch
     pd, loss, churn = (ax for ax in axes if "over training" in ax.get_title(loc="left"))
     expected = [np.mean([p.pd for p in pairs]) for pairs in result.series]
@@ -104,7 +105,7 @@ def test_series(result):
 
 def test_no_series_without_checkpoints(result):
     only = replace(result, checkpoints=result.checkpoints[-1:], series=result.series[-1:])
-    assert not any("training" in ax.get_title(loc="left") for ax in picture.overview(only).axes)
+    assert not any("training" in ax.get_title(loc="left") for ax in overview.overview(only).axes)
 
 
 @pytest.mark.parametrize(
@@ -122,10 +123,10 @@ def test_a_png_of_every_kind_of_run(settings):
     config = Config(**{**SMALL, "pairs": 3, **settings})
     before = dict(matplotlib.rcParams)
     result = simulate(config, "reference", 1)
-    figure = picture.overview(result)
-    data = picture.png(figure)
+    figure = overview.overview(result)
+    data = overview.png(figure)
     assert data.startswith(b"\x89PNG")
-    assert data == picture.png(picture.overview(result))
+    assert data == overview.png(overview.overview(result))
     assert dict(matplotlib.rcParams) == before
     title = figure.get_suptitle()
     assert config.id in title
@@ -134,6 +135,6 @@ def test_a_png_of_every_kind_of_run(settings):
 
 def test_zeros_are_said():
     result = simulate(Config(**SMALL, pairs=2, differ="none"), "reference", 1)
-    ax = picture.overview(result).axes[1]
+    ax = overview.overview(result).axes[1]
     assert "exactly 0 for every pair" in [t.get_text() for t in ax.texts]
     assert "pd" not in plotted(ax)

@@ -4,14 +4,14 @@ from contextlib import suppress
 
 import pytest
 
-from nanorepro import probe
 from nanorepro.config import Config, dials
-from nanorepro.summation import fixed_plan
-from nanorepro.trees import NoTree, tree_of_plan
+from nanorepro.numerics.plans import fixed_plan
+from nanorepro.probing import kernels
+from nanorepro.probing.trees import NoTree, tree_of_plan
 
 
 def names(config):
-    return [name for layer in probe.net_of(config) for name in layer.names]
+    return [name for layer in kernels.net_of(config) for name in layer.names]
 
 
 def check_all(config, backend, step=1):
@@ -19,14 +19,14 @@ def check_all(config, backend, step=1):
     seen = 0
     for at in names(config):
         for which in ("batch", "forward", "backward"):
-            first_or_bias = at in probe.net_of(config)[0].names or at.startswith("b")
+            first_or_bias = at in kernels.net_of(config)[0].names or at.startswith("b")
             if which == "backward" and first_or_bias or which == "forward" and at.startswith("b"):
                 continue
-            if probe.terms_of(config, which, at) in (1, 1000):
+            if kernels.terms_of(config, which, at) in (1, 1000):
                 continue
             number = step if which == "batch" else 0
-            tree = probe.probe(config, which, at, number, backend)
-            assert tree == probe.asked(config, which, at, number), (config, which, at)
+            tree = kernels.probe(config, which, at, number, backend)
+            assert tree == kernels.asked(config, which, at, number), (config, which, at)
             seen += 1
     return seen
 
@@ -87,8 +87,8 @@ def test_with_kahan_a_tree_is_the_one_asked_for_or_hidden(batch):
             model="linear", batch=batch, tree=tree, leaf_order="random", accumulator="kahan"
         )
         with suppress(NoTree):
-            seen[tree] = probe.probe(config, backend="reference")
-            assert seen[tree] == probe.asked(config, "batch", "w0")
+            seen[tree] = kernels.probe(config, backend="reference")
+            assert seen[tree] == kernels.asked(config, "batch", "w0")
     assert "chain" in seen
     assert batch < 7 or not {"pairwise", "lanes:8", "blocks:4"} & seen.keys()
 
@@ -96,26 +96,28 @@ def test_with_kahan_a_tree_is_the_one_asked_for_or_hidden(batch):
 def test_kahan_over_units():
     dials = {"hidden": "8", "unit_accumulator": "kahan", "batch": 4}
     chain = Config(unit_order="random", **dials)
-    assert probe.probe(chain, "forward", "w1", 0, "reference") == probe.asked(
+    assert kernels.probe(chain, "forward", "w1", 0, "reference") == kernels.asked(
         chain, "forward", "w1"
     )
     with pytest.raises(NoTree, match="kahan"):
-        probe.probe(Config(unit_tree="pairwise", **dials), "forward", "w1", 0, "reference")
+        kernels.probe(Config(unit_tree="pairwise", **dials), "forward", "w1", 0, "reference")
     # the other sums have another accumulator
-    assert probe.probe(Config(tree="pairwise", **dials), backend="reference") == ((0, 1), (2, 3))
+    assert kernels.probe(Config(tree="pairwise", **dials), backend="reference") == ((0, 1), (2, 3))
 
 
 def test_stochastic():
     config = Config(hidden="3", tree="lanes:3", batch=8, rounding="stochastic", precision="bits:8")
-    assert probe.probe(config, at="w1", backend="reference") == probe.asked(config, "batch", "w1")
+    assert kernels.probe(config, at="w1", backend="reference") == kernels.asked(
+        config, "batch", "w1"
+    )
 
 
 def test_a_large_batch():
     config = Config(model="linear", batch=100, tree="blocks:7")
-    assert probe.probe(config) == probe.asked(config, "batch", "w0")
+    assert kernels.probe(config) == kernels.asked(config, "batch", "w0")
 
 
 def test_the_two_models_dials_are_told_apart():
     config = Config(model="linear", tree="chain,pairwise", batch=6)
     assert dials(config, 0).tree == "chain"
-    assert probe.probe(config, backend="reference") == tree_of_plan(fixed_plan("chain", 6))
+    assert kernels.probe(config, backend="reference") == tree_of_plan(fixed_plan("chain", 6))

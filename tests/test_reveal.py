@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nanorepro import reveal
-from nanorepro.config import ConfigError
+from nanorepro.commands import reveal
+from nanorepro.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -15,10 +15,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from nanorepro import Config, simulate, store
-from nanorepro.config import option
-from nanorepro.progress import Progress, clock
-from nanorepro.run import GROUPS, Options, main
+from nanorepro import Config, simulate
+from nanorepro.commands.run import GROUPS, Options, main
+from nanorepro.errors import option
+from nanorepro.results import store
+from nanorepro.training.progress import Progress, clock
 
 SMALL = "--hidden 4,4 --log2-examples 8 --log2-eval 8 --pairs 2 --backend reference --threads 1"
 
@@ -104,7 +105,7 @@ def test_the_same_run_twice_is_kept_and_another_under_its_id_is_a_failure(tmp_pa
     before = path.read_bytes()
     assert call(*SMALL.split(), out=tmp_path)[0] == 0
     assert path.read_bytes() == before
-    monkeypatch.setattr("nanorepro.simulation.metrics.weight_distance", lambda *_: 1.0)
+    monkeypatch.setattr("nanorepro.training.simulation.metrics.weight_distance", lambda *_: 1.0)
     status, said, warned = call(*SMALL.split(), out=tmp_path)
     assert status == 1
     assert "another result under the same id" in warned.splitlines()[-1]
@@ -310,7 +311,7 @@ def test_garbage_is_refused_in_one_line(words, tmp_path, monkeypatch):
     name, value = words
     if name.partition("=")[0] in FINE:
         return
-    monkeypatch.setattr("nanorepro.run.train", begins)
+    monkeypatch.setattr("nanorepro.commands.run.train", begins)
     joined = (f"{name}={value}",) if name in WRONG else words
     out = tmp_path / "out"
     status, said, warned = call("--log2-examples", "20", *joined, out=out)
@@ -326,7 +327,7 @@ def test_a_failure_while_running_is_one_line_and_status_1(tmp_path, monkeypatch)
     def fails(*_):
         raise MemoryError("too large")
 
-    monkeypatch.setattr("nanorepro.run.train", fails)
+    monkeypatch.setattr("nanorepro.commands.run.train", fails)
     status, said, warned = call(*SMALL.split(), out=tmp_path / "out")
     assert (status, said, warned) == (1, "", "nanorepro.run: error: MemoryError: too large\n")
 
@@ -335,7 +336,7 @@ def test_a_picture_that_fails_loses_no_result(tmp_path, monkeypatch):
     def fails(*_):
         raise RuntimeError("no font")
 
-    monkeypatch.setattr("nanorepro.picture.overview", fails)
+    monkeypatch.setattr("nanorepro.plots.overview.overview", fails)
     status, said, warned = call(*SMALL.split(), out=tmp_path)
     assert status == 1
     assert "relative PD" in said

@@ -5,9 +5,10 @@ import pytest
 from records import arrays_of, assert_same_bits, assert_same_record, random_parameters
 
 from nanorepro import Config
-from nanorepro.backends import numba_cpu, reference
-from nanorepro.data import packed_examples
-from nanorepro.recipe import Recipe
+from nanorepro.backends import reference
+from nanorepro.backends.numba import backend as numba_backend
+from nanorepro.data.packing import packed_examples
+from nanorepro.specification import Recipe
 
 D = 32
 HIDDEN = "64,128,160"
@@ -20,7 +21,7 @@ def assert_same_training(config, parameters, d=D, steps=3):
     x, y = arrays_of(rng, config.batch * steps, d)
     x[rng.random(len(x)) < 0.4] = x[0]  # equal examples
     packed, _ = packed_examples("x", x, reference.pack)
-    models = [b.Model(Recipe(config, d, 0, 0), parameters) for b in (reference, numba_cpu)]
+    models = [b.Model(Recipe(config, d, 0, 0), parameters) for b in (reference, numba_backend)]
     with np.errstate(all="ignore"):
         for model in models:
             model.train(packed, y.astype(np.uint8))

@@ -8,12 +8,14 @@ from numba import njit
 from numba.core.codegen import JITCodeLibrary
 
 from nanorepro import Config, initial_parameters
-from nanorepro.backends.ensembles import make_ensemble
-from nanorepro.backends.simd import function, inlined
-from nanorepro.data import examples, make_world, unpack
-from nanorepro.recipe import Recipe
-from nanorepro.simulation import load_backend
-from nanorepro.streams import stream_key
+from nanorepro.backends.numba.ensemble import make_ensemble
+from nanorepro.backends.numba.llvm.simd import function, inlined
+from nanorepro.data.packing import unpack
+from nanorepro.data.sampling import examples
+from nanorepro.data.worlds import make_world
+from nanorepro.numerics.streams import stream_key
+from nanorepro.specification import Recipe
+from nanorepro.training.simulation import load_backend
 
 TRIES = 5  # other work on the machine can spoil a measurement, not five of them
 

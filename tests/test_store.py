@@ -13,7 +13,8 @@ import xarray
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nanorepro import Config, ConfigError, simulate, store
+from nanorepro import Config, ConfigError, simulate
+from nanorepro.results import store
 
 CONFIGS = {
     "tower": Config(log2_examples=8, log2_eval=8, pairs=2, eval_every="log"),

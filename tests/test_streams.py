@@ -11,9 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from nanorepro.backends import numba_cpu, numba_draws, reference
-from nanorepro.streams import STREAMS, bounded, permutation, philox, stream_key, uniform, words
-from nanorepro.summation import order_of, plan
+from nanorepro.backends import reference
+from nanorepro.backends.numba import draws, model
+from nanorepro.numerics.plans import order_of, plan
+from nanorepro.numerics.streams import (
+    STREAMS,
+    bounded,
+    permutation,
+    philox,
+    stream_key,
+    uniform,
+    words,
+)
 
 KEY = stream_key(1, "shuffle")
 WORD = st.integers(0, 2**32 - 1)
@@ -105,7 +114,7 @@ def test_bounded_is_exact(high, low, n):
 @pytest.mark.parametrize("first", [0, 2**32 - 1, 2**40 + 3])
 def test_permutations_of_both_backends_and_by_integers(n, first):
     rows = reference.permutations(KEY, first, 3, n).reshape(3, n)
-    fast = numba_cpu.permutations(KEY, first, 3, n).reshape(3, n)
+    fast = model.permutations(KEY, first, 3, n).reshape(3, n)
     assert np.array_equal(rows, fast)
     for k in range(3):
         assert (rows[k] - k * n).tolist() == naive.shuffled(n, KEY, first + k)
@@ -114,12 +123,12 @@ def test_permutations_of_both_backends_and_by_integers(n, first):
 
 def test_a_long_permutation():
     n = 100_003
-    assert np.array_equal(numba_cpu.permutations(KEY, 5, 1, n), permutation(KEY, 5, n))
+    assert np.array_equal(model.permutations(KEY, 5, 1, n), permutation(KEY, 5, n))
 
 
 def test_all_permutations_of_four_are_equally_frequent():
     count = 48_000
-    rows = numba_cpu.permutations(KEY, 0, count, 4).reshape(-1, 4) % 4
+    rows = model.permutations(KEY, 0, count, 4).reshape(-1, 4) % 4
     frequency = Counter(map(tuple, rows.tolist()))
     assert set(frequency) == set(orders_of(range(4)))
     assert stats.chisquare(list(frequency.values())).pvalue > LIKELY
@@ -131,7 +140,7 @@ def test_all_permutations_of_four_are_equally_frequent():
 @pytest.mark.parametrize("n", [32, 33])
 def test_every_value_is_equally_frequent_at_every_place(n):
     count = 20_000
-    rows = numba_cpu.permutations(KEY, 0, count, n).reshape(-1, n) % n
+    rows = model.permutations(KEY, 0, count, n).reshape(-1, n) % n
     table = np.zeros((n, n))
     for place in range(n):
         table[place] = np.bincount(rows[:, place], minlength=n)
@@ -148,7 +157,7 @@ def test_streams_of_pairs_and_models_are_independent():
     n, count = 32, 4000
     streams_of = [stream_key(0, "shuffle"), stream_key(0, "shuffle", 0, 1)]
     streams_of += [stream_key(0, "shuffle", 1), stream_key(1, "shuffle"), stream_key(0, "order")]
-    rows = [numba_cpu.permutations(key, 0, count, n) % n for key in streams_of]
+    rows = [model.permutations(key, 0, count, n) % n for key in streams_of]
     for a in range(len(rows)):
         for b in range(a):
             agree = (rows[a] == rows[b]).sum() / count
@@ -160,7 +169,7 @@ def test_streams_of_pairs_and_models_are_independent():
 
 def trees_by_numba(n, first, count):
     plans = np.empty((count, 2 * n - 1, 2), np.int64)
-    numba_draws.random_trees(plans, n, KEY, first)
+    draws.random_trees(plans, n, KEY, first)
     return plans
 
 

@@ -23,13 +23,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nanorepro import Config, fit, initial_parameters, metrics, predict
+from nanorepro import Config, fit, initial_parameters, predict
 from nanorepro.config import ACTIVATIONS, MODELS
-from nanorepro.data import examples, make_world, pack, unpack
-from nanorepro.network import initial_values, layers
-from nanorepro.recipe import Recipe
-from nanorepro.simulation import evaluation_set, load_backend
-from nanorepro.streams import stream_key
+from nanorepro.data.packing import pack, unpack
+from nanorepro.data.sampling import examples
+from nanorepro.data.worlds import make_world
+from nanorepro.model.layers import initial_values, layers
+from nanorepro.numerics.streams import stream_key
+from nanorepro.results import metrics
+from nanorepro.specification import Recipe
+from nanorepro.training.simulation import evaluation_set, load_backend
 
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"  # its sums are blocked by the CPU's cache
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanorepro import trees
-from nanorepro.summation import fixed_plan
+from nanorepro.numerics.plans import fixed_plan
+from nanorepro.probing import trees
 
 
 def random_tree(draw, leaves, most):

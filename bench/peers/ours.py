@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from bench.cases import MODELS, Case, Engine, Job
 from nanorepro import simulate
-from nanorepro.backends.ensembles import make_ensemble
-from nanorepro.recipe import Recipe
-from nanorepro.simulation import load_backend
+from nanorepro.backends.numba.ensemble import make_ensemble
+from nanorepro.specification import Recipe
+from nanorepro.training.simulation import load_backend
 
 PAIRS = 16  # of a whole run
 

@@ -8,26 +8,28 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nanorepro import data, streams
-from nanorepro.arithmetic import operations
-from nanorepro.backends import arrays
-from nanorepro.elementary import exp64, log64
-from nanorepro.network import ACTIVATIONS, Layer, Parameters, sigmoid
-from nanorepro.optimizers import OPTIMIZERS, learning_rate
-from nanorepro.recipe import Recipe
-from nanorepro.summation import ACCUMULATORS, fsum, plan
+from nanorepro.data import packing, sampling, worlds
+from nanorepro.model.activations import ACTIVATIONS, sigmoid
+from nanorepro.model.layers import Layer, Parameters
+from nanorepro.model.optimizers import OPTIMIZERS, learning_rate
+from nanorepro.numerics import numpy_arrays, streams
+from nanorepro.numerics.accumulators import ACCUMULATORS, fsum
+from nanorepro.numerics.exp_log import exp64, log64
+from nanorepro.numerics.plans import plan
+from nanorepro.numerics.rounding import operations
+from nanorepro.specification import Recipe
 
-examples, pack = data.examples, data.pack
-exp, log = exp64(arrays), log64(arrays)
+examples, pack = sampling.examples, packing.pack
+exp, log = exp64(numpy_arrays), log64(numpy_arrays)
 __all__ = [
     "Model", "draw", "examples", "exp", "fsum", "log", "pack", "permutations", "shuffle", "split",
     "train_models",
 ]  # fmt: skip
 
 
-def draw(world: data.World, key: np.ndarray, first: int, joined: np.ndarray) -> None:
+def draw(world: worlds.World, key: np.ndarray, first: int, joined: np.ndarray) -> None:
     """Fill `joined` with the examples first, first + 1, ... of a stream, joined."""
-    joined[:] = data.join(*examples(world, key, first, len(joined)))
+    joined[:] = sampling.join(*examples(world, key, first, len(joined)))
 
 
 def shuffle(rows: np.ndarray, key: np.ndarray, first: int) -> None:
@@ -53,12 +55,12 @@ class Model:
     def __init__(self, recipe: Recipe, parameters: Parameters, step: int = 0):
         config, dials = recipe.config, recipe.dials
         self.recipe, self.net, self.step = recipe, recipe.net, step
-        self.ops = operations(arrays, dials.precision, dials.rounding, dials.fma)
+        self.ops = operations(numpy_arrays, dials.precision, dials.rounding, dials.fma)
         self.sum_batch = Sum(dials.accumulator, self.ops)
         self.sum_units = Sum(dials.unit_accumulator, self.ops)
-        self.value, self.backward = ACTIVATIONS[config.act](arrays, self.ops, config.beta)
-        self.sigmoid = sigmoid(arrays, self.ops)
-        self.update, start = OPTIMIZERS[config.optimizer](arrays, self.ops, config)
+        self.value, self.backward = ACTIVATIONS[config.act](numpy_arrays, self.ops, config.beta)
+        self.sigmoid = sigmoid(numpy_arrays, self.ops)
+        self.update, start = OPTIMIZERS[config.optimizer](numpy_arrays, self.ops, config)
         self.w = {name: self.ops.const(value) for name, value in parameters.items()}
         self.state = {k: np.full_like(v, self.ops.const(start)) for k, v in self.w.items()}
 
@@ -74,7 +76,7 @@ class Model:
             self.step += 1
 
     def bits(self, x: np.ndarray) -> np.ndarray:
-        return data.unpack(x, self.recipe.features).astype(bool)
+        return packing.unpack(x, self.recipe.features).astype(bool)
 
     def logits(self, x: np.ndarray) -> np.ndarray:
         """Logits of packed examples, (n,)."""
@@ -185,7 +187,7 @@ class Sum:
     """Sums by a plan and an accumulator; the terms of all outputs lie along the first axis."""
 
     def __init__(self, accumulator: str, ops):
-        parts = ACCUMULATORS[accumulator](arrays, ops)
+        parts = ACCUMULATORS[accumulator](numpy_arrays, ops)
         self.start, self.product, self.term, self.merge, self.result = parts
         self.zero = ops.const(0.0)
 

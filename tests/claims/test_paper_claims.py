@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from nanorepro import claims, figure
+from nanorepro.commands import figure
+from nanorepro.paper import claims
 
 OPTIONS = shlex.split(os.environ.get("NANOREPRO_CLAIMS", "--scale laptop"))
 RUNS = os.environ.get("NANOREPRO_RUNS", "runs")

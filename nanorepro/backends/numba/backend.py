@@ -1,0 +1,20 @@
+"""The compiled backend: what `training` asks of a backend, from the files that hold it."""
+
+from nanorepro.backends.numba.draws import draw, examples, permutations, shuffle, split
+from nanorepro.backends.numba.exp_log import exp, fsum, log
+from nanorepro.backends.numba.model import Model, train_models
+from nanorepro.backends.numba.packing import pack
+
+__all__ = [
+    "Model",
+    "draw",
+    "examples",
+    "exp",
+    "fsum",
+    "log",
+    "pack",
+    "permutations",
+    "shuffle",
+    "split",
+    "train_models",
+]

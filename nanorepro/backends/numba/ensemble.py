@@ -1,0 +1,149 @@
+"""Models trained side by side on the same examples, to the bits of each alone.
+
+Of small models only, and of sums that are plain chains: `make_ensemble` says whether it is worth
+it.  What a step consists of is in `side_by_side`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from nanorepro.backends.numba.kernels.ensemble_layers import Stacked, stack_layers, step_of
+from nanorepro.backends.numba.kernels.step import Kit, essence, make_kit
+from nanorepro.backends.numba.layout import LINE, allocate, flat_lanes
+from nanorepro.backends.numba.llvm.compiler import sources
+from nanorepro.backends.numba.llvm.simd import load, numbers, pointer, pointers, store
+from nanorepro.backends.numba.sums.by_plan import REGISTER, lanes_of
+from nanorepro.config import Config, Dials
+from nanorepro.model.layers import Parameters, layers
+from nanorepro.model.optimizers import learning_rates
+from nanorepro.numerics import numpy_arrays
+from nanorepro.numerics.rounding import operations
+from nanorepro.specification import Recipe
+
+LARGEST = 4096  # parameters of a model; of hidden layers of 64 and 32 units it gains nothing
+
+
+class Memory(NamedTuple):
+    """What models in training work on, flat.
+
+    w, a: parameters and optimizer state
+    z, h: of every layer (examples, units): before and after the activation; then δ in z's place
+    y: labels of the mini-batch
+    word, present, found, columns: packed features, as in `layout.Memory`
+    """
+
+    w: np.ndarray
+    a: np.ndarray
+    z: np.ndarray
+    h: np.ndarray
+    y: np.ndarray
+    word: np.ndarray
+    present: np.ndarray
+    found: np.ndarray
+    columns: np.ndarray
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """The step of some models, and what their memory has to be."""
+
+    kit: Kit
+    places: list[Stacked]
+    parameters: int
+    activations: int
+    train: Callable
+
+
+@cache
+def compile_ensemble(config: Config, dials: Dials, features: int) -> Compiled | None:
+    """The functions for a configuration as `essence` gives it; None where models go one by one."""
+    net, kit = layers(config, features), make_kit(config, dials, features)
+    size = sum((n.fan_in + 1) * n.fan_out for n in net)
+    chains = kit.unit_sums.resumable(1) and kit.batch_sums.resumable(config.batch)
+    if not chains or not net[0].bias or size > LARGEST:
+        return None
+    places, parameters, activations = stack_layers(net, config.batch, kit.longest)
+    step, batch, digest = step_of(kit, places), config.batch, sources()
+    by = flat_lanes(batch, kit.longest)
+    lanes = lanes_of(by)
+
+    @njit(cache=True, nogil=True)
+    def train(memory, x, y, rates, key):
+        """Train on the examples x (n, words), y (n,), a whole number of mini-batches."""
+        m, features, labels = pointers(memory), pointer(x), pointer(y)
+        for k in range(x.shape[0] // batch):
+            for i in range(0, batch, by):
+                store(m.y, i, numbers(load(labels, k * batch + i, lanes), m.y))
+            t = (key[0], key[1], np.uint64(k))
+            step(m, features, k * batch, rates[k % rates.shape[0]], t)
+        return digest
+
+    return Compiled(kit, places, parameters, activations, train)
+
+
+class Ensemble:
+    """Models of one recipe, at most as many as a vector has lanes; those missing are zeros."""
+
+    def __init__(self, recipe: Recipe, compiled: Compiled, records: Sequence[Parameters]):
+        kit, config, dials = compiled.kit, recipe.config, recipe.dials
+        self.recipe, self.compiled, self.step, self.count = recipe, compiled, 0, len(records)
+        self.const = operations(numpy_arrays, dials.precision, dials.rounding, dials.fma).const
+        dtype, words, blocks = kit.ops.dtype, kit.words, -(-config.batch // 32)
+        room = compiled.activations + LINE
+        self.memory = allocate(Memory(
+            w=(compiled.parameters, dtype),
+            a=(compiled.parameters, dtype),
+            z=(room, dtype),
+            h=(room, dtype),
+            y=(max(config.batch, kit.longest), dtype),
+            word=(32, np.uint32),
+            present=(words + 1, np.uint32),
+            found=(words * blocks, np.uint32),
+            columns=(32 * words * blocks, np.uint32),
+        ))  # fmt: skip
+        self.memory.a[:] = self.const(kit.start)
+        for k, record in enumerate(records):
+            for name, view in self._views(k).items():
+                view[:] = self.const(record[name])
+
+    def _views(self, model: int) -> Parameters:
+        """The parameters of a model as views of the memory, in their own shapes."""
+        w, views = self.memory.w, {}
+        for place in self.compiled.places:
+            layer = place.layer
+            weights, bias = layer.names
+            table = w[place.w : place.w + layer.fan_in * place.row]
+            views[weights] = table.reshape(layer.fan_in, layer.fan_out, -1)[..., model]
+            views[bias] = w[place.b : place.b + place.width].reshape(layer.fan_out, -1)[:, model]
+        return views
+
+    def parameters(self) -> list[Parameters]:
+        """Copies of the parameters of all models."""
+        return [
+            {name: view.copy() for name, view in self._views(k).items()} for k in range(self.count)
+        ]
+
+    def train(self, x: np.ndarray, y: np.ndarray) -> None:
+        """Train all on packed examples (n, words) uint32 and labels (n,), in leaf order."""
+        x, y = np.ascontiguousarray(x), np.ascontiguousarray(y, np.uint8)
+        steps = len(y) // self.recipe.config.batch
+        rates = self.const(learning_rates(self.recipe.config, self.step, steps))
+        rates = np.asarray(rates, self.compiled.kit.ops.dtype)
+        self.compiled.train(self.memory, x, y, rates, self.recipe.key("rounding"))
+        self.step += steps
+
+
+def make_ensemble(recipe: Recipe, records: Sequence[Parameters]) -> Ensemble | None:
+    """The first of some models side by side; None where one after another is as quick."""
+    dials = recipe.dials
+    ops = operations(numpy_arrays, dials.precision, dials.rounding, dials.fma)
+    lanes = REGISTER // np.dtype(ops.dtype).itemsize
+    if 4 * len(records) < 3 * lanes:  # empty lanes take as long as full ones
+        return None
+    compiled = compile_ensemble(essence(recipe.config), dials, recipe.features)
+    return Ensemble(recipe, compiled, records[:lanes]) if compiled else None

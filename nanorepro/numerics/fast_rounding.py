@@ -1,0 +1,323 @@
+"""p-bit operations from float32's own: the bits of `arithmetic`'s in fewer instructions.
+
+A float32 operation gives s, the exact result rounded to 24 bits.  Call the middle between two
+p-bit numbers, p < 24, a tie.  It is a float32 number, and rounding is monotonic: s is on the same
+side of every tie as the exact result, or is a tie itself.  So s rounded to p bits is the result to
+nearest, unless s is an inexact tie.  That there is none, or what is done then, is said at each
+operation.  Likewise s cut to p bits is the result toward zero, unless s is a p-bit number and
+greater in magnitude than the exact result: then it is the p-bit number before.
+
+Here 2**k is the power of two below |s|, but k is not below -126.  The ties around s are the odd
+multiples of h = 2**(k - p), and s differs from the exact result by at most 2**(k - 24).
+"""
+
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from nanorepro.numerics.error_free import Function, two_sum
+
+SHORT = 8  # bits of which float32 has three times as many
+LONG = 19  # bits from which on most long vectors hold a tie
+
+
+@cache
+def round_pattern(o: ModuleType, p: int) -> tuple[Function, Function, Function]:
+    """Functions that round a float32 vector s to p < 24 bits, to nearest.
+
+    nearest(s):         ties to even
+    nearest_to(s, e):   ties to the side of s + e, to even where e = 0
+    has_tie(s):         whether an element is a tie
+
+    The p-bit numbers are the float32 whose last 24 - p bits are 0, subnormal ones and inf, too: a
+    half is added to the pattern, where it may carry into the exponent, and those bits are cleared.
+    So it is for NaN if they are 0 before, as in every result of p-bit numbers.
+    """
+    bits, from_bits, where, any_true = o.bits, o.from_bits, o.where, o.any_true
+    sign, last = np.uint32(1 << 31), np.uint32(1 << (24 - p))
+    half, below = np.uint32(1 << (23 - p)), np.uint32((1 << (23 - p)) - 1)
+    dropped, kept = np.uint32((1 << (24 - p)) - 1), np.uint32((1 << 32) - (1 << (24 - p)))
+
+    @o.function
+    def nearest(s):
+        u = bits(s)
+        return from_bits((u + where((u & last) != 0, half, below)) & kept)
+
+    @o.function
+    def nearest_to(s, e):
+        u = bits(s)
+        # positive as a float32 if a tie goes up in magnitude
+        up = where(e == 0.0, u & last, bits(e) ^ (u & sign))
+        return from_bits((u + where(from_bits(up) > 0.0, half, below)) & kept)
+
+    @o.function
+    def has_tie(s):
+        return any_true((bits(s) & dropped) == half)
+
+    return nearest, nearest_to, has_tie
+
+
+@cache
+def cut_pattern(o: ModuleType, p: int) -> Function:
+    """(s, e) -> s + e toward zero on p <= 24 bits, for a float32 vector s and errors by their sign.
+
+    One less in magnitude is one less in the pattern, of inf the greatest number; then the last
+    24 - p bits are cleared.  Of a p-bit s that leaves the p-bit number before it, and another s,
+    whose last bits are not all 0, loses nothing by it.  Where e is NaN, s is what it is.
+    """
+    bits, from_bits, where = o.bits, o.from_bits, o.where
+    sign, one = np.uint32(1 << 31), np.uint32(1)
+    kept = np.uint32((1 << 32) - (1 << (24 - p)))
+
+    @o.function
+    def cut(s, e):
+        u = bits(s)
+        return from_bits(where(from_bits(bits(e) ^ (u & sign)) < 0.0, u - one, u) & kept)
+
+    return cut
+
+
+@cache
+def float_errors(o: ModuleType) -> tuple[Function, ...]:
+    """Functions that give what a float32 result s lacks, by its sign: (mul, div, sqrt, fma, tiny).
+
+    They do unless a number is `tiny`, 0 < |x| < 2**-100, said at each: then no step underflows, and
+    each but the last is exact.  A result of 0 or inf is no tie, whatever it lacks.
+    """
+    bits, from_bits, fma, pair = o.bits, o.from_bits, o.fma, two_sum(o)
+    sign, one = np.uint32(1 << 31), np.uint32(1)
+    below = np.float32(2.0**-100).view(np.uint32) - one
+
+    @o.function
+    def tiny(x):
+        # 0 - 1 is the greatest number
+        return (bits(x) & ~sign) - one < below
+
+    @o.function
+    def mul_error(a, b, s):
+        """s is not tiny."""
+        return fma(a, b, -s)
+
+    @o.function
+    def div_error(a, b, s):
+        """a and s are not tiny; the remainder a - sb is (a/b - s)b."""
+        return from_bits(bits(fma(-s, b, a)) ^ (bits(b) & sign))
+
+    @o.function
+    def sqrt_error(a, s):
+        """a is not tiny."""
+        return fma(-s, s, a)
+
+    @o.function
+    def fma_error(a, b, c, ab, s):
+        """ab is not tiny; NaN where a step overflows.
+
+        ErrFmaNearest (Boldo and Muller, IEEE Trans. Comput. 60, 2011).  Where ab underflows to 0,
+        s is c: no tie, but not exact.
+        """
+        x, y = pair(c, fma(a, b, -ab))
+        u, v = pair(ab, x)
+        return ((u - s) + v) + y
+
+    return mul_error, div_error, sqrt_error, fma_error, tiny
+
+
+def directed_shortcuts(o: ModuleType, p: int, rounding: str, plain: Any) -> dict[str, Any]:
+    """`shortcuts`, where the execution `o` has operations on float32 rounded in any direction.
+
+    Toward zero, all of them are z, what float32's gives toward zero, without its last 24 - p bits.
+    To nearest, those bits and whether z is inexact say all: a half is added, less the last bit if
+    z is exact and the p-bit number before it even.  z is inexact if rounding up and down differ.
+    """
+    bits, from_bits, where = o.bits, o.from_bits, o.where
+    last, kept = np.uint32(1 << (24 - p)), np.uint32((1 << 32) - (1 << (24 - p)))
+    half = np.uint32((1 << (24 - p)) >> 1)
+    below = np.uint32(max(int(half) - 1, 0))
+    add_to, mul_to, div_to, sqrt_to, fma_to = o.add_to, o.mul_to, o.div_to, o.sqrt_to, o.fma_to
+    to_zero, up, down = o.TOWARD_ZERO, o.UP, o.DOWN
+    toward_zero, fma_float, any_true = rounding == "toward-zero", o.fma, o.any_true
+    tiny, plain_div, plain_sqrt = float_errors(o)[-1], plain.div, plain.sqrt
+
+    @o.function
+    def cut(z):
+        return from_bits(bits(z) & kept)
+
+    @o.function
+    def nearest(z, inexact):
+        u = bits(z)
+        return from_bits((u + where(((u & last) != 0) | inexact, half, below)) & kept)
+
+    @o.function
+    def add(a, b, t=None):
+        z = add_to(to_zero, a, b)
+        return cut(z) if toward_zero else nearest(z, add_to(up, a, b) != add_to(down, a, b))
+
+    @o.function
+    def sub(a, b, t=None):
+        return add(a, -b)
+
+    @o.function
+    def mul(a, b, t=None):
+        z = mul_to(to_zero, a, b)
+        return cut(z) if toward_zero else nearest(z, mul_to(up, a, b) != mul_to(down, a, b))
+
+    @o.function
+    def div(a, b, t=None):
+        """The remainder is exact; one division is enough."""
+        z = div_to(to_zero, a, b)
+        if toward_zero:
+            return cut(z)
+        if any_true(tiny(a)) or any_true(tiny(z)):
+            return plain_div(a, b)
+        return nearest(z, fma_float(-z, b, a) != 0.0)
+
+    @o.function
+    def sqrt(a, t=None):
+        z = sqrt_to(to_zero, a)
+        if toward_zero:
+            return cut(z)
+        if any_true(tiny(a)):
+            return plain_sqrt(a)
+        return nearest(z, fma_float(-z, z, a) != 0.0)
+
+    @o.function
+    def fma(a, b, c, t=None):
+        z = fma_to(to_zero, a, b, c)
+        return cut(z) if toward_zero else nearest(z, fma_to(up, a, b, c) != fma_to(down, a, b, c))
+
+    @o.function
+    def product_then_sum(a, b, c, t=None):
+        return add(mul(a, b), c)
+
+    joined = fma if plain.fused else product_then_sum
+    return {"add": add, "sub": sub, "mul": mul, "div": div, "sqrt": sqrt, "fma": joined,
+            "decay": joined}  # fmt: skip
+
+
+def shortcuts(o: ModuleType, p: int, rounding: str, plain: Any) -> dict[str, Any]:
+    """Operations with the results of `plain`'s, those on p bits, by their names.
+
+    `rounding` is nearest, for p < 24, or toward-zero.
+
+    To nearest, a vector with a tie among numbers of more than SHORT bits, which few have, goes a
+    slower way.  Of LONG bits and more, and toward zero, the errors are computed at once, in
+    float32, where its range allows.
+    """
+    mul_error, div_error, sqrt_error, fma_error, tiny = float_errors(o)
+    directed = rounding == "toward-zero"
+    long, short, exact_ties = directed or p >= LONG, p <= SHORT, p <= 11
+    if directed:
+        nearest = has_tie = o.add  # not read
+        to_side = cut_pattern(o, p)
+    else:
+        nearest, to_side, has_tie = round_pattern(o, p)
+    pair = two_sum(o)
+    add_float, mul_float, div_float, sqrt_float, fma_float = o.add, o.mul, o.div, o.sqrt, o.fma
+    widen, narrow, any_true = o.widen, o.narrow, o.any_true
+    plain_add, plain_mul, plain_div, plain_sqrt = plain.add, plain.mul, plain.div, plain.sqrt
+
+    @o.function
+    def error(a, b, c, s):
+        """A float32 with the sign of ab + c - s, zero if that is.
+
+        x + y = ab + c, and x - s is exact: 0, or more than y.  The factor prevents underflow.
+        """
+        x, y = pair(widen(a) * widen(b), widen(c))
+        return narrow(((x - widen(s)) + y) * 2.0**200)
+
+    @o.function
+    def add(a, b, t=None):
+        """A tie is exact up to p = 11; beyond, the error of s is computed.
+
+        Be s a tie and a the operand with bits below 2**(k - 23), so |a| < 2**(k - 24 + p).  Then
+        b is a multiple of h, too, and not s: |a| >= h - 2**(k - 24), which takes p >= 12.
+        """
+        if not directed and exact_ties:
+            return nearest(add_float(a, b))
+        s, e = pair(a, b)
+        if directed and any_true(e != e):  # where s overflows
+            return plain_add(a, b)
+        return to_side(s, e)
+
+    @o.function
+    def sub(a, b, t=None):
+        return add(a, -b)
+
+    @o.function
+    def mul(a, b, t=None):
+        """For p <= SHORT a tie is exact.
+
+        A product with bits below 2**-149 is at most (2**p - 1)**2 * 2**-150, and so is less than
+        the least tie, 2**(-126 - p), by more than the error of s.
+        """
+        s = mul_float(a, b)
+        if long:
+            if any_true(tiny(s)):
+                return plain_mul(a, b)
+            return to_side(s, mul_error(a, b, s))
+        if not short and has_tie(s):
+            return plain_mul(a, b)
+        return nearest(s)
+
+    @o.function
+    def div(a, b, t=None):
+        """For p <= SHORT a tie is exact: 24 >= 2p + 2 (Figueroa, SIGNUM 30, 1995).
+
+        And as a subnormal number: what is not a tie is 2**(-126 - 2p) away from it, over 2**-150.
+        """
+        s = div_float(a, b)
+        if long:
+            if any_true(tiny(a)) or any_true(tiny(s)):
+                return plain_div(a, b)
+            return to_side(s, div_error(a, b, s))
+        if not short and has_tie(s):
+            return plain_div(a, b)
+        return nearest(s)
+
+    @o.function
+    def sqrt(a, t=None):
+        """For p <= SHORT a tie is exact, as of quotients."""
+        s = sqrt_float(a)
+        if long:
+            if any_true(tiny(a)):
+                return plain_sqrt(a)
+            return to_side(s, sqrt_error(a, s))
+        if not short and has_tie(s):
+            return plain_sqrt(a)
+        return nearest(s)
+
+    @o.function
+    def fma(a, b, c, t=None):
+        """For p <= SHORT, e = (ab - s) + c is the error of a tie s.
+
+        If c is a multiple of h, and c is not s, then |ab| >= h - 2**(k - 24), more than products
+        of bits below 2**(k - 23) can be, for (2**p - 1)**2 < 2**(24 - p) - 1: ab + c is a
+        multiple of 2**(k - 23) as s is, so s is exact, and e = 0.
+        Otherwise |c| < 2**(k - 1) and k > -126, so |ab| > 2**(k - 1): it is a multiple of
+        2**(k - 2p), as s is, and so is ab - s, which is below 2**k: no rounding before the last.
+        """
+        s = fma_float(a, b, c)
+        if long:
+            ab = mul_float(a, b)
+            e = fma_error(a, b, c, ab, s)
+            slow = tiny(ab) | (e != e)
+            if directed:
+                slow = slow | ((ab == 0.0) & (a != 0.0) & (b != 0.0))
+            if any_true(slow):
+                return to_side(s, error(a, b, c, s))
+            return to_side(s, e)
+        if short:
+            return to_side(s, fma_float(a, b, -s) + c)
+        if has_tie(s):
+            return to_side(s, error(a, b, c, s))
+        return nearest(s)
+
+    @o.function
+    def product_then_sum(a, b, c, t=None):
+        return add(mul(a, b), c)
+
+    joined = fma if plain.fused else product_then_sum
+    return {"add": add, "sub": sub, "mul": mul, "div": div, "sqrt": sqrt, "fma": joined,
+            "decay": joined}  # fmt: skip

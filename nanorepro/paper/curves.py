@@ -1,0 +1,194 @@
+"""The paper's figures as data: the sizes of their runs, their curves, and what each one draws.
+
+A figure is a list of curves; a curve is a configuration whose window varies.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nanorepro.config import Config
+from nanorepro.errors import ConfigError
+
+FIGURES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
+FIRST, MID, LAST, ALL = "first", "mid", "last", "all"  # places in a list of windows
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "AdaGrad 0.1": {"optimizer": "adagrad", "lr": 0.1},
+    "AdaGrad 1": {"optimizer": "adagrad", "lr": 1.0},
+    "SGD 0.01": {"optimizer": "sgd", "lr": 0.01},
+    "SGD 0.1": {"optimizer": "sgd", "lr": 0.1},
+}
+SMELU, SWISH = (0.02, 0.1, 0.5), (4.0, 16.0, 64.0)  # β of figure 10
+SLOWER = 0.01  # the learning rate after a warm start
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large the runs of a figure are: T, N, pairs, and the windows log2 z."""
+
+    log2_examples: int
+    log2_eval: int
+    pairs: int
+    windows: tuple[int, ...]
+    seed: int = 0
+    hidden: str = ""  # in place of the deep model's layers
+    without: tuple[str, ...] = ()  # curves left out
+
+    def at(self, place: str) -> tuple[int, ...]:
+        """The windows at a place of the list; the middle one is the longest up to half the last."""
+        first, last = self.windows[0], self.windows[-1]
+        middle = max(w for w in self.windows if 2 * w <= last or w == first)
+        return {FIRST: (first,), MID: (middle,), LAST: (last,), ALL: self.windows}[place]
+
+    @property
+    def words(self) -> str:
+        """T, N, pairs and windows in words."""
+        windows = ",".join(map(str, self.windows))
+        pairs = f"{self.pairs} pair{'s' if self.pairs > 1 else ''}"
+        hidden = f", hidden layers [{self.hidden}]" if self.hidden else ""
+        hidden += f", without {' and '.join(self.without)}" if self.without else ""
+        return (
+            f"T = 2^{self.log2_examples}, N = 2^{self.log2_eval}, {pairs}, log2 z = {windows},"
+            f" seed {self.seed}{hidden}"
+        )
+
+
+PAPER = Size(26, 16, 16, tuple(range(0, 21, 2)))
+LAPTOP = Size(22, 16, 16, (0, 4, 8, 12, 16, 17))
+SMOKE = Size(10, 8, 2, (0, 2, 5))
+SCALES: dict[str, dict[int, Size]] = {
+    "paper": dict.fromkeys(FIGURES, PAPER),
+    "laptop": dict.fromkeys(FIGURES, LAPTOP)
+    | {8: Size(20, 16, 16, (0, 4, 8, 12, 15)), 9: Size(20, 16, 16, (0, 4, 8, 12, 15))}
+    | {10: Size(16, 14, 16, (0, 3, 6, 9, 11))},
+    "smoke": dict.fromkeys(FIGURES, SMOKE)
+    | {10: Size(8, 6, 2, (0, 1, 3), hidden="64,32", without=("SmeLU 0.02 deep", "Swish 64 deep"))},
+}
+
+
+def size(
+    figure: int,
+    scale: str,
+    log2_examples: int | None = None,
+    pairs: int | None = None,
+    windows: Sequence[int] | None = None,
+    seed: int = 0,
+) -> Size:
+    """The size of a figure at a scale, with what is given in place of its own.
+
+    At a smaller T the windows that do not fit give way to the longest that does.
+    """
+    found = SCALES[scale][figure]
+    examples = found.log2_examples if log2_examples is None else log2_examples
+    if not 5 <= examples <= 40:
+        raise ConfigError(f"--log2-examples: {examples} is not allowed; give 5 to 40")
+    longest = examples - 5
+    wanted = found.windows if windows is None else tuple(sorted(set(windows)))
+    if windows is not None and not all(0 <= w <= longest for w in wanted):
+        raise ConfigError(
+            f"--windows: {','.join(map(str, wanted))} is not allowed; give log2 z from 0 to"
+            f" {longest}, as 2^{examples} examples allow"
+        )
+    fitting = {w for w in wanted if w <= longest}
+    if len(fitting) < len(wanted):
+        fitting.add(longest)
+    return replace(
+        found,
+        log2_examples=examples,
+        pairs=found.pairs if pairs is None else pairs,
+        windows=tuple(sorted(fitting)),
+        seed=seed,
+    )
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of a figure.
+
+    `source` names the curve whose models, trained with the shortest window, it starts from.
+    """
+
+    name: str
+    config: Config
+    source: str = ""
+
+    def at(self, window: int, fingerprint: str = "") -> Config:
+        """The run of one window; `fingerprint` is that of the source's run."""
+        c = replace(self.config, log2_window=window)
+        if not self.source:
+            return c
+        return replace(c, warm_start=fingerprint, first_example=c.examples)
+
+
+def curves(size: Size) -> dict[str, Curve]:
+    """Every curve of the paper by name, at a size."""
+    found: dict[str, Curve] = {}
+
+    def add(name: str, source: str = "", **fields) -> None:
+        sizes = {
+            "log2_examples": size.log2_examples, "log2_eval": size.log2_eval,
+            "pairs": size.pairs, "seed": size.seed, "eval_every": "log",
+        }  # fmt: skip
+        found[name] = Curve(name, Config(**{**sizes, **fields}), source)
+
+    for suffix, differ in (("", "shuffle"), (" diff", "init,shuffle")):
+        add("linear" + suffix, model="linear", differ=differ)
+        for units, model in ((1, "single"), (2, "double")):
+            for title, act in (("Identity", "identity"), ("ReLU", "relu")):
+                add(f"{title} {units}{suffix}", model=model, act=act, differ=differ)
+    for title, act in (("Identity", "identity"), ("ReLU", "relu")):
+        add(f"{title} tower", model="tower", act=act)
+    for name, optimizer in OPTIMIZERS.items():
+        add(f"linear, {name}", model="linear", **optimizer)
+        for title, act in (("Identity", "identity"), ("ReLU", "relu")):
+            add(f"{title} wide, {name}", model="wide", act=act, **optimizer)
+    for title, act in (("SmeLU 0.1", "smelu"), ("Swish 16", "swish")):
+        beta = float(title.split()[1])
+        add(f"{title} wide, AdaGrad 0.1", model="wide", act=act, beta=beta)
+    quadratic: dict[str, Any] = {"data": "quadratic", "model": "deep"}
+    if size.hidden:
+        quadratic |= {"model": "tower", "hidden": size.hidden}
+    add("linear, quadratic", data="quadratic", model="linear")
+    add("ReLU deep", act="relu", **quadratic)
+    for beta in SMELU:
+        add(f"SmeLU {beta:g} deep", act="smelu", beta=beta, **quadratic)
+    for beta in SWISH:
+        add(f"Swish {beta:g} deep", act="swish", beta=beta, **quadratic)
+    add("ReLU deep TL", source="ReLU deep", act="relu", lr=SLOWER, **quadratic)
+    return found
+
+
+SIMPLE = ("linear", "Identity 1", "ReLU 1", "Identity 2", "ReLU 2")
+WIDE = tuple(f"{m}, {o}" for m in ("linear", "Identity wide", "ReLU wide") for o in OPTIMIZERS)
+SMOOTH = tuple(f"SmeLU {b:g} deep" for b in SMELU) + tuple(f"Swish {b:g} deep" for b in SWISH)
+DRAWN: dict[int, tuple[tuple[str, str], ...]] = {
+    1: (),
+    2: tuple((n + s, ALL) for n in SIMPLE for s in ("", " diff")),
+    3: (("linear diff", LAST), ("Identity 1 diff", FIRST), ("Identity 2", LAST), ("ReLU 2", LAST)),
+    4: (("ReLU 1", FIRST), ("ReLU 1", LAST)),
+    5: (),
+    6: (("Identity tower", ALL), ("ReLU tower", ALL)),
+    7: (("ReLU tower", MID),),
+    8: tuple(
+        (n, ALL) for n in (*WIDE, "SmeLU 0.1 wide, AdaGrad 0.1", "Swish 16 wide, AdaGrad 0.1")
+    ),
+    9: (("ReLU wide, AdaGrad 0.1", MID),),
+    10: tuple((n, ALL) for n in ("linear, quadratic", "ReLU deep", *SMOOTH, "ReLU deep TL")),
+}
+TITLES = {
+    1: "Simple models",
+    2: "Simple models, AdaGrad 0.1",
+    3: "Trained weights of pairs of models",
+    4: "Differences between the weights of a ReLU 1 pair",
+    5: "Deep tower and wide embedding models",
+    6: "Narrow tower models [16, 8, 4, 2], AdaGrad 0.1",
+    7: "Parameters of a pair of ReLU towers",
+    8: "Wide models with trained embeddings, 1000 units",
+    9: "Parameters of two pairs of wide ReLU models",
+    10: "Deep models [1024, 512] in the quadratic world",
+}
+
+
+def run_keys(runs: Sequence[tuple[str, str]], size: Size) -> list[tuple[str, int]]:
+    """(curve, place) → (curve, window)."""
+    return [(name, w) for name, place in runs for w in size.at(place)]

@@ -1,0 +1,179 @@
+"""What was measured, put down: a figure's files, its record, the printed claims, the page of all.
+
+The page is made of the records alone, so it can be made again from what is stored.
+"""
+
+import io
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+from nanorepro.config import command
+from nanorepro.paper import claims, curves
+from nanorepro.plots.overview import STYLE
+from nanorepro.results import store
+from nanorepro.results.result import Result
+
+
+def note(size: curves.Size) -> str:
+    """The size of the runs for a picture, beside the paper's where it is smaller."""
+    same = replace(size, windows=(), seed=0) == replace(curves.PAPER, windows=())
+    p = curves.PAPER
+    hidden = ", [1024, 512]" if size.hidden else ""
+    differs = "" if same else f" (paper: T = 2^{p.log2_examples}, {p.pairs} pairs{hidden})"
+    return size.words + differs
+
+
+def run_record(key: tuple[str, int], r: Result) -> dict[str, Any]:
+    """What is said of one run in the record and the report."""
+    return {
+        "curve": key[0], "log2_window": key[1], "id": r.config.id, "fingerprint": r.fingerprint,
+        "relative_pd": number(r.relative_pd), "excess_loss": number(r.excess_loss),
+        "stuck": len(r.stuck), "diverged": len(r.diverged), "seconds": r.seconds,
+        "command": r.provenance.get("command", command(r.config)),
+        "cpu": r.provenance.get("cpu", ""), "source": r.provenance.get("source", ""),
+    }  # fmt: skip
+
+
+def claim_record(claim: claims.Claim, size: curves.Size, runs: Any) -> dict[str, Any]:
+    """A claim beside what was measured."""
+    parts = claims.measure(claim, size, runs)
+    return {
+        "words": claim.words,
+        "verdict": claims.verdict(parts),
+        "parts": [
+            {
+                "what": m.what, "expected": m.part.expected, "measured": number(m.value),
+                "low": number(m.low), "high": number(m.high), "verdict": m.verdict,
+                "ids": list(m.ids),
+            }
+            for m in parts
+        ],
+    }  # fmt: skip
+
+
+def number(x: float) -> float | None:
+    """A number as JSON has it: null for NaN and infinity."""
+    return x if math.isfinite(x) else None
+
+
+def write(
+    folder: Path, name: str, figure: int, drawn: Any, table: str, record: dict[str, Any]
+) -> None:
+    """Picture as PNG and PDF, numbers as CSV, record as JSON; each whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {}
+    for kind, metadata in (
+        ("png", {"Software": None, "Description": record["command"]}),
+        ("pdf", {"CreationDate": None, "Subject": record["command"]}),
+    ):
+        buffer = io.BytesIO()
+        with matplotlib.rc_context(STYLE):
+            drawn.savefig(buffer, format=kind, metadata=metadata)
+        files[kind] = buffer.getvalue()
+    files["csv"] = table.encode()
+    files["json"] = (json.dumps(record, indent=1) + "\n").encode()
+    for kind, data in files.items():
+        store.replace_file(folder / f"{name}.{kind}", data)
+
+
+def show(record: dict[str, Any], picture: Path) -> None:
+    """Print the claims of a figure beside what was measured."""
+    print(f"figure {record['figure']}: {record['title']}; {record['size']}".rstrip("; "))
+    for claim in record["claims"]:
+        print(f"  {claim['verdict'].upper()}: {claim['words']}")
+        for part in claim["parts"]:
+            print(f"      {part['what']}: {measured(part)}; paper: {part['expected']}"
+                  f" -> {part['verdict']}")  # fmt: skip
+    print(f"  {picture}, .pdf, .csv, .json; again: {record['command']}", flush=True)
+
+
+def measured(part: dict[str, Any]) -> str:
+    """A measured value with its interval, in words."""
+    if part["measured"] is None:
+        return "not measured"
+    if part["low"] is None:
+        return f"{part['measured']:.3g}"
+    if part["low"] == part["high"]:
+        return f"{part['measured']:g}"
+    return f"{part['measured']:.3g} [{part['low']:.3g}, {part['high']:.3g}]"
+
+
+def write_report(page: Path) -> None:
+    """The page of all figures that were drawn for it, from their records."""
+    folder = page.with_suffix("")
+    found = [folder / f"figure{f}.json" for f in curves.FIGURES]
+    records = [json.loads(p.read_text()) for p in found if p.exists()]
+    lines = ["# The paper, reproduced", "", *summary(records)]
+    for record in records:
+        lines += section(record, folder)
+    store.replace_file(page, ("\n".join(lines).rstrip() + "\n").encode())
+
+
+def summary(records: list[dict[str, Any]]) -> list[str]:
+    """What the page is, and the verdicts of all claims."""
+    verdicts = [c["verdict"] for r in records for c in r["claims"]]
+    counted = ", ".join(f"{verdicts.count(v)} {v}" for v in dict.fromkeys(sorted(verdicts)))
+    seconds = sum({r["id"]: r["seconds"] for rec in records for r in rec["runs"]}.values())
+    cpus = sorted({r["cpu"] for rec in records for r in rec["runs"]})
+    lines = [
+        "Made by `python -m nanorepro.figure ... --report`; every number comes from the stored runs"
+        " whose ids, fingerprints and commands stand below each figure.",
+        "",
+        "A part of a claim holds if the 95 % bootstrap interval over pairs lies inside the expected"
+        " range, does not hold if it lies outside, and cannot be told otherwise or where the runs"
+        " are too small for the claim. `O(10^k)` is expected within a factor of ten, since θ and"
+        " the initial values are other draws than the paper's.",
+        "",
+        f"Claims: {counted}. Runs: {seconds / 3600:.2f} hours on {', '.join(cpus)}.",
+        "",
+        "| figure | claim | verdict |",
+        "|---|---|---|",
+    ]
+    lines += [
+        f"| [{r['figure']}](#figure-{r['figure']}) | {c['words']} | {c['verdict']} |"
+        for r in records for c in r["claims"]
+    ]  # fmt: skip
+    return [*lines, ""]
+
+
+def section(record: dict[str, Any], folder: Path) -> list[str]:
+    """One figure of the page: picture, command, claims, runs."""
+    f = record["figure"]
+    at = f"{folder.name}/figure{f}"
+    lines = [
+        f"## Figure {f}", "", f"{record['title']}.", "", f"![Figure {f}]({at}.png)", "",
+        f"Command: `{record['command']}`" + (f"; {record['size']}." if record["size"] else "."),
+        f"[PDF]({at}.pdf), [numbers]({at}.csv), [record]({at}.json).", "",
+    ]  # fmt: skip
+    if record["claims"]:
+        lines += ["| claim and its parts | measured [95 % interval] | expected | verdict |",
+                  "|---|---|---|---|"]  # fmt: skip
+    for claim in record["claims"]:
+        lines.append(f"| **{claim['words']}** | | | **{claim['verdict']}** |")
+        for p in claim["parts"]:
+            what = p["what"].replace("|", "\\|")
+            lines.append(f"| {what} | {measured(p)} | {p['expected']} | {p['verdict']} |")
+    notes = folder / f"notes{f}.md"
+    if notes.exists():
+        lines += ["", notes.read_text().strip()]
+    if record["runs"]:
+        lines += [
+            "", f"<details><summary>{len(record['runs'])} runs,"
+            f" {record['seconds'] / 3600:.2f} hours</summary>", "",
+            "| curve | log2 z | Δ_r | L | stuck | id | fingerprint | seconds |",
+            "|---|---|---|---|---|---|---|---|",
+        ]  # fmt: skip
+        for r in record["runs"]:
+            values = (r["relative_pd"], r["excess_loss"])
+            pd, loss = ("-" if v is None else f"{v:.3g}" for v in values)
+            lines.append(
+                f"| {r['curve']} | {r['log2_window']} | {pd} | {loss} | {r['stuck']} | {r['id']} |"
+                f" {r['fingerprint']} | {r['seconds']:.1f} |"
+            )
+        lines += ["", "</details>"]
+    return [*lines, ""]

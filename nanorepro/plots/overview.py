@@ -1,0 +1,269 @@
+"""What a run looks like: results in, matplotlib Figure out, no training and no global state."""
+
+import io
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from nanorepro.results.metrics import average, probability
+from nanorepro.results.result import Pair, Result
+
+# Paul Tol's colour-safe schemes: bright, and YlOrBr for what is ordered (personal.sron.nl/~pault)
+BLUE, RED, GREEN, YELLOW, GREY = "#4477AA", "#EE6677", "#228833", "#CCBB44", "#BBBBBB"
+YLORBR = ("#FFFFE5", "#FFF7BC", "#FEE391", "#FEC44F", "#FB9A29",
+          "#EC7014", "#CC4C02", "#993404", "#662506")  # fmt: skip
+DENSITY = LinearSegmentedColormap.from_list("YlOrBr", YLORBR[1:])
+
+STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8.0,
+    "axes.titlesize": 9.0,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 5.0,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.formatter.limits": (-3, 4),
+    "axes.formatter.use_mathtext": True,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "lines.linewidth": 1.0,
+    "lines.markersize": 4.5,
+    "legend.frameon": False,
+    "legend.fontsize": 7.0,
+    "savefig.dpi": 200.0,
+}
+CELLS = 64  # of the density, along each side
+WIDE = 20.0  # largest over smallest value from which an axis is logarithmic
+MARGIN = 0.035  # where on an axis that has no place for a value it is marked nevertheless
+
+
+def overview(result: Result) -> Figure:
+    """One run: predictions against each other, PD and excess loss by pair, series if there are."""
+    rows = 2 if len(result.checkpoints) > 1 else 1
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(10.0, 0.5 + 3.0 * rows), layout="constrained")
+        axes = figure.subplots(rows, 3, squeeze=False, width_ratios=(1.15, 1.0, 1.0))
+        predictions(axes[0, 0], result)
+        pd_by_pair(axes[0, 1], result)
+        loss_by_pair(axes[0, 2], result)
+        if rows == 2:
+            series(axes[1, 0], result, "relative PD", lambda pair: [pair.pd])
+            series(axes[1, 1], result, "excess loss [nats]", lambda pair: pair.loss)
+            series(axes[1, 2], result, "churn", lambda pair: [pair.churn])
+        figure.suptitle(title(result), fontsize=9.0, x=0.01, ha="left")
+    return figure
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def title(result: Result) -> str:
+    """What was run, in a line."""
+    c = result.config
+    widths = f" [{', '.join(map(str, c.widths))}]" if c.widths else ""
+    act = f" {c.act}" if c.widths else ""
+    smooth = f" β = {c.beta:g}" if c.widths and c.act in ("smelu", "swish") else ""
+    differ = "nothing" if c.differ == "none" else c.differ.replace(",", ", ")
+    return (
+        f"{c.model}{widths}{act}{smooth}, {c.data} data, {c.optimizer} {c.lr:g},"
+        f" $T = 2^{{{c.log2_examples}}}$, $z = 2^{{{c.log2_window}}}$;"
+        f" {c.pairs} pair{'s' if c.pairs > 1 else ''} differing in {differ}; run {c.id}"
+    )
+
+
+def predictions(ax: Axes, result: Result) -> None:
+    """Density of (p̂_1, p̂_2) over the evaluation examples of all pairs in which none diverged."""
+    ax.set_title("Predictions of the two models")
+    ax.set(xlabel=r"$\hat{p}_1(1)$", ylabel=r"$\hat{p}_2(1)$", xlim=(0, 1), ylim=(0, 1))
+    ax.set_aspect("equal")
+    _legend(ax)
+    ax.plot([0, 1], [0, 1], color=GREY, lw=0.6, zorder=3, gid="diagonal")
+    finite = [k for k, pair in enumerate(result.pairs) if not any(pair.diverged)]
+    if not finite:
+        ax.text(0.5, 0.4, "all pairs diverged", ha="center", transform=ax.transAxes)
+        return
+    edges = np.linspace(0.0, 1.0, CELLS + 1)
+    density = np.zeros((CELLS, CELLS))
+    farthest = 0.0
+    for k in finite:
+        p1, p2 = probability(result.logits[k, :, -1])
+        density += np.histogram2d(p1, p2, (edges, edges), weights=result.evaluation.counts)[0]
+        farthest = max(farthest, float(np.abs(p1 - p2).max()))
+    shown = np.ma.masked_equal(density.T, 0.0)
+    norm = LogNorm(1.0, max(density.max(), 10.0))
+    mesh = ax.pcolormesh(
+        edges, edges, shown, norm=norm, cmap=DENSITY, rasterized=True, gid="density"
+    )
+    ax.text(
+        0.0, 1.025, rf"$\max\,|\hat{{p}}_1 - \hat{{p}}_2| = {_tex(farthest)}$",
+        fontsize=7.0, gid="farthest",
+    )  # fmt: skip
+    ax.figure.colorbar(mesh, ax=ax, label="evaluation examples", pad=0.02, aspect=30)
+
+
+def pd_by_pair(ax: Axes, result: Result) -> None:
+    """Relative PD of every pair, its mean and interval; stuck, diverged and zero ones marked."""
+    ax.set_title("Relative PD by pair")
+    ax.set(xlabel="pair", ylabel=r"$\Delta_r$")
+    number = np.arange(result.config.pairs)
+    pd = np.array([pair.pd for pair in result.pairs])
+    stuck = np.array([any(pair.stuck) for pair in result.pairs])
+    diverged = np.array([any(pair.diverged) for pair in result.pairs])
+    positive, zero = pd > 0.0, pd == 0.0
+    if positive.any():
+        ax.set_yscale("log")
+        _around(ax, pd[positive])
+        _points(ax, number[positive & ~stuck], pd[positive & ~stuck], "pd", "pair")
+        _points(ax, number[positive & stuck], pd[positive & stuck], "pd-stuck", "stuck", stuck=True)
+        if result.relative_pd > 0.0:
+            _mean(ax, result)
+    else:
+        ax.set_ylim(0.0, 1.0)
+        ax.set_yticks([])
+    _aside(ax, number[zero & ~stuck], MARGIN, "pd-zero", "exactly 0")
+    _aside(ax, number[zero & stuck], MARGIN, "pd-zero-stuck", "exactly 0, stuck", RED)
+    _aside(ax, number[diverged], 1.0 - MARGIN, "pd-diverged", "diverged")
+    if zero.all():
+        ax.text(0.5, 0.5, "exactly 0 for every pair", ha="center", transform=ax.transAxes)
+    _pairs_axis(ax, len(number))
+    _legend(ax)
+
+
+def loss_by_pair(ax: Axes, result: Result) -> None:
+    """Excess loss of both models of every pair, joined by a line."""
+    ax.set_title("Excess loss by pair")
+    ax.set(xlabel="pair", ylabel="$L$ [nats]")
+    number = np.arange(result.config.pairs)
+    loss = np.array([pair.loss for pair in result.pairs])
+    finite = np.isfinite(loss).all(axis=1)
+    if finite.any():
+        low, high = loss[finite].min(), loss[finite].max()
+        if low > 0.0 and high > WIDE * low:
+            ax.set_yscale("log")
+            _around(ax, loss[finite])
+        elif high - low < 1e-3 * high:
+            ax.set_ylim(0.95 * low, 1.05 * high)
+        beside = number[finite] + np.array([[-0.17], [0.17]])
+        ax.plot(beside, loss[finite].T, color=GREY, lw=0.8, zorder=1)
+        for m, face in enumerate((BLUE, "white")):
+            ax.plot(
+                beside[m], loss[finite, m], color=BLUE, ls="", marker="o", mew=0.8, mfc=face,
+                ms=3.8, gid=f"loss-{m + 1}", label=f"model {m + 1}",
+            )  # fmt: skip
+        if any(any(pair.stuck) for pair in result.pairs):
+            ax.axhline(
+                result.constant_loss, color=RED, lw=0.8, ls="--", gid="constant",
+                label="best constant",
+            )  # fmt: skip
+    else:
+        ax.set_yticks([])
+    _aside(ax, number[~finite], 1.0 - MARGIN, "loss-diverged", "diverged")
+    _pairs_axis(ax, len(number))
+    _legend(ax)
+
+
+def series(ax: Axes, result: Result, name: str, measure: Callable[[Pair], Sequence[float]]) -> None:
+    """A measure over training: a thin line for every pair or model, and the mean over pairs."""
+    ax.set(xlabel="training examples", ylabel=name)
+    ax.set_title(f"{name.partition(' [')[0][0].upper()}{name.partition(' [')[0][1:]} over training")
+    examples = result.config.batch * np.array(result.checkpoints)
+    values = np.array([[measure(pair) for pair in pairs] for pairs in result.series])
+    lines = values.reshape(len(examples), -1)  # (checkpoint, pair or model)
+    mean = [
+        average([v for pair in result.finite(c) for v in measure(pair)])
+        for c in range(len(examples))
+    ]
+    if result.config.eval_every == "log":
+        ax.set_xscale("log", base=2)
+        ax.set_xlim(examples[0] / 1.4, examples[-1] * 1.4)
+    else:
+        ax.set_xlim(0, 1.03 * examples[-1])
+    zero, diverged = (lines == 0.0).any(axis=1), np.isnan(lines).any(axis=1)
+    some = lines[lines > 0.0]
+    if len(some) and some.max() > WIDE * some.min():
+        ax.set_yscale("log")
+        lines = np.where(lines > 0.0, lines, np.nan)
+        _aside(ax, examples[zero], MARGIN, "each-zero", "some exactly 0")
+    elif not len(some):
+        ax.set_ylim(-0.05, 1.0)
+        ax.set_yticks([0.0])
+        if zero.all() and not diverged.any():
+            ax.text(0.5, 0.5, "exactly 0 throughout", ha="center", transform=ax.transAxes)
+    _aside(ax, examples[diverged], 1.0 - MARGIN, "each-diverged", "some diverged")
+    thin = max(0.15, min(0.6, 8.0 / lines.shape[1]))
+    ax.plot(examples, lines, color=BLUE, alpha=thin, lw=0.7, gid="each")
+    shown = np.where(np.array(mean) > 0.0, mean, np.nan) if ax.get_yscale() == "log" else mean
+    ax.plot(examples, shown, color=BLUE, lw=1.8, marker="o", ms=2.5, gid="mean", label="mean")
+    _legend(ax)
+
+
+def _points(ax: Axes, x, y, gid: str, label: str, stuck: bool = False) -> None:
+    if len(x):
+        ax.plot(
+            x, y, ls="", marker="X" if stuck else "o", color=RED if stuck else BLUE, ms=5.5,
+            mec="white", mew=0.4, gid=gid, label=label, zorder=3,
+        )  # fmt: skip
+
+
+def _aside(ax: Axes, x, height: float, gid: str, label: str, colour: str = "") -> None:
+    """Mark pairs at the rim of an axis that has no place for their value."""
+    if len(x):
+        marker = "v" if height < 0.5 else "^"
+        colour = colour or (GREEN if height < 0.5 else RED)
+        ax.plot(
+            x, np.full(len(x), height), ls="", marker=marker, color=colour, mfc="white", mew=0.9,
+            transform=ax.get_xaxis_transform(), gid=gid, label=label, clip_on=False, zorder=4,
+        )  # fmt: skip
+
+
+def _mean(ax: Axes, result: Result) -> None:
+    """The mean over pairs as a line and its bootstrap interval as a band."""
+    low, high = result.relative_pd_interval
+    if len(result.finite()) > 1:
+        label = "mean, 95 % interval"
+        bottom = max(low, ax.get_ylim()[0])
+        ax.axhspan(bottom, high, color=YELLOW, alpha=0.3, lw=0, gid="interval", zorder=0)
+        ax.axhline(result.relative_pd, color=YELLOW, lw=1.4, gid="mean", label=label, zorder=1)
+
+
+def _around(ax: Axes, values: np.ndarray) -> None:
+    """Limits of a logarithmic axis with room around the values, at least a decade."""
+    low, high = np.log10(values.min()), np.log10(values.max())
+    room = max(0.12 * (high - low), 0.5 * (1.0 - (high - low)), 0.12)
+    ax.set_ylim(10.0 ** (low - room), 10.0 ** (high + room))
+
+
+def _tex(value: float) -> str:
+    """A number for mathtext: 0.71, or 8.2×10^-8."""
+    if value == 0.0 or 1e-3 <= value < 1e4:
+        return f"{value:.2g}"
+    digits, power = f"{value:.1e}".split("e")
+    return rf"{digits} \times 10^{{{int(power)}}}"
+
+
+def _pairs_axis(ax: Axes, pairs: int) -> None:
+    ax.set_xlim(-0.7, pairs - 0.3)
+    ax.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
+
+
+def _legend(ax: Axes) -> None:
+    """The legend between title and axes, and the axis's factor out of its way."""
+    ax.set_title(ax.get_title(loc="left"), pad=17.0)
+    ax.yaxis.get_offset_text().set_horizontalalignment("right")
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(
+            loc="lower left", bbox_to_anchor=(-0.03, 0.99), ncols=4, borderaxespad=0.0,
+            handletextpad=0.3, columnspacing=0.9, handlelength=1.5,
+        )  # fmt: skip
