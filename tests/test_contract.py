@@ -11,7 +11,7 @@ from fractions import Fraction
 import golden
 import numpy as np
 import pytest
-from naive import round_fraction
+from oracles.naive import round_fraction
 
 from nanorepro.numerics.exp_log import EXP_COEFFICIENTS, LN2_HIGH, LN2_LOW, LOG_COEFFICIENTS
 

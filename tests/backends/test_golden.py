@@ -2,22 +2,20 @@
 
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import golden
 import numpy as np
 import pytest
+from support.processors import ROOT, environment, targets
 
 from nanorepro.backends import reference
 from nanorepro.backends.numba import model as numba_model
 from nanorepro.config import CONTRACT
 from nanorepro.model.optimizers import learning_rate, learning_rates
 
-ROOT = Path(__file__).resolve().parent.parent
 TABLE = golden.read()
 ROWS = TABLE["rows"]
 THREADED = ["linear", "tower", "identity-1"]
@@ -25,11 +23,6 @@ SOME = ["swish-1.5", "kahan", "exact-float32", "linear", "wide-no-fma", "stochas
 SOME += ["bits:20", "toward-zero-bits:8"]  # where a processor takes other ways than the next
 # AArch64 is emulated, and NumPy's part of it is slow
 HANDFUL = ["linear", "float64", "stochastic-bits:8"]
-
-
-def environment(**settings: str) -> dict[str, str]:
-    """The environment of a child that imports this checkout."""
-    return {**os.environ, "PYTHONPATH": str(ROOT), **settings}
 
 
 def run(settings: dict[str, str], *names: str) -> str:
@@ -55,19 +48,6 @@ def test_fingerprint(name, backend):
     # any number of threads, here, where the row's kernel is compiled already
     for threads in (1, 2, 3, 5) if backend == "numba" and name in THREADED else (1,):
         assert golden.check(name, backend, ROWS[name], threads) == ""
-
-
-def targets() -> list[str]:
-    """The processors that this one can stand for; empty: as Numba finds it."""
-    if platform.machine() not in ("x86_64", "AMD64"):
-        return [""]
-    try:
-        flags = set(Path("/proc/cpuinfo").read_text().split())
-    except OSError:
-        flags = set()
-    found = ["generic"]
-    found += ["haswell"] if {"avx2", "fma", "bmi2"} <= flags else []
-    return found + (["skylake-avx512"] if {"avx512f", "avx512vl", "avx512dq"} <= flags else [])
 
 
 @pytest.mark.parametrize("target", targets())

@@ -1,8 +1,8 @@
 """The reference against finite differences and against plain loops, one number at a time."""
 
-import naive
 import numpy as np
 import pytest
+from oracles import naive
 
 from nanorepro import Config, fit, predict
 from nanorepro import config as names

@@ -4,11 +4,11 @@ from collections import Counter
 from itertools import permutations as orders_of
 from itertools import product
 
-import naive
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import naive
 from scipy import stats
 
 from nanorepro.backends import reference

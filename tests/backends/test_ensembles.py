@@ -5,8 +5,8 @@ import sys
 
 import numpy as np
 import pytest
-from records import arrays_of, assert_same_record, random_parameters
-from test_golden import environment, targets
+from support.processors import environment, targets
+from support.records import arrays_of, assert_same_record, random_parameters
 
 from nanorepro import Config, ConfigError, fit, predict
 from nanorepro import config as names

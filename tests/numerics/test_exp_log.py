@@ -6,11 +6,11 @@ from fractions import Fraction
 from functools import cache
 
 import mpmath
-import naive
 import numpy as np
 import pytest
-from kernels import LANES, SPECIAL, assert_same_bits, compiled
 from numba import njit
+from oracles import naive
+from support.kernels import LANES, SPECIAL, assert_same_bits, compiled
 
 from nanorepro.backends import reference
 from nanorepro.backends.numba import backend as numba_backend

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from records import arrays_of, assert_same_bits, assert_same_record, random_parameters
+from support.records import arrays_of, assert_same_bits, assert_same_record, random_parameters
 
 from nanorepro import Config, fit, initial_parameters, predict, simulate
 from nanorepro import config as names

@@ -9,7 +9,7 @@ import pytest
 from nanorepro.commands import reveal
 from nanorepro.errors import ConfigError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_command(capsys, tmp_path):

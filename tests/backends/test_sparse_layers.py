@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from records import arrays_of, assert_same_bits, assert_same_record, random_parameters
+from support.records import arrays_of, assert_same_bits, assert_same_record, random_parameters
 
 from nanorepro import Config
 from nanorepro.backends import reference

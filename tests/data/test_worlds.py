@@ -6,11 +6,11 @@ from fractions import Fraction
 from functools import cache
 from itertools import product
 
-import naive
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import naive
 from scipy import stats
 
 from nanorepro import Config, ConfigError

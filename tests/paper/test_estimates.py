@@ -5,19 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from support.results import result_of
 
-from nanorepro.config import Config
 from nanorepro.paper import estimates
-from nanorepro.training.simulation import simulate
-
-
-def result_of(pds, losses=None, window=0):
-    """A result with made-up measures."""
-    c = Config(model="linear", log2_examples=5, log2_eval=0, pairs=len(pds))
-    r = simulate(c, "reference", 1)
-    losses = losses or [1.0] * len(pds)
-    pairs = [replace(p, pd=x, loss=(y, y)) for p, x, y in zip(r.pairs, pds, losses, strict=True)]
-    return replace(r, config=replace(c, log2_window=window), series=[pairs])
 
 
 def test_statistics_by_hand():

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from test_estimates import result_of
+from support.results import result_of
 
 from nanorepro.paper import claims, curves, estimates
 

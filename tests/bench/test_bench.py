@@ -1,7 +1,7 @@
 """The benchmarks know the stages of a training step as it is compiled now; ours are what we say."""
 
 import pytest
-from records import assert_same_record
+from support.records import assert_same_record
 
 from bench import micro
 from bench.cases import CONFIGS, MODELS, Case

@@ -6,13 +6,13 @@ from fractions import Fraction
 from functools import cache
 
 import ml_dtypes
-import naive
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from kernels import LANES, SPECIAL, assert_same_bits, compiled
 from numba import njit
+from oracles import naive
+from support.kernels import LANES, SPECIAL, assert_same_bits, compiled
 
 from nanorepro.backends.numba.llvm import simd
 from nanorepro.numerics import error_free, numpy_arrays
