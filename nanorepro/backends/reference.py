@@ -60,9 +60,12 @@ class Model:
         self.sum_units = Sum(dials.unit_accumulator, self.ops)
         self.value, self.backward = ACTIVATIONS[config.act](numpy_arrays, self.ops, config.beta)
         self.sigmoid = sigmoid(numpy_arrays, self.ops)
-        self.update, start = OPTIMIZERS[config.optimizer](numpy_arrays, self.ops, config)
+        self.update, starts = OPTIMIZERS[config.optimizer](numpy_arrays, self.ops, config)
         self.w = {name: self.ops.const(value) for name, value in parameters.items()}
-        self.state = {k: np.full_like(v, self.ops.const(start)) for k, v in self.w.items()}
+        self.state = {
+            name: tuple(np.full_like(v, self.ops.const(start)) for start in starts)
+            for name, v in self.w.items()
+        }
 
     def parameters(self) -> Parameters:
         """A copy of the parameters."""

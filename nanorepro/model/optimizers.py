@@ -1,8 +1,9 @@
 """The optimizers: one update of one weight, the same code for both executions.
 
 An optimizer is a function of (o, ops, setting) that returns `update(w, state, g, rate, t)` →
-(w, state), with w a weight, g its gradient and one number of state for each weight; and where that
-state starts.  `rate` is the step's learning rate.  Scalars, vectors or arrays.
+(w, state), with w a weight, g its gradient and `state` a tuple of any length, the numbers that the
+optimizer keeps for each weight; and where each of them starts.  `rate` is the step's learning rate.
+Scalars, vectors or arrays.
 """
 
 import numpy as np
@@ -21,17 +22,17 @@ def adagrad(o, ops, setting):
     add, sub, mul, div, sqrt, fma = ops.add, ops.sub, ops.mul, ops.div, ops.sqrt, ops.fma
 
     @o.function
-    def update(w, a, g, rate, t):
-        a = fma(g, g, a, t)
+    def update(w, state, g, rate, t):
+        a = fma(g, g, state[0], t)
         if inside:
             root = sqrt(add(a, epsilon, t), t)
         elif outside:
             root = add(sqrt(a, t), epsilon, t)
         else:
             root = sqrt(a, t)
-        return sub(w, div(mul(rate, g, t), root, t), t), a
+        return sub(w, div(mul(rate, g, t), root, t), t), (a,)
 
-    return update, setting.initial_accumulator
+    return update, (setting.initial_accumulator,)
 
 
 def sgd(o, ops, setting):
@@ -43,11 +44,11 @@ def sgd(o, ops, setting):
     decay = ops.decay if momentum > 0.0 else ops.fma
 
     @o.function
-    def update(w, v, g, rate, t):
-        v = decay(momentum, v, sub(zero, mul(rate, g, t), t), t)
-        return add(w, v, t), v
+    def update(w, state, g, rate, t):
+        v = decay(momentum, state[0], sub(zero, mul(rate, g, t), t), t)
+        return add(w, v, t), (v,)
 
-    return update, 0.0
+    return update, (0.0,)
 
 
 OPTIMIZERS = {"adagrad": adagrad, "sgd": sgd}

@@ -5,7 +5,7 @@ it.  What a step consists of is in `side_by_side`.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import NamedTuple
 
@@ -68,6 +68,7 @@ def compile_ensemble(config: Config, dials: Dials, features: int) -> Compiled | 
     if not chains or not net[0].bias or size > LARGEST:
         return None
     places, parameters, activations = stack_layers(net, config.batch, kit.longest)
+    kit = replace(kit, parameters=parameters)
     step, batch, digest = step_of(kit, places), config.batch, sources()
     by = flat_lanes(batch, kit.longest)
     lanes = lanes_of(by)
@@ -97,7 +98,7 @@ class Ensemble:
         room = compiled.activations + LINE
         self.memory = allocate(Memory(
             w=(compiled.parameters, dtype),
-            a=(compiled.parameters, dtype),
+            a=(len(kit.starts) * compiled.parameters, dtype),
             z=(room, dtype),
             h=(room, dtype),
             y=(max(config.batch, kit.longest), dtype),
@@ -106,7 +107,10 @@ class Ensemble:
             found=(words * blocks, np.uint32),
             columns=(32 * words * blocks, np.uint32),
         ))  # fmt: skip
-        self.memory.a[:] = self.const(kit.start)
+        for state, start in zip(
+            self.memory.a.reshape(-1, compiled.parameters), kit.starts, strict=True
+        ):
+            state[:] = self.const(start)
         for k, record in enumerate(records):
             for name, view in self._views(k).items():
                 view[:] = self.const(record[name])

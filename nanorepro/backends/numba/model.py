@@ -121,7 +121,7 @@ class Compiled:
 
     map: Map
     ops: Operations
-    start: float
+    starts: tuple[float, ...]
     train: Callable
     forward: Callable
 
@@ -218,7 +218,7 @@ def compile_recipe(config: Config, dials: Dials, features: int) -> Compiled:
         passing=plain and tiled and config.act not in COSTLY,
     )
     chart = make_map(net, config.batch, longest, dials, ways)
-    kit = replace(kit, examples=chart.examples)
+    kit = replace(kit, examples=chart.examples, parameters=chart.parameters)
     up, down = stages_of(kit, chart, ways)
     ascend, descend, batch, digest = sequence(up), sequence(down), config.batch, sources()
     z_last, step = chart.places[-1].z, flat_lanes(batch, longest)
@@ -256,7 +256,7 @@ def compile_recipe(config: Config, dials: Dials, features: int) -> Compiled:
                 z[k * batch + i] = m.z[z_last + i]
         return digest
 
-    return Compiled(chart, ops, kit.start, train, forward)
+    return Compiled(chart, ops, kit.starts, train, forward)
 
 
 def in_leaf_order(recipe: Recipe, step: int, x: np.ndarray, y: np.ndarray) -> tuple:
@@ -286,7 +286,7 @@ class Model:
         words, blocks = -(-recipe.features // 32), -(-config.batch // 32)
         self.memory = allocate(Memory(
             w=(chart.parameters, dtype),
-            a=(chart.parameters, dtype),
+            a=(len(self.compiled.starts) * chart.parameters, dtype),
             z=(chart.activations, dtype),
             h=(chart.activations, dtype),
             d=(chart.activations, dtype),
@@ -313,7 +313,10 @@ class Model:
             plan=((plan_rows(dials.tree, config.batch), 2), np.int64),
             units=((chart.unit_rows, 2), np.int64),
         ))  # fmt: skip
-        self.memory.a[:] = self.const(self.compiled.start)
+        for state, start in zip(
+            self.memory.a.reshape(-1, chart.parameters), self.compiled.starts, strict=True
+        ):
+            state[:] = self.const(start)
         self.memory.one[:] = 1, 2.0 ** (np.finfo(dtype).maxexp - 51)
         self._load(parameters)
 

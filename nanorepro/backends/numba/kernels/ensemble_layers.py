@@ -12,7 +12,7 @@ from itertools import accumulate
 import numpy as np
 
 from nanorepro.backends.numba.kernels.input_layer import find_features, present_features
-from nanorepro.backends.numba.kernels.step import Kit, sequence
+from nanorepro.backends.numba.kernels.step import Kit, sequence, vector_state
 from nanorepro.backends.numba.layout import SPARE
 from nanorepro.backends.numba.llvm.simd import fill, inlined, load, store, trailing_zeros
 from nanorepro.backends.numba.llvm.tiles import (
@@ -200,13 +200,14 @@ def apply(kit: Kit, begin: int, row: int) -> Callable:
 
     def make_put(size):
         lanes = lanes_of(size)
+        get_state, put_state = vector_state(kit, lanes)
 
         @inlined
         def put(m, v, r, c, rate, t):
             at = begin + r * row + c * models
-            w, a = update(load(m.w, at, lanes), load(m.a, at, lanes), v, fill(rate, lanes), t)
+            w, state = update(load(m.w, at, lanes), get_state(m, at), v, fill(rate, lanes), t)
             store(m.w, at, w)
-            store(m.a, at, a)
+            put_state(m, at, state)
 
         return put
 

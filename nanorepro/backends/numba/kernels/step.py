@@ -42,7 +42,8 @@ class Kit:
     backward: Callable
     sigmoid: Callable
     update: Callable
-    start: float  # of the optimizer's state
+    starts: tuple[float, ...]  # of the optimizer's state, one number for each weight in each
+    parameters: int  # from one number of a weight's state to the next, in m.a
     skip_unchanged: bool  # a zero gradient leaves weight and state as they are
     zeros: bool  # A(z) is 0 for so many z that it is worth asking for which
 
@@ -57,10 +58,10 @@ def essence(config: Config) -> Config:
 
 
 def make_kit(config: Config, dials: Dials, features: int) -> Kit:
-    """The kit of a configuration; the padding of a mini-batch is the layout's to say."""
+    """The kit of a configuration; `examples` and `parameters` are the layout's to say."""
     ops = operations(simd, dials.precision, dials.rounding, dials.fma)
     value, backward = ACTIVATIONS[config.act](simd, ops, config.beta)
-    update, start = OPTIMIZERS[config.optimizer](simd, ops, config)
+    update, starts = OPTIMIZERS[config.optimizer](simd, ops, config)
     return Kit(
         batch=config.batch,
         examples=config.batch,
@@ -73,7 +74,8 @@ def make_kit(config: Config, dials: Dials, features: int) -> Kit:
         backward=backward,
         sigmoid=sigmoid(simd, ops),
         update=update,
-        start=start,
+        starts=starts,
+        parameters=0,
         skip_unchanged=config.optimizer == "adagrad",
         zeros=config.act in OFTEN_ZERO,
     )
@@ -196,19 +198,71 @@ def some_vectors(n: int, longest: int) -> int:
     return 4 * longest if n % (4 * longest) == 0 else n
 
 
+def state_access(kit: Kit, read: Callable, write: Callable) -> tuple[Callable, Callable]:
+    """Functions get(m, at) and put(m, at, state) for the optimizer's state of the weights at `at`.
+
+    A state is a tuple, as `model.optimizers` has it; number k of the weight `at` is at
+    m.a[at + k·parameters].  read(array, at) and write(array, at, vector) say which weights.
+    """
+
+    def access(count: int) -> tuple[Callable, Callable]:
+        if count == 0:
+            return no_state, nothing_to_put
+        (get_before, put_before), k = access(count - 1), count - 1
+        offset = k * kit.parameters
+
+        @inlined
+        def get(m, at):
+            return get_before(m, at) + (read(m.a, at + offset),)
+
+        @inlined
+        def put(m, at, state):
+            put_before(m, at, state)
+            write(m.a, at + offset, state[k])
+
+        return get, put
+
+    return access(len(kit.starts))
+
+
+@inlined
+def no_state(m, at):
+    return ()
+
+
+@inlined
+def nothing_to_put(m, at, state):
+    return
+
+
+def vector_state(kit: Kit, lanes: tuple[int, ...]) -> tuple[Callable, Callable]:
+    """`state_access` of a vector of weights that lie side by side."""
+
+    @inlined
+    def read(array, at):
+        return load(array, at, lanes)
+
+    @inlined
+    def write(array, at, vector):
+        store(array, at, vector)
+
+    return state_access(kit, read, write)
+
+
 @cache
 def apply_gradients(kit: Kit, n: int) -> Callable:
     """Update the n weights from `at` on by the gradients from m.g[g_at] on."""
     step = flat_lanes(n, kit.longest)
     lanes, update = lanes_of(step), kit.update
+    get_state, put_state = vector_state(kit, lanes)
 
     @inlined
     def apply(m, g_at, at, rate, t):
         for k in range(0, n, step):
-            w, a = load(m.w, at + k, lanes), load(m.a, at + k, lanes)
-            w, a = update(w, a, load(m.g, g_at + k, lanes), fill(rate, lanes), t)
+            g, rates = load(m.g, g_at + k, lanes), fill(rate, lanes)
+            w, state = update(load(m.w, at + k, lanes), get_state(m, at + k), g, rates, t)
             store(m.w, at + k, w)
-            store(m.a, at + k, a)
+            put_state(m, at + k, state)
 
     return apply
 
