@@ -202,7 +202,7 @@ def main(name: str, run: Callable[[Sequence[str] | None], int]) -> NoReturn:
     try:
         sys.exit(run(None))
     except ConfigError as wrong:
-        print(f"{name}: error: {wrong}", file=sys.stderr)
+        print(f"{name}: error: {wrong.on_command_line()}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -13,6 +13,7 @@ from typing import Any
 from nanorepro.errors import option, wrong
 from nanorepro.numerics import trees
 from nanorepro.numerics.trees import split_kind
+from nanorepro.parsing import real_number, whole_number
 
 CONTRACT = 1  # version of docs/arithmetic.md: any change of any bit raises it
 
@@ -251,10 +252,10 @@ def check_dials(d: Dials) -> None:
         raise wrong("precision", d.precision, "float32, float64 or bits:p with p from 2 to 24")
     if d.precision == "float64":
         if d.rounding != "nearest":
-            raise wrong("rounding", d.rounding, "nearest, the only one for --precision float64")
+            raise wrong("rounding", d.rounding, "nearest, the only one with {precision=float64}")
         for name in ("accumulator", "unit_accumulator"):
             if getattr(d, name) == "wide":
-                raise wrong(name, "wide", "plain, kahan or exact with --precision float64")
+                raise wrong(name, "wide", "plain, kahan or exact with {precision=float64}")
 
 
 def _plain(f, value):
@@ -272,11 +273,13 @@ def _plain(f, value):
         if not isinstance(value, str):
             raise wrong(f.name, value, "text")
         return value
-    right = "a whole number" if kind is int else "a number"
+    right = "a whole number" if kind is int else "a finite number"
     try:
-        if isinstance(value, bool) or (kind is int and isinstance(value, float)):
+        if isinstance(value, str):
+            return whole_number(value) if kind is int else real_number(value)
+        if isinstance(value, bool) or (kind is int and not hasattr(value, "__index__")):
             raise TypeError
-        number = kind(value)
+        number = int(value.__index__()) if kind is int else float(value)
     except (TypeError, ValueError, OverflowError):
         raise wrong(f.name, value, right) from None
     if kind is float and not math.isfinite(number):
@@ -347,7 +350,9 @@ def _check_lists(c: Config) -> None:
         raise wrong("differ", c.differ, "a list out of " + ",".join(ROLES) + ", or none")
     if c.hidden:
         if c.model != "tower":
-            raise wrong("hidden", c.hidden, f"no widths with --model {c.model}, or --model tower")
+            raise wrong(
+                "hidden", c.hidden, f"no widths with {{model={c.model}}}, or {{model=tower}}"
+            )
         widths = c.hidden.split(",")
         ok = (w.isascii() and w.isdecimal() and len(w) < 9 and int(w) in WIDTH for w in widths)
         if not all(ok):

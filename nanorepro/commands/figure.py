@@ -126,7 +126,7 @@ def job(argv: Sequence[str]) -> Job:
         try:
             check_folder(str(report.parent))
         except ConfigError as error:
-            raise ConfigError(str(error).replace("--out", "--report", 1)) from None
+            raise error.of("report") from None
     folder = check_folder(o.out)
     minutes = positive("--minutes", o.minutes)
     from nanorepro.paper import curves

@@ -164,7 +164,7 @@ def main() -> None:
     try:
         sys.exit(run(sys.argv[1:]))
     except ConfigError as wrong:
-        print(f"nanorepro.reveal: {wrong}", file=sys.stderr)
+        print(f"nanorepro.reveal: {wrong.on_command_line()}", file=sys.stderr)
         sys.exit(2)
     except NoTree as wrong:
         print(f"nanorepro.reveal: {wrong}", file=sys.stderr)

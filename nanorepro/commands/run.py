@@ -198,7 +198,7 @@ def warm_start(
     try:
         stored = store.load(file)
     except ConfigError as error:
-        raise ConfigError(f"--warm-start: {error}") from None
+        raise ConfigError(str(error), "warm_start") from None
     old = stored.config
     if config.model != old.model or config.widths != old.widths:
         widths = f" --hidden {old.hidden}" if old.hidden else ""
@@ -364,7 +364,8 @@ def ends_at_once(name: str = NAME) -> Iterator[None]:
 
 def fail(message: object, status: int, name: str = NAME) -> int:
     """Say in one line what is wrong."""
-    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(message))
+    text = message.on_command_line() if isinstance(message, ConfigError) else str(message)
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     print(f"{name}: error: {line}", file=sys.stderr)
     return status
 

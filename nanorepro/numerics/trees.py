@@ -11,6 +11,7 @@ A tree is added here, as a function and its name in TREES, and nowhere else.
 from collections.abc import Callable
 
 from nanorepro.errors import wrong
+from nanorepro.parsing import whole_number
 
 
 def chain(n: int) -> list[tuple[int, int]]:
@@ -67,6 +68,7 @@ def split_kind(name: str, value: str) -> tuple[str, int]:
     kind, colon, number = value.partition(":")
     if not colon:
         return kind, 0
-    if not (number.isascii() and number.isdecimal() and len(number) <= 9):
-        raise wrong(name, value, "a whole number after the colon")
-    return kind, int(number)
+    try:
+        return kind, whole_number(number)
+    except ValueError:
+        raise wrong(name, value, "a whole number after the colon") from None

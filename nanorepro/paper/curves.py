@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nanorepro.config import Config
-from nanorepro.errors import ConfigError
+from nanorepro.errors import ConfigError, wrong
 
 FIGURES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
 FIRST, MID, LAST, ALL = "first", "mid", "last", "all"  # places in a list of windows
@@ -81,13 +81,14 @@ def size(
     found = SCALES[scale][figure]
     examples = found.log2_examples if log2_examples is None else log2_examples
     if not 5 <= examples <= 40:
-        raise ConfigError(f"--log2-examples: {examples} is not allowed; give 5 to 40")
+        raise wrong("log2_examples", examples, "5 to 40")
     longest = examples - 5
     wanted = found.windows if windows is None else tuple(sorted(set(windows)))
     if windows is not None and not all(0 <= w <= longest for w in wanted):
         raise ConfigError(
-            f"--windows: {','.join(map(str, wanted))} is not allowed; give log2 z from 0 to"
-            f" {longest}, as 2^{examples} examples allow"
+            f"{','.join(map(str, wanted))} is not allowed",
+            "windows",
+            f"log2 z from 0 to {longest}, as 2^{examples} examples allow",
         )
     fitting = {w for w in wanted if w <= longest}
     if len(fitting) < len(wanted):

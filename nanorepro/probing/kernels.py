@@ -8,7 +8,7 @@ import numpy as np
 
 from nanorepro.config import Config, dials
 from nanorepro.data.sampling import FEATURES
-from nanorepro.errors import ConfigError
+from nanorepro.errors import ConfigError, wrong
 from nanorepro.model.layers import layers, shapes
 from nanorepro.numerics.plans import plan
 from nanorepro.probing.trees import (
@@ -36,7 +36,7 @@ def terms_of(config: Config, which: str, at: str) -> int:
     if which == "batch":
         return config.batch
     if at.startswith("b"):
-        raise ConfigError(f"--at: {at} has no sum over units; give the weights of a layer")
+        raise ConfigError(f"{at} has no sum over units", "at", "the weights of a layer")
     return layer.fan_in // layer.sets if which == "forward" else layer.fan_out
 
 
@@ -73,12 +73,12 @@ def probe(
     ask = {"batch": _ask_batch, "forward": _ask_forward, "backward": _ask_backward}[which]
     n = terms_of(config, which, at)
     if step and which != "batch":
-        raise ConfigError("--step: sums over units are seen in step 0 only")
+        raise ConfigError("sums over units are seen in step 0 only", "step")
     if n < 2:
-        raise ConfigError(f"--at: the {which} sum of {at} has one term only")
+        raise ConfigError(f"the {which} sum of {at} has one term only", "at")
     check_number(n)  # before anything is compiled
     if which == "backward" and _layer(config, at)[0] == 0:
-        raise ConfigError(f"--at: {at} is the first layer, below which no gradient goes")
+        raise ConfigError(f"{at} is the first layer, below which no gradient goes", "at")
     # one step of plain gradient descent shows the gradient: w - 1·g
     config = replace(
         config, optimizer="sgd", lr=1.0, momentum=0.0, decay=0.0, warm_start="", differ="none"
@@ -116,7 +116,7 @@ def _layer(config: Config, at: str) -> tuple[int, Any]:
         if at in layer.names:
             return k, layer
     names = ", ".join(name for layer in net for name in layer.names)
-    raise ConfigError(f"--at: {at!r} is not allowed; give one of {names}")
+    raise wrong("at", at, f"one of {names}")
 
 
 def _blank(config: Config) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from nanorepro.config import BACKENDS, Config, check_sequence
 from nanorepro.data import sampling, worlds
-from nanorepro.errors import ConfigError
+from nanorepro.errors import ConfigError, wrong
 from nanorepro.model.layers import Parameters, initial_values, shapes
 from nanorepro.numerics import numpy_arrays
 from nanorepro.numerics.rounding import operations
@@ -52,7 +52,7 @@ def load_backend(name: str) -> ModuleType:
         from nanorepro.backends import reference
 
         return reference
-    raise ConfigError(f"--backend: {name!r} is not allowed; give {' or '.join(BACKENDS)}")
+    raise wrong("backend", name, " or ".join(BACKENDS))
 
 
 def initial_parameters(config: Config, pair: int = 0, model: int = 0) -> Parameters:
@@ -291,17 +291,17 @@ def _check_threads(threads: int | None) -> int:
     if threads is None:
         return os.cpu_count() or 1
     if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 1024:
-        raise ConfigError(f"--threads: {threads!r} is not allowed; give 1 to 1024")
+        raise wrong("threads", threads, "1 to 1024")
     return threads
 
 
 def _check_start(config: Config, start) -> None:
     if (start is None) == bool(config.warm_start):
-        raise ConfigError("--warm-start: give the fingerprint and the parameters, or neither")
+        raise ConfigError("a fingerprint goes with parameters", "warm_start", "both or neither")
     if start is None:
         return
     if fingerprint(start) != config.warm_start:
-        raise ConfigError("--warm-start: the parameters are not those of the fingerprint")
+        raise ConfigError("the parameters are not those of the fingerprint", "warm_start")
     for pair in start:
         for record in pair:
             check_parameters(config, sampling.FEATURES, record)
