@@ -42,7 +42,7 @@ def run(argv: Sequence[str] | None) -> int:
     if given.examples % 32:
         parser.error(f"--examples: {given.examples} is not allowed; give a multiple of 32")
     head = harness.begin(given)
-    from nanorepro.specification import Recipe
+    from nanorepro.specification import ModelSpec
     from nanorepro.training.simulation import load_backend
 
     print(head)
@@ -53,8 +53,8 @@ def run(argv: Sequence[str] | None) -> int:
         x = x[:, None]
         models = {}
         for variant, (changed, _) in VARIANTS.items():
-            recipe = Recipe(replace(case.config, **changed), 32, 0, 0)
-            models[variant] = backend.Model(recipe, case.start(0))
+            spec = ModelSpec(replace(case.config, **changed), 32, 0, 0)
+            models[variant] = backend.Model(spec, case.start(0))
             models[variant].train(x, y)
         times: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
         for _ in range(given.rounds):

@@ -56,14 +56,14 @@ def seconds_of_run(changed: dict, given) -> float:
 
 def seconds_of_training(changed: dict, given, examples: int = 1 << 13) -> float:
     """Seconds of one model's training."""
-    from nanorepro.specification import Recipe
+    from nanorepro.specification import ModelSpec
     from nanorepro.training.simulation import load_backend
 
     config = replace(CONFIGS["tower"], **changed)
     case = Case(config, examples)
     x, y = case.packed
     x = x[:, None]
-    model = load_backend("numba").Model(Recipe(config, 32, 0, 0), case.start(0))
+    model = load_backend("numba").Model(ModelSpec(config, 32, 0, 0), case.start(0))
     model.train(x, y)
     call = partial(model.train, x, y)
     return median([seconds_of(call, given.seconds) for _ in range(given.rounds)])

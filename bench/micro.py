@@ -22,7 +22,7 @@ from nanorepro.backends.numba.layout import Map, Place
 from nanorepro.backends.numba.llvm import simd, tiles
 from nanorepro.backends.numba.sums.by_plan import lanes_of
 from nanorepro.model.activations import OFTEN_ZERO
-from nanorepro.specification import Recipe
+from nanorepro.specification import ModelSpec
 
 LANES = 16  # of a float32 vector; a CPU with shorter registers takes several for one
 SIZES = {"L1": 1 << 14, "L2": 1 << 19, "L3": 1 << 24, "memory": 1 << 30}  # bytes that are read
@@ -227,8 +227,8 @@ def stages_of(config) -> tuple[list[Stage], Map]:
         and f.__module__ != numba_model.__name__
     }
     with mock.patch.multiple(numba_model, sequence=record, **factories):
-        essence, recipe = numba_model.essence(config), Recipe(config, 32, 0, 0)
-        compiled = numba_model.compile_recipe.__wrapped__(essence, recipe.dials, 32)
+        essence, spec = numba_model.essence(config), ModelSpec(config, 32, 0, 0)
+        compiled = numba_model.compile_model.__wrapped__(essence, spec.dials, 32)
     return recorded, compiled.map
 
 
@@ -364,7 +364,7 @@ def seconds_of_stage(stage: Callable, model, x, least: float) -> float:
             stage(m, features, 0, rate, t)
 
     # a rate of 0: that the same gradient is applied again and again must not lead anywhere
-    key = model.recipe.key("rounding")
+    key = model.spec.key("rounding")
     t, rate = (key[0], key[1], np.uint64(0)), model.memory.w.dtype.type(0.0)
     kernel(1, model.memory, x, rate, t)
     once = seconds_of(lambda: kernel(1, model.memory, x, rate, t), 0.002)
@@ -376,8 +376,8 @@ def measure(case: str, given, machine: Limits) -> list[tuple[str, str, float, fl
     """(stage, size, ns an example, floor, scarcest) of each stage of a case's step."""
     made = Case(CONFIGS[case], 1 << 11)
     config, (x, y) = made.config, made.packed
-    recipe = Recipe(config, 32, 0, 0)
-    model = numba_model.Model(recipe, made.start(0))
+    spec = ModelSpec(config, 32, 0, 0)
+    model = numba_model.Model(spec, made.start(0))
     model.train(x[:, None], y)
     s = config.batch
     batches = x.reshape(-1, s)

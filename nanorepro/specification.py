@@ -8,7 +8,7 @@ from nanorepro.numerics.streams import stream_key
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ModelSpec:
     """One model of a pair: its layers, its dials, and the keys of its own streams."""
 
     config: Config

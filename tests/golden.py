@@ -22,7 +22,7 @@ from nanorepro.config import CONTRACT, Config
 from nanorepro.data import sampling, worlds
 from nanorepro.numerics.plans import plan
 from nanorepro.numerics.streams import stream_key
-from nanorepro.specification import Recipe
+from nanorepro.specification import ModelSpec
 from nanorepro.training.simulation import evaluation_set, initial_parameters, load_backend, simulate
 
 PATH = Path(__file__).with_name("golden.json")
@@ -162,15 +162,15 @@ def streams(config: Config, backend: str) -> dict[str, str]:
         "examples": digest(x, y),
     }
     for model in (0, 1):
-        recipe = Recipe(config, sampling.FEATURES, 0, model)
-        d = recipe.dials
+        spec = ModelSpec(config, sampling.FEATURES, 0, model)
+        d = spec.dials
         count = config.examples // config.window
-        order = engine.permutations(recipe.key("shuffle"), 0, count, config.window)
+        order = engine.permutations(spec.key("shuffle"), 0, count, config.window)
         found[f"shuffle, model {model}"] = digest(np.asarray(order, np.int64))
         both = [("order", d.tree, d.leaf_order), ("units", d.unit_tree, d.unit_order)]
         for stream, tree, leaf_order in both:
             plans = [
-                plan(tree, leaf_order, config.batch, recipe.key("order", stream), step)
+                plan(tree, leaf_order, config.batch, spec.key("order", stream), step)
                 for step in (0, 1, 5)
             ]
             found[f"{stream}, model {model}"] = digest(*plans)
@@ -189,14 +189,14 @@ class Training:
     def __init__(self, config: Config, model: int, backend: str):
         engine = load_backend(backend)
         self.config, self.at = config, 0
-        recipe = Recipe(config, sampling.FEATURES, 0, model)
+        spec = ModelSpec(config, sampling.FEATURES, 0, model)
         world = worlds.make_world(config.seed, config.data)
         key = stream_key(config.seed, "examples", 0)
         x, y = engine.examples(world, key, config.first_example, config.examples)
         count = config.examples // config.window
-        order = engine.permutations(recipe.key("shuffle"), 0, count, config.window)
+        order = engine.permutations(spec.key("shuffle"), 0, count, config.window)
         self.x, self.y = x[order][:, None], y[order]
-        self.model = engine.Model(recipe, initial_parameters(config, 0, model))
+        self.model = engine.Model(spec, initial_parameters(config, 0, model))
 
     def until(self, step: int) -> dict[str, np.ndarray]:
         """The parameters after that many steps."""

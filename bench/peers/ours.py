@@ -5,7 +5,7 @@ from dataclasses import replace
 from bench.cases import MODELS, Case, Engine, Job
 from nanorepro import simulate
 from nanorepro.backends.numba.ensemble import make_ensemble
-from nanorepro.specification import Recipe
+from nanorepro.specification import ModelSpec
 from nanorepro.training.simulation import load_backend
 
 PAIRS = 16  # of a whole run
@@ -17,7 +17,7 @@ def kernel(case: Case) -> Job:
     x, backend = x[:, None], load_backend("numba")
 
     def start():
-        return backend.Model(Recipe(case.config, 32, 0, 0), case.start(0))
+        return backend.Model(ModelSpec(case.config, 32, 0, 0), case.start(0))
 
     def train(model):
         model.train(x, y)
@@ -28,16 +28,16 @@ def kernel(case: Case) -> Job:
 
 def ensemble(case: Case) -> Job | None:
     """32 models on the same packed examples; None where they would be trained one by one."""
-    recipe, (x, y) = Recipe(case.config, 32, 0, 0), case.packed
+    spec, (x, y) = ModelSpec(case.config, 32, 0, 0), case.packed
     x, records = x[:, None], [case.start(k) for k in range(MODELS)]
-    if make_ensemble(recipe, records) is None:
+    if make_ensemble(spec, records) is None:
         return None
 
     def start():
-        first = make_ensemble(recipe, records)
+        first = make_ensemble(spec, records)
         assert first
         more = range(first.count, MODELS, first.count)
-        return [first, *(make_ensemble(recipe, records[k:]) for k in more)]
+        return [first, *(make_ensemble(spec, records[k:]) for k in more)]
 
     def train(ensembles):
         for some in ensembles:

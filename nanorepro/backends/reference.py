@@ -17,7 +17,7 @@ from nanorepro.numerics.accumulators import ACCUMULATORS, fsum
 from nanorepro.numerics.exp_log import exp64, log64
 from nanorepro.numerics.plans import plan
 from nanorepro.numerics.rounding import operations
-from nanorepro.specification import Recipe
+from nanorepro.specification import ModelSpec
 
 examples, pack = sampling.examples, packing.pack
 exp, log = exp64(numpy_arrays), log64(numpy_arrays)
@@ -52,9 +52,9 @@ def permutations(key: np.ndarray, first: int, count: int, n: int) -> np.ndarray:
 class Model:
     """One model in training."""
 
-    def __init__(self, recipe: Recipe, parameters: Parameters, step: int = 0):
-        config, dials = recipe.config, recipe.dials
-        self.recipe, self.net, self.step = recipe, recipe.net, step
+    def __init__(self, spec: ModelSpec, parameters: Parameters, step: int = 0):
+        config, dials = spec.config, spec.dials
+        self.spec, self.net, self.step = spec, spec.net, step
         self.ops = operations(numpy_arrays, dials.precision, dials.rounding, dials.fma)
         self.sum_batch = Sum(dials.accumulator, self.ops)
         self.sum_units = Sum(dials.unit_accumulator, self.ops)
@@ -73,13 +73,13 @@ class Model:
 
     def train(self, x: np.ndarray, y: np.ndarray) -> None:
         """Train on packed examples (n, words) uint32 and labels (n,) in the given order."""
-        batch = self.recipe.config.batch
+        batch = self.spec.config.batch
         for k in range(0, len(y), batch):
             self.train_step(self.bits(x[k : k + batch]), y[k : k + batch])
             self.step += 1
 
     def bits(self, x: np.ndarray) -> np.ndarray:
-        return packing.unpack(x, self.recipe.features).astype(bool)
+        return packing.unpack(x, self.spec.features).astype(bool)
 
     def logits(self, x: np.ndarray) -> np.ndarray:
         """Logits of packed examples, (n,)."""
@@ -88,17 +88,17 @@ class Model:
 
     def unit_plan(self, k: int, backward: int, n: int) -> np.ndarray:
         """The plan of the sum over n units of layer k, forward (0) or backward (1)."""
-        dials, key = self.recipe.dials, self.recipe.key("order", "units")
+        dials, key = self.spec.dials, self.spec.key("order", "units")
         block = (self.step * len(self.net) + k) * 2 + backward
         return plan(dials.unit_tree, dials.unit_order, n, key, block)
 
     def batch_plan(self, n: int) -> np.ndarray:
-        dials = self.recipe.dials
-        return plan(dials.tree, dials.leaf_order, n, self.recipe.key("order"), self.step)
+        dials = self.spec.dials
+        return plan(dials.tree, dials.leaf_order, n, self.spec.key("order"), self.step)
 
     def forward(self, bits: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Equations 4 to 6: z[k] (s, fan_out) before and h[k] after the activation of layer k."""
-        z, h, t = [], [], self.ticket()
+        z, h, t = [], [], self.rounding_key()
         for k, layer in enumerate(self.net):
             n = layer.fan_in // layer.sets
             plan = self.unit_plan(k, 0, n)
@@ -124,7 +124,7 @@ class Model:
 
     def gradients(self, bits: np.ndarray, y: np.ndarray) -> Parameters:
         """The gradient of the mini-batch's mean loss by every parameter (back-propagation)."""
-        ops, t = self.ops, self.ticket()
+        ops, t = self.ops, self.rounding_key()
         z, h = self.forward(bits)
         labels, size = ops.const(y.astype(np.float64)), ops.const(float(len(y)))
         delta = ops.div(ops.sub(self.sigmoid(z[-1], t), labels[:, None], t), size, t)
@@ -161,26 +161,26 @@ class Model:
 
     def train_step(self, bits: np.ndarray, y: np.ndarray) -> None:
         """One mini-batch: gradients, then the optimizer's update of every parameter."""
-        g, t = self.gradients(bits, y), self.ticket()
-        rate = self.ops.const(learning_rate(self.recipe.config, self.step))
+        g, t = self.gradients(bits, y), self.rounding_key()
+        rate = self.ops.const(learning_rate(self.spec.config, self.step))
         for name in self.w:
             self.w[name], self.state[name] = self.update(
                 self.w[name], self.state[name], g[name], rate, t
             )
 
-    def ticket(self) -> tuple[np.uint64, np.uint64, np.uint64]:
+    def rounding_key(self) -> tuple[np.uint64, np.uint64, np.uint64]:
         """What stochastic rounding draws from in this step: the key of its stream, and the step."""
-        key = self.recipe.key("rounding")
+        key = self.spec.key("rounding")
         return key[0], key[1], np.uint64(self.step)
 
 
 def train_models(
-    recipe: Recipe, records: Sequence[Parameters], x: np.ndarray, y: np.ndarray
+    spec: ModelSpec, records: Sequence[Parameters], x: np.ndarray, y: np.ndarray
 ) -> list[Parameters]:
     """The records, each trained on the same packed examples."""
     found = []
     for record in records:
-        model = Model(recipe, record)
+        model = Model(spec, record)
         model.train(x, y)
         found.append(model.parameters())
     return found

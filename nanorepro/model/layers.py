@@ -77,9 +77,3 @@ def initial_values(config: Config, net: tuple[Layer, ...], pair: int, model: int
         u = uniform(key, shape[0] * shape[1], block)
         values[name] = (limit * (2.0 * u - 1.0)).reshape(shape)
     return values
-
-
-# An activation is a function of (o, ops, beta) that returns a pair of functions: value(z, t), A(z),
-# and backward(d, z, t), d·A'(z).  `ops` are the dials' rounded operations, the same code for both
-# executions; every operation has a last argument t that stochastic rounding needs.  What A' is at a
-# NaN z does not matter: all δ of such an example are NaN.

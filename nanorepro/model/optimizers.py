@@ -1,6 +1,6 @@
-"""The optimizers: one update of one weight, the same code for both executions.
+"""The optimizers: one update of one weight, the same code for every backend.
 
-An optimizer is a function of (o, ops, setting) that returns `update(w, state, g, rate, t)` →
+An optimizer is a function of (xp, ops, setting) that returns `update(w, state, g, rate, t)` →
 (w, state), with w a weight, g its gradient and `state` a tuple of any length, the numbers that the
 optimizer keeps for each weight; and where each of them starts.  `rate` is the step's learning rate.
 Scalars, vectors or arrays.
@@ -9,7 +9,7 @@ Scalars, vectors or arrays.
 import numpy as np
 
 
-def adagrad(o, ops, setting):
+def adagrad(xp, ops, setting):
     """AdaGrad (Duchi et al. 2011) as TensorFlow does it: a ← a + g², then
 
     outside:  w ← w - (η·g)/(√a + ε)     the paper's Keras
@@ -21,7 +21,7 @@ def adagrad(o, ops, setting):
     inside, outside = place == "inside", place == "outside"
     add, sub, mul, div, sqrt, fma = ops.add, ops.sub, ops.mul, ops.div, ops.sqrt, ops.fma
 
-    @o.function
+    @xp.function
     def update(w, state, g, rate, t):
         a = fma(g, g, state[0], t)
         if inside:
@@ -35,7 +35,7 @@ def adagrad(o, ops, setting):
     return update, (setting.initial_accumulator,)
 
 
-def sgd(o, ops, setting):
+def sgd(xp, ops, setting):
     """SGD with momentum, Keras's: v ← m·v - η·g, w ← w + v."""
     momentum = ops.const(setting.momentum)
     zero = ops.const(0.0)
@@ -43,7 +43,7 @@ def sgd(o, ops, setting):
     # a unit that is never active leaves a velocity that fades: 76 → 33 ns for the tower's step
     decay = ops.decay if momentum > 0.0 else ops.fma
 
-    @o.function
+    @xp.function
     def update(w, state, g, rate, t):
         v = decay(momentum, state[0], sub(zero, mul(rate, g, t), t), t)
         return add(w, v, t), (v,)

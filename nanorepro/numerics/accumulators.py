@@ -1,6 +1,6 @@
 """How the partial sums of a sum are held: plain, compensated, in float64, exactly.
 
-An accumulator is a function of (o, ops) that returns five functions on its state, a tuple: start
+An accumulator is a function of (xp, ops) that returns five functions on its state, a tuple: start
 from a zero, join a product a·b, join a term, merge another partial sum, and the rounded result.
 """
 
@@ -10,34 +10,34 @@ from fractions import Fraction
 import numpy as np
 
 
-def plain(o, ops):
+def plain(xp, ops):
     """s ← fma(a, b, s), or s ← s + a; partial sums join by +."""
     add, fma = ops.add, ops.fma
 
-    @o.function
+    @xp.function
     def start(zero):
         return (zero,)
 
-    @o.function
+    @xp.function
     def product(state, a, b, t):
         return (fma(a, b, state[0], t),)
 
-    @o.function
+    @xp.function
     def term(state, a, t):
         return (add(state[0], a, t),)
 
-    @o.function
+    @xp.function
     def merge(state, other, t):
         return (add(state[0], other[0], t),)
 
-    @o.function
+    @xp.function
     def result(state, t):
         return state[0]
 
     return start, product, term, merge, result
 
 
-def kahan(o, ops):
+def kahan(xp, ops):
     """Kahan's sum s with compensation c: y = a - c, u = s + y, c ← (u - s) - y, s ← u.
 
     A product enters as y = fma(a, b, -c).  Another partial sum (s', c') enters as the term s', and
@@ -45,68 +45,68 @@ def kahan(o, ops):
     """
     add, sub, fma, zero_ = ops.add, ops.sub, ops.fma, ops.const(0.0)
 
-    @o.function
+    @xp.function
     def start(zero):
         return (zero, zero)
 
-    @o.function
+    @xp.function
     def close(s, y, t):
         u = add(s, y, t)
         return (u, sub(sub(u, s, t), y, t))
 
-    @o.function
+    @xp.function
     def product(state, a, b, t):
         return close(state[0], fma(a, b, sub(zero_, state[1], t), t), t)
 
-    @o.function
+    @xp.function
     def term(state, a, t):
         return close(state[0], sub(a, state[1], t), t)
 
-    @o.function
+    @xp.function
     def merge(state, other, t):
         s, c = term(state, other[0], t)
         return (s, add(c, other[1], t))
 
-    @o.function
+    @xp.function
     def result(state, t):
         return state[0]
 
     return start, product, term, merge, result
 
 
-def wide(o, ops):
+def wide(xp, ops):
     """A float64 accumulator: s ← s + a·b with the product exact, rounded once at the end.
 
     Without fma the product is rounded to the precision before it joins.
     """
-    widen, mul, fused, round = o.widen, ops.mul, ops.fused, ops.round
+    widen, mul, fused, round = xp.widen, ops.mul, ops.fused, ops.round
 
-    @o.function
+    @xp.function
     def start(zero):
         return (widen(zero),)
 
-    @o.function
+    @xp.function
     def product(state, a, b, t):
         if fused:
             return (state[0] + widen(a) * widen(b),)
         return (state[0] + widen(mul(a, b, t)),)
 
-    @o.function
+    @xp.function
     def term(state, a, t):
         return (state[0] + widen(a),)
 
-    @o.function
+    @xp.function
     def merge(state, other, t):
         return (state[0] + other[0],)
 
-    @o.function
+    @xp.function
     def result(state, t):
         return round(state[0], t)
 
     return start, product, term, merge, result
 
 
-def exact(o, ops):
+def exact(xp, ops):
     """The exact sum, rounded once: s ← s + a·b in fractions; without fma the product is rounded.
 
     The state is an array of fractions, and what is infinite or NaN summed beside it.  This is the
@@ -124,7 +124,7 @@ def exact(o, ops):
     def product(state, a, b, t):
         if not fused:
             return term(state, mul(a, b, t), t)
-        a, b = np.broadcast_arrays(o.widen(a), o.widen(b))
+        a, b = np.broadcast_arrays(xp.widen(a), xp.widen(b))
         finite_a, fa = fractions(a)
         finite_b, fb = fractions(b)
         with np.errstate(all="ignore"):
@@ -132,9 +132,9 @@ def exact(o, ops):
             return (state[0] + fa * fb, state[1] + special)
 
     def term(state, a, t):
-        finite, fa = fractions(o.widen(a))
+        finite, fa = fractions(xp.widen(a))
         with np.errstate(all="ignore"):
-            return (state[0] + fa, state[1] + np.where(finite, 0.0, o.widen(a)))
+            return (state[0] + fa, state[1] + np.where(finite, 0.0, xp.widen(a)))
 
     def merge(state, other, t):
         return (state[0] + other[0], state[1] + other[1])

@@ -1,33 +1,26 @@
 """Sums with their rounding errors, and results rounded to odd.
 
-Every formula here, in `elementary` and in `arithmetic` uses only +, -, *, /, sqrt, an explicit fma
+Every formula here, in `exp_log` and in `rounding` uses only +, -, *, /, sqrt, an explicit fma
 where it says so, comparisons and operations on the bits, each IEEE 754 and rounded to nearest, ties
 to even.  So it has one result, on any machine.
 
-A formula is written once, as a factory that takes the execution `o`: `backends.simd` (compiled
-scalars and vectors) or `backends.arrays` (NumPy).  Both offer, under the same names, `fma`, `sqrt`,
-`where`, `widen` (float32 to float64), `narrow` (back, rounded), `bits`, `from_bits` and the
-decorator `function`.  A factory binds what it needs to local names, because a compiled function
-may capture only plain functions and constants.
+A formula is written once, as a factory that takes an array namespace `xp`.
 
 `a64` is a float64 named a, `a32` a float32.
 """
 
-from collections.abc import Callable
 from functools import cache
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 
-Function = Callable[..., Any]
+from nanorepro.numerics.array_namespace import ArrayNamespace, Function
 
 
 @cache
-def two_sum(o: ModuleType) -> Function:
+def two_sum(xp: ArrayNamespace) -> Function:
     """Knuth's TwoSum: (a, b) -> (s, e) with s = a + b rounded and s + e = a + b exactly."""
 
-    @o.function
+    @xp.function
     def two_sum(a, b):
         s = a + b
         t = s - a
@@ -37,17 +30,17 @@ def two_sum(o: ModuleType) -> Function:
 
 
 @cache
-def to_odd(o: ModuleType) -> Function:
+def to_odd(xp: ArrayNamespace) -> Function:
     """(s64, e64) -> s + e rounded to odd, where s is s + e rounded to nearest.
 
     If e = 0 this is s; otherwise it is the one of the two float64 around s + e whose last bit is
     1.  Rounding the result once more, to 51 bits or fewer, is as good as rounding s + e itself.
     A residual that is NaN, beside an infinite or undefined s, leaves s alone.
     """
-    bits, from_bits, where = o.bits, o.from_bits, o.where
+    bits, from_bits, where = xp.bits, xp.from_bits, xp.where
     one, last = np.uint64(1), np.uint64(63)
 
-    @o.function
+    @xp.function
     def to_odd(s, e):
         # one less in magnitude where e points towards zero; then the last bit set
         odd = (bits(s) - ((bits(s) ^ bits(e)) >> last)) | one
@@ -57,11 +50,11 @@ def to_odd(o: ModuleType) -> Function:
 
 
 @cache
-def odd_add(o: ModuleType) -> Function:
+def odd_add(xp: ArrayNamespace) -> Function:
     """(a64, b64) -> a + b rounded to odd."""
-    pair, odd = two_sum(o), to_odd(o)
+    pair, odd = two_sum(xp), to_odd(xp)
 
-    @o.function
+    @xp.function
     def odd_add(a, b):
         s, e = pair(a, b)
         return odd(s, e)
@@ -70,11 +63,11 @@ def odd_add(o: ModuleType) -> Function:
 
 
 @cache
-def odd_sub(o: ModuleType) -> Function:
+def odd_sub(xp: ArrayNamespace) -> Function:
     """(a64, b64) -> a - b rounded to odd."""
-    add = odd_add(o)
+    add = odd_add(xp)
 
-    @o.function
+    @xp.function
     def odd_sub(a, b):
         return add(a, -b)
 
@@ -82,10 +75,10 @@ def odd_sub(o: ModuleType) -> Function:
 
 
 @cache
-def odd_mul(o: ModuleType) -> Function:
+def odd_mul(xp: ArrayNamespace) -> Function:
     """(a64, b64) -> a * b, exact where a and b are widened float32 numbers."""
 
-    @o.function
+    @xp.function
     def odd_mul(a, b):
         return a * b
 
@@ -93,15 +86,15 @@ def odd_mul(o: ModuleType) -> Function:
 
 
 @cache
-def odd_div(o: ModuleType) -> Function:
+def odd_div(xp: ArrayNamespace) -> Function:
     """(a64, b64) -> a / b rounded to odd, for widened float32 numbers.
 
     With q = a / b rounded, the remainder a - q*b is a float64, and has the sign of
     (a/b - q) * b.
     """
-    fma, where, odd = o.fma, o.where, to_odd(o)
+    fma, where, odd = xp.fma, xp.where, to_odd(xp)
 
-    @o.function
+    @xp.function
     def odd_div(a, b):
         q = a / b
         remainder = fma(-q, b, a)
@@ -111,11 +104,11 @@ def odd_div(o: ModuleType) -> Function:
 
 
 @cache
-def odd_sqrt(o: ModuleType) -> Function:
+def odd_sqrt(xp: ArrayNamespace) -> Function:
     """a64 -> the square root of a rounded to odd, for a widened float32 number."""
-    fma, sqrt, odd = o.fma, o.sqrt, to_odd(o)
+    fma, sqrt, odd = xp.fma, xp.sqrt, to_odd(xp)
 
-    @o.function
+    @xp.function
     def odd_sqrt(a):
         s = sqrt(a)
         return odd(s, fma(-s, s, a))
@@ -124,19 +117,19 @@ def odd_sqrt(o: ModuleType) -> Function:
 
 
 @cache
-def decay(o: ModuleType) -> Function:
+def decay(xp: ArrayNamespace) -> Function:
     """(m32, v32, c32) -> m*v + c rounded once, for 0 < m < 1: fma where v fades for ever.
 
     Many processors take a hundred cycles for a product with a subnormal number, and what fades
     stays one.  A subnormal |v| is k * 2**-149, k its bits, so with c = 0 the result is m*k rounded
     to an integer, times 2**-149: that is what m*k + 2**23 has in its last 23 bits.
     """
-    bits, from_bits, fma, where = o.bits, o.from_bits, o.fma, o.where
+    bits, from_bits, fma, where = xp.bits, xp.from_bits, xp.fma, xp.where
     sign, one, least = np.uint32(0x80000000), np.uint32(1), np.uint32(0x00800000)
     shift, zero = np.float32(2.0**23), np.float32(0.0)
     base = shift.view(np.uint32)
 
-    @o.function
+    @xp.function
     def decay(m, v, c, t=None):
         k = bits(v) & ~sign
         # 0 < k < least; k - 1 of 0 is the greatest number
@@ -149,11 +142,11 @@ def decay(o: ModuleType) -> Function:
 
 
 @cache
-def odd_fma(o: ModuleType) -> Function:
+def odd_fma(xp: ArrayNamespace) -> Function:
     """(a64, b64, c64) -> a*b + c rounded to odd, for widened float32 numbers: a*b is exact."""
-    add = odd_add(o)
+    add = odd_add(xp)
 
-    @o.function
+    @xp.function
     def odd_fma(a, b, c):
         return add(a * b, c)
 

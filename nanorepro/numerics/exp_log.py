@@ -1,12 +1,12 @@
 """exp and log in float64 and float32, from formulas of the kind that `errorfree` describes."""
 
 from functools import cache
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from nanorepro.numerics.error_free import Function, to_odd
+from nanorepro.numerics.array_namespace import ArrayNamespace, Function
+from nanorepro.numerics.error_free import to_odd
 
 # 1.5 * 2**52, to which adding a number rounds it to an integer, and 2046 more: the last bits of
 # the sum are then the integer plus twice the exponent's bias.
@@ -65,7 +65,7 @@ _ONE_BITS = np.uint64(0x3FF0000000000000)
 
 
 @cache
-def exp64(o: ModuleType) -> Function:
+def exp64(xp: ArrayNamespace) -> Function:
     """x64 -> exp(x); the error stays below 0.59 ulp where the result is normal.
 
     k = rint(x / log 2), r = x - k*LN2_HIGH (exact), d = k*LN2_LOW, and
@@ -77,12 +77,12 @@ def exp64(o: ModuleType) -> Function:
     a subnormal result is rounded by one multiplication; beyond float64's range the same factors
     give inf and 0.
     """
-    bits, from_bits, where = o.bits, o.from_bits, o.where
+    bits, from_bits, where = xp.bits, xp.from_bits, xp.where
     c3, c4, c5, c6, c7, c8, c9, c10, c11, c12 = EXP_COEFFICIENTS
     log2_e, ln2_high, ln2_low, round_to_integer = LOG2_E, LN2_HIGH, LN2_LOW, ROUND_TO_INTEGER
     one, width = np.uint64(1), np.uint64(52)
 
-    @o.function
+    @xp.function
     def exp64(x):
         x = where(x > 710.0, 710.0, x)
         x = where(x < -746.0, -746.0, x)
@@ -108,16 +108,16 @@ def exp64(o: ModuleType) -> Function:
 
 
 @cache
-def exp(o: ModuleType, dtype: Any) -> Function:
+def exp(xp: ArrayNamespace, dtype: Any) -> Function:
     """x -> exp(x): `exp64`, or for float32 narrow(exp64(widen(x))).
 
     The float32 result is the correctly rounded one for every input.
     """
-    exponential, widen, narrow = exp64(o), o.widen, o.narrow
+    exponential, widen, narrow = exp64(xp), xp.widen, xp.narrow
     if dtype == np.float64:
         return exponential
 
-    @o.function
+    @xp.function
     def exp32(x):
         return narrow(exponential(widen(x)))
 
@@ -125,7 +125,7 @@ def exp(o: ModuleType, dtype: Any) -> Function:
 
 
 @cache
-def quick_exp(o: ModuleType) -> Function:
+def quick_exp(xp: ArrayNamespace) -> Function:
     """x32 -> exp(x), the correctly rounded float32, as `exp` gives it for every input.
 
     The same steps as in `exp64`, where float32 needs less: r = x - k*log(2) in one number, a
@@ -134,14 +134,14 @@ def quick_exp(o: ModuleType) -> Function:
     Terms wait for each other half as long: the linear model's step went from 5.5 to 4.7 ns an
     example, and with the shorter P sigma from 1.4 to 1.2.
     """
-    bits, from_bits, where, fma = o.bits, o.from_bits, o.where, o.fma
-    widen, narrow = o.widen, o.narrow
+    bits, from_bits, where, fma = xp.bits, xp.from_bits, xp.where, xp.fma
+    widen, narrow = xp.widen, xp.narrow
     c3, c4, c5, c6, c7, c8, c9, c10 = QUICK_EXP_COEFFICIENTS
     log2_e, ln2_high, ln2_low = LOG2_E, LN2_HIGH, LN2_LOW
     round_to_integer, width = 1.5 * 2.0**52, np.uint64(52)
     lowest, highest = np.float32(-104.0), np.float32(89.0)
 
-    @o.function
+    @xp.function
     def quick_exp(x):
         x = where(x > highest, highest, x)
         x = widen(where(x < lowest, lowest, x))
@@ -159,7 +159,7 @@ def quick_exp(o: ModuleType) -> Function:
 
 
 @cache
-def _log_pair(o: ModuleType) -> Function:
+def _log_pair(xp: ArrayNamespace) -> Function:
     """x64 -> (high, low), high = high + low rounded, for 0 < x < inf; relative error < 2**-57.
 
     x = 2**k * m with sqrt(1/2) <= m < sqrt(2), f = m - 1, s = f / (2 + f), and
@@ -169,7 +169,7 @@ def _log_pair(o: ModuleType) -> Function:
     s is the sum of `head`, which has 26 bits, and of `rest`, which the remainder of the division
     gives: the products in the remainder are exact because 2 + f, too, is split.
     """
-    bits, from_bits, where = o.bits, o.from_bits, o.where
+    bits, from_bits, where = xp.bits, xp.from_bits, xp.where
     c0, c1, c2, c3, c4, c5, c6, c7 = LOG_COEFFICIENTS
     ln2_high, ln2_low = LN2_HIGH, LN2_LOW
     sqrt_half = np.sqrt(np.float64(0.5)).view(np.uint64)
@@ -177,7 +177,7 @@ def _log_pair(o: ModuleType) -> Function:
     integer = np.float64(2.0**52).view(np.uint64)
     head_bits = np.uint64(0xFFFFFFFFF8000000)
 
-    @o.function
+    @xp.function
     def log_pair(x):
         tiny = x < 2.0**-1022
         shifted = bits(where(tiny, x * 2.0**54, x)) + up
@@ -207,12 +207,12 @@ def _log_pair(o: ModuleType) -> Function:
 
 
 @cache
-def _log_special(o: ModuleType) -> Function:
+def _log_special(xp: ArrayNamespace) -> Function:
     """(x64, log(x)) -> log(x), also where x is zero, negative, infinite or NaN."""
-    where = o.where
+    where = xp.where
     inf, nan = float("inf"), float("nan")
 
-    @o.function
+    @xp.function
     def special(x, value):
         value = where(x < inf, value, x)
         value = where(x < 0.0, nan, value)
@@ -222,11 +222,11 @@ def _log_special(o: ModuleType) -> Function:
 
 
 @cache
-def log64(o: ModuleType) -> Function:
+def log64(xp: ArrayNamespace) -> Function:
     """x64 -> log(x); the error stays below 0.55 ulp.  log(0) = -inf, log(x < 0) = NaN."""
-    pair, special = _log_pair(o), _log_special(o)
+    pair, special = _log_pair(xp), _log_special(xp)
 
-    @o.function
+    @xp.function
     def log64(x):
         high, _ = pair(x)
         return special(x, high)
@@ -235,17 +235,23 @@ def log64(o: ModuleType) -> Function:
 
 
 @cache
-def log(o: ModuleType, dtype: type[np.floating]) -> Function:
+def log(xp: ArrayNamespace, dtype: type[np.floating]) -> Function:
     """x -> log(x): `log64`, or for float32 the correctly rounded result for every input.
 
     In five places the float64 nearest to log(x) is halfway between two float32 numbers and log(x)
     is not; so the float64 is rounded to odd instead.
     """
-    pair, special, odd, widen, narrow = _log_pair(o), _log_special(o), to_odd(o), o.widen, o.narrow
+    pair, special, odd, widen, narrow = (
+        _log_pair(xp),
+        _log_special(xp),
+        to_odd(xp),
+        xp.widen,
+        xp.narrow,
+    )
     if dtype == np.float64:
-        return log64(o)
+        return log64(xp)
 
-    @o.function
+    @xp.function
     def log32(x):
         wide = widen(x)
         high, low = pair(wide)

@@ -12,19 +12,19 @@ multiples of h = 2**(k - p), and s differs from the exact result by at most 2**(
 """
 
 from functools import cache
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from nanorepro.numerics.error_free import Function, two_sum
+from nanorepro.numerics.array_namespace import ArrayNamespace, FastArrayNamespace, Function
+from nanorepro.numerics.error_free import two_sum
 
 SHORT = 8  # bits of which float32 has three times as many
 LONG = 19  # bits from which on most long vectors hold a tie
 
 
 @cache
-def round_pattern(o: ModuleType, p: int) -> tuple[Function, Function, Function]:
+def round_pattern(xp: FastArrayNamespace, p: int) -> tuple[Function, Function, Function]:
     """Functions that round a float32 vector s to p < 24 bits, to nearest.
 
     nearest(s):         ties to even
@@ -35,24 +35,24 @@ def round_pattern(o: ModuleType, p: int) -> tuple[Function, Function, Function]:
     half is added to the pattern, where it may carry into the exponent, and those bits are cleared.
     So it is for NaN if they are 0 before, as in every result of p-bit numbers.
     """
-    bits, from_bits, where, any_true = o.bits, o.from_bits, o.where, o.any_true
+    bits, from_bits, where, any_true = xp.bits, xp.from_bits, xp.where, xp.any_true
     sign, last = np.uint32(1 << 31), np.uint32(1 << (24 - p))
     half, below = np.uint32(1 << (23 - p)), np.uint32((1 << (23 - p)) - 1)
     dropped, kept = np.uint32((1 << (24 - p)) - 1), np.uint32((1 << 32) - (1 << (24 - p)))
 
-    @o.function
+    @xp.function
     def nearest(s):
         u = bits(s)
         return from_bits((u + where((u & last) != 0, half, below)) & kept)
 
-    @o.function
+    @xp.function
     def nearest_to(s, e):
         u = bits(s)
         # positive as a float32 if a tie goes up in magnitude
         up = where(e == 0.0, u & last, bits(e) ^ (u & sign))
         return from_bits((u + where(from_bits(up) > 0.0, half, below)) & kept)
 
-    @o.function
+    @xp.function
     def has_tie(s):
         return any_true((bits(s) & dropped) == half)
 
@@ -60,18 +60,18 @@ def round_pattern(o: ModuleType, p: int) -> tuple[Function, Function, Function]:
 
 
 @cache
-def cut_pattern(o: ModuleType, p: int) -> Function:
+def cut_pattern(xp: ArrayNamespace, p: int) -> Function:
     """(s, e) -> s + e toward zero on p <= 24 bits, for a float32 vector s and errors by their sign.
 
     One less in magnitude is one less in the pattern, of inf the greatest number; then the last
     24 - p bits are cleared.  Of a p-bit s that leaves the p-bit number before it, and another s,
     whose last bits are not all 0, loses nothing by it.  Where e is NaN, s is what it is.
     """
-    bits, from_bits, where = o.bits, o.from_bits, o.where
+    bits, from_bits, where = xp.bits, xp.from_bits, xp.where
     sign, one = np.uint32(1 << 31), np.uint32(1)
     kept = np.uint32((1 << 32) - (1 << (24 - p)))
 
-    @o.function
+    @xp.function
     def cut(s, e):
         u = bits(s)
         return from_bits(where(from_bits(bits(e) ^ (u & sign)) < 0.0, u - one, u) & kept)
@@ -80,37 +80,37 @@ def cut_pattern(o: ModuleType, p: int) -> Function:
 
 
 @cache
-def float_errors(o: ModuleType) -> tuple[Function, ...]:
+def float_errors(xp: ArrayNamespace) -> tuple[Function, ...]:
     """Functions that give what a float32 result s lacks, by its sign: (mul, div, sqrt, fma, tiny).
 
     They do unless a number is `tiny`, 0 < |x| < 2**-100, said at each: then no step underflows, and
     each but the last is exact.  A result of 0 or inf is no tie, whatever it lacks.
     """
-    bits, from_bits, fma, pair = o.bits, o.from_bits, o.fma, two_sum(o)
+    bits, from_bits, fma, pair = xp.bits, xp.from_bits, xp.fma, two_sum(xp)
     sign, one = np.uint32(1 << 31), np.uint32(1)
     below = np.float32(2.0**-100).view(np.uint32) - one
 
-    @o.function
+    @xp.function
     def tiny(x):
         # 0 - 1 is the greatest number
         return (bits(x) & ~sign) - one < below
 
-    @o.function
+    @xp.function
     def mul_error(a, b, s):
         """s is not tiny."""
         return fma(a, b, -s)
 
-    @o.function
+    @xp.function
     def div_error(a, b, s):
         """a and s are not tiny; the remainder a - sb is (a/b - s)b."""
         return from_bits(bits(fma(-s, b, a)) ^ (bits(b) & sign))
 
-    @o.function
+    @xp.function
     def sqrt_error(a, s):
         """a is not tiny."""
         return fma(-s, s, a)
 
-    @o.function
+    @xp.function
     def fma_error(a, b, c, ab, s):
         """ab is not tiny; NaN where a step overflows.
 
@@ -124,46 +124,46 @@ def float_errors(o: ModuleType) -> tuple[Function, ...]:
     return mul_error, div_error, sqrt_error, fma_error, tiny
 
 
-def directed_shortcuts(o: ModuleType, p: int, rounding: str, plain: Any) -> dict[str, Any]:
-    """`shortcuts`, where the execution `o` has operations on float32 rounded in any direction.
+def directed_shortcuts(xp: FastArrayNamespace, p: int, rounding: str, plain: Any) -> dict[str, Any]:
+    """`shortcuts`, where the array namespace has operations on float32 rounded in any direction.
 
     Toward zero, all of them are z, what float32's gives toward zero, without its last 24 - p bits.
     To nearest, those bits and whether z is inexact say all: a half is added, less the last bit if
     z is exact and the p-bit number before it even.  z is inexact if rounding up and down differ.
     """
-    bits, from_bits, where = o.bits, o.from_bits, o.where
+    bits, from_bits, where = xp.bits, xp.from_bits, xp.where
     last, kept = np.uint32(1 << (24 - p)), np.uint32((1 << 32) - (1 << (24 - p)))
     half = np.uint32((1 << (24 - p)) >> 1)
     below = np.uint32(max(int(half) - 1, 0))
-    add_to, mul_to, div_to, sqrt_to, fma_to = o.add_to, o.mul_to, o.div_to, o.sqrt_to, o.fma_to
-    to_zero, up, down = o.TOWARD_ZERO, o.UP, o.DOWN
-    toward_zero, fma_float, any_true = rounding == "toward-zero", o.fma, o.any_true
-    tiny, plain_div, plain_sqrt = float_errors(o)[-1], plain.div, plain.sqrt
+    add_to, mul_to, div_to, sqrt_to, fma_to = xp.add_to, xp.mul_to, xp.div_to, xp.sqrt_to, xp.fma_to
+    to_zero, up, down = xp.TOWARD_ZERO, xp.UP, xp.DOWN
+    toward_zero, fma_float, any_true = rounding == "toward-zero", xp.fma, xp.any_true
+    tiny, plain_div, plain_sqrt = float_errors(xp)[-1], plain.div, plain.sqrt
 
-    @o.function
+    @xp.function
     def cut(z):
         return from_bits(bits(z) & kept)
 
-    @o.function
+    @xp.function
     def nearest(z, inexact):
         u = bits(z)
         return from_bits((u + where(((u & last) != 0) | inexact, half, below)) & kept)
 
-    @o.function
+    @xp.function
     def add(a, b, t=None):
         z = add_to(to_zero, a, b)
         return cut(z) if toward_zero else nearest(z, add_to(up, a, b) != add_to(down, a, b))
 
-    @o.function
+    @xp.function
     def sub(a, b, t=None):
         return add(a, -b)
 
-    @o.function
+    @xp.function
     def mul(a, b, t=None):
         z = mul_to(to_zero, a, b)
         return cut(z) if toward_zero else nearest(z, mul_to(up, a, b) != mul_to(down, a, b))
 
-    @o.function
+    @xp.function
     def div(a, b, t=None):
         """The remainder is exact; one division is enough."""
         z = div_to(to_zero, a, b)
@@ -173,7 +173,7 @@ def directed_shortcuts(o: ModuleType, p: int, rounding: str, plain: Any) -> dict
             return plain_div(a, b)
         return nearest(z, fma_float(-z, b, a) != 0.0)
 
-    @o.function
+    @xp.function
     def sqrt(a, t=None):
         z = sqrt_to(to_zero, a)
         if toward_zero:
@@ -182,12 +182,12 @@ def directed_shortcuts(o: ModuleType, p: int, rounding: str, plain: Any) -> dict
             return plain_sqrt(a)
         return nearest(z, fma_float(-z, z, a) != 0.0)
 
-    @o.function
+    @xp.function
     def fma(a, b, c, t=None):
         z = fma_to(to_zero, a, b, c)
         return cut(z) if toward_zero else nearest(z, fma_to(up, a, b, c) != fma_to(down, a, b, c))
 
-    @o.function
+    @xp.function
     def product_then_sum(a, b, c, t=None):
         return add(mul(a, b), c)
 
@@ -196,7 +196,7 @@ def directed_shortcuts(o: ModuleType, p: int, rounding: str, plain: Any) -> dict
             "decay": joined}  # fmt: skip
 
 
-def shortcuts(o: ModuleType, p: int, rounding: str, plain: Any) -> dict[str, Any]:
+def shortcuts(xp: FastArrayNamespace, p: int, rounding: str, plain: Any) -> dict[str, Any]:
     """Operations with the results of `plain`'s, those on p bits, by their names.
 
     `rounding` is nearest, for p < 24, or toward-zero.
@@ -205,20 +205,21 @@ def shortcuts(o: ModuleType, p: int, rounding: str, plain: Any) -> dict[str, Any
     slower way.  Of LONG bits and more, and toward zero, the errors are computed at once, in
     float32, where its range allows.
     """
-    mul_error, div_error, sqrt_error, fma_error, tiny = float_errors(o)
+    mul_error, div_error, sqrt_error, fma_error, tiny = float_errors(xp)
     directed = rounding == "toward-zero"
     long, short, exact_ties = directed or p >= LONG, p <= SHORT, p <= 11
+    unread: Any = xp.add
     if directed:
-        nearest = has_tie = o.add  # not read
-        to_side = cut_pattern(o, p)
+        nearest = has_tie = unread
+        to_side = cut_pattern(xp, p)
     else:
-        nearest, to_side, has_tie = round_pattern(o, p)
-    pair = two_sum(o)
-    add_float, mul_float, div_float, sqrt_float, fma_float = o.add, o.mul, o.div, o.sqrt, o.fma
-    widen, narrow, any_true = o.widen, o.narrow, o.any_true
+        nearest, to_side, has_tie = round_pattern(xp, p)
+    pair = two_sum(xp)
+    add_float, mul_float, div_float, sqrt_float, fma_float = xp.add, xp.mul, xp.div, xp.sqrt, xp.fma
+    widen, narrow, any_true = xp.widen, xp.narrow, xp.any_true
     plain_add, plain_mul, plain_div, plain_sqrt = plain.add, plain.mul, plain.div, plain.sqrt
 
-    @o.function
+    @xp.function
     def error(a, b, c, s):
         """A float32 with the sign of ab + c - s, zero if that is.
 
@@ -227,7 +228,7 @@ def shortcuts(o: ModuleType, p: int, rounding: str, plain: Any) -> dict[str, Any
         x, y = pair(widen(a) * widen(b), widen(c))
         return narrow(((x - widen(s)) + y) * 2.0**200)
 
-    @o.function
+    @xp.function
     def add(a, b, t=None):
         """A tie is exact up to p = 11; beyond, the error of s is computed.
 
@@ -241,11 +242,11 @@ def shortcuts(o: ModuleType, p: int, rounding: str, plain: Any) -> dict[str, Any
             return plain_add(a, b)
         return to_side(s, e)
 
-    @o.function
+    @xp.function
     def sub(a, b, t=None):
         return add(a, -b)
 
-    @o.function
+    @xp.function
     def mul(a, b, t=None):
         """For p <= SHORT a tie is exact.
 
@@ -261,7 +262,7 @@ def shortcuts(o: ModuleType, p: int, rounding: str, plain: Any) -> dict[str, Any
             return plain_mul(a, b)
         return nearest(s)
 
-    @o.function
+    @xp.function
     def div(a, b, t=None):
         """For p <= SHORT a tie is exact: 24 >= 2p + 2 (Figueroa, SIGNUM 30, 1995).
 
@@ -276,7 +277,7 @@ def shortcuts(o: ModuleType, p: int, rounding: str, plain: Any) -> dict[str, Any
             return plain_div(a, b)
         return nearest(s)
 
-    @o.function
+    @xp.function
     def sqrt(a, t=None):
         """For p <= SHORT a tie is exact, as of quotients."""
         s = sqrt_float(a)
@@ -288,7 +289,7 @@ def shortcuts(o: ModuleType, p: int, rounding: str, plain: Any) -> dict[str, Any
             return plain_sqrt(a)
         return nearest(s)
 
-    @o.function
+    @xp.function
     def fma(a, b, c, t=None):
         """For p <= SHORT, e = (ab - s) + c is the error of a tie s.
 
@@ -314,7 +315,7 @@ def shortcuts(o: ModuleType, p: int, rounding: str, plain: Any) -> dict[str, Any
             return to_side(s, error(a, b, c, s))
         return nearest(s)
 
-    @o.function
+    @xp.function
     def product_then_sum(a, b, c, t=None):
         return add(mul(a, b), c)
 

@@ -14,13 +14,13 @@ from numpy.typing import ArrayLike
 from nanorepro.numerics import error_free
 from nanorepro.numerics.streams import philox as philox
 
-SHORTCUTS = False  # this is the specification
+FAST_FORMULAS = False  # this is the specification
 
 # Overflow, underflow and NaN are results here, not events.  Used as a decorator.
 function = apart = np.errstate(all="ignore")
 
 
-# In every operation t is the ticket of stochastic rounding, which plain operations do not read.
+# In every operation t is the rounding key, which plain operations do not read.
 
 
 @function

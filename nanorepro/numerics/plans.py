@@ -77,7 +77,3 @@ def plan_rows(tree: str, n: int) -> int:
 def plan_slots(tree: str, n: int) -> int:
     """Partial sums that the plan of a sum of n terms holds at a time."""
     return n if tree == "random" else int(fixed_plan(tree, n)[:, 0].max()) + 1
-
-
-# An accumulator is a function of (o, ops) that returns five functions on its state, a tuple: start
-# from a zero, join a product a·b, join a term, merge another partial sum, and the rounded result.

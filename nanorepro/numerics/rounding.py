@@ -7,13 +7,12 @@ of p significand bits in float32's exponent range, stored as a float32.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
-from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from nanorepro.numerics.array_namespace import ArrayNamespace, FastArrayNamespace, Function
 from nanorepro.numerics.error_free import (
-    Function,
     decay,
     odd_add,
     odd_div,
@@ -31,7 +30,7 @@ _ONE_BITS = np.uint64(0x3FF0000000000000)
 
 
 @cache
-def round_to(o: ModuleType, p: int, rounding: str, narrowed: bool = False) -> Function:
+def round_to(xp: ArrayNamespace, p: int, rounding: str, narrowed: bool = False) -> Function:
     """x64 -> x as a p-bit number (float64 storage), 2 <= p <= 24; exponents are float32's.
 
     The quantum q of x is the distance of the p-bit numbers around it: 2**(e + 1 - p) for
@@ -49,7 +48,7 @@ def round_to(o: ModuleType, p: int, rounding: str, narrowed: bool = False) -> Fu
         raise ValueError(f"precision of {p} bits: expected 2 to 24")
     if rounding not in ("nearest", "toward-zero", "stochastic"):
         raise ValueError(f"rounding {rounding!r}: expected nearest, toward-zero or stochastic")
-    bits, from_bits, where = o.bits, o.from_bits, o.where
+    bits, from_bits, where = xp.bits, xp.from_bits, xp.where
     sign, exponent, one, drop = _SIGN, _EXPONENT, _ONE_BITS, np.uint64(12)
     magnitude = ~_SIGN
     least = np.float64(2.0**-126).view(np.uint64)
@@ -59,7 +58,7 @@ def round_to(o: ModuleType, p: int, rounding: str, narrowed: bool = False) -> Fu
     greatest = (2.0 - 2.0 ** (1 - p)) * 2.0**127
     inf = float("inf")
 
-    @o.function
+    @xp.function
     def power(x):
         """(|x|, the power of two below it), |x| at most 2**128."""
         a = from_bits(bits(x) & magnitude)
@@ -67,7 +66,7 @@ def round_to(o: ModuleType, p: int, rounding: str, narrowed: bool = False) -> Fu
         e = bits(a) & exponent
         return a, from_bits(where(e < least, least, e))
 
-    @o.function
+    @xp.function
     def split(x):
         """(|x|, q, |x| to nearest), |x| at most 2**128."""
         a, e = power(x)
@@ -75,7 +74,7 @@ def round_to(o: ModuleType, p: int, rounding: str, narrowed: bool = False) -> Fu
         c = q * 2.0**52
         return a, q, (a + c) - c
 
-    @o.function
+    @xp.function
     def nearest(x):
         a, e = power(x)
         c = e * to_c
@@ -84,7 +83,7 @@ def round_to(o: ModuleType, p: int, rounding: str, narrowed: bool = False) -> Fu
             y = where(beyond <= y, inf, y)
         return from_bits(bits(y) | (bits(x) & sign))
 
-    @o.function
+    @xp.function
     def toward_zero(x):
         a, q, y = split(x)
         y = where(a < y, y - q, y)
@@ -93,7 +92,7 @@ def round_to(o: ModuleType, p: int, rounding: str, narrowed: bool = False) -> Fu
         y = where(from_bits(bits(x) & magnitude) < inf, y, a * inf)
         return from_bits(bits(y) | (bits(x) & sign))
 
-    @o.function
+    @xp.function
     def stochastic(x, u):
         a, q, y = split(x)
         y = where(a < y, y - q, y)
@@ -102,7 +101,9 @@ def round_to(o: ModuleType, p: int, rounding: str, narrowed: bool = False) -> Fu
         y = where(beyond <= y, inf, y)
         return from_bits(bits(y) | (bits(x) & sign))
 
-    return {"nearest": nearest, "toward-zero": toward_zero, "stochastic": stochastic}[rounding]
+    found: dict[str, Function]
+    found = {"nearest": nearest, "toward-zero": toward_zero, "stochastic": stochastic}
+    return found[rounding]
 
 
 @dataclass(frozen=True)
@@ -144,56 +145,57 @@ def significand_bits(precision: str) -> int:
 
 
 @cache
-def operations(o: ModuleType, precision: str, rounding: str, fma: bool) -> Operations:
+def operations(xp: ArrayNamespace, precision: str, rounding: str, fma: bool) -> Operations:
     """The operations of `precision` ('float64', 'float32', 'bits:p') and `rounding`.
 
     `rounding` is 'nearest' or, below float64, 'toward-zero' or 'stochastic'.  Without `fma` a
     product is rounded before it is added.  exp of p-bit numbers is exp64 rounded to p bits.
-    Where the execution `o` takes SHORTCUTS, some have the same results by other formulas.
+    Where the array namespace has FAST_FORMULAS, some have the same results by other formulas.
     """
     p = significand_bits(precision)
     if rounding not in ("nearest", "toward-zero", "stochastic"):
         raise ValueError(f"rounding {rounding!r}: expected nearest, toward-zero or stochastic")
     if rounding != "nearest" and p == 53:
         raise ValueError(f"rounding {rounding!r} needs precision float32 or bits:p, not float64")
-    if rounding == "nearest" and (not precision.startswith("bits") or o.SHORTCUTS and p == 24):
-        return _native(o, np.float64 if p == 53 else np.float32, fma)
-    plain = _rounded(o, p, rounding, fma)
-    if not o.SHORTCUTS or rounding == "stochastic":
+    if rounding == "nearest" and (not precision.startswith("bits") or xp.FAST_FORMULAS and p == 24):
+        return _native(xp, np.float64 if p == 53 else np.float32, fma)
+    plain = _rounded(xp, p, rounding, fma)
+    if not xp.FAST_FORMULAS or rounding == "stochastic":
         return plain
-    short = directed_shortcuts if o.DIRECTED else shortcuts
-    return replace(plain, emulated=False, **short(o, p, rounding, plain))
+    fast = cast(FastArrayNamespace, xp)
+    short = directed_shortcuts if fast.DIRECTED else shortcuts
+    return replace(plain, emulated=False, **short(fast, p, rounding, plain))
 
 
-def _native(o: ModuleType, dtype: type[np.floating], fused: bool) -> Operations:
+def _native(xp: ArrayNamespace, dtype: type[np.floating], fused: bool) -> Operations:
     """float32 and float64 to nearest: the machine's own operations."""
-    add, mul, double, narrow = o.add, o.mul, dtype == np.float64, o.narrow
-    short = o.SHORTCUTS and not double
-    exponential = quick_exp(o) if short else exp(o, dtype)  # type: ignore[arg-type]
+    add, mul, double, narrow = xp.add, xp.mul, dtype == np.float64, xp.narrow
+    short = xp.FAST_FORMULAS and not double
+    exponential = quick_exp(xp) if short else exp(xp, dtype)  # type: ignore[arg-type]
 
-    @o.function
+    @xp.function
     def product_then_sum(a, b, c, t=None):
         return add(mul(a, b), c)
 
-    @o.function
+    @xp.function
     def exp_native(a, t=None):
         return exponential(a)
 
-    @o.function
+    @xp.function
     def round(a, t=None):
         return a if double else narrow(a)
 
-    joined = o.fma if fused else product_then_sum
-    fading = decay(o) if short and fused else joined
+    joined = xp.fma if fused else product_then_sum
+    fading = decay(xp) if short and fused else joined
     return Operations(
         dtype,
         fused,
         False,
         add,
-        o.sub,
+        xp.sub,
         mul,
-        o.div,
-        o.sqrt,
+        xp.div,
+        xp.sqrt,
         joined,
         fading,
         exp_native,
@@ -202,53 +204,53 @@ def _native(o: ModuleType, dtype: type[np.floating], fused: bool) -> Operations:
     )
 
 
-def _rounded(o: ModuleType, p: int, rounding: str, fused: bool) -> Operations:
+def _rounded(xp: ArrayNamespace, p: int, rounding: str, fused: bool) -> Operations:
     """p-bit operations: in float64, then rounded.
 
     To nearest, the float64 result of + - * / sqrt may be a rounded one, because 53 >= 2*24 + 2
     bits make the second rounding innocuous.  Otherwise, and for fma, it is rounded to odd.
     """
-    widen, narrow = o.widen, o.narrow
-    exponential, fma_odd, final = exp64(o), odd_fma(o), _last_rounding(o, p, rounding)
+    widen, narrow = xp.widen, xp.narrow
+    exponential, fma_odd, final = exp64(xp), odd_fma(xp), _last_rounding(xp, p, rounding)
     if rounding == "nearest":
-        wide_add, wide_sub, wide_mul, wide_div, wide_sqrt = o.add, o.sub, o.mul, o.div, o.sqrt
+        wide_add, wide_sub, wide_mul, wide_div, wide_sqrt = xp.add, xp.sub, xp.mul, xp.div, xp.sqrt
     else:
-        wide_add, wide_sub, wide_mul = odd_add(o), odd_sub(o), odd_mul(o)
-        wide_div, wide_sqrt = odd_div(o), odd_sqrt(o)
+        wide_add, wide_sub, wide_mul = odd_add(xp), odd_sub(xp), odd_mul(xp)
+        wide_div, wide_sqrt = odd_div(xp), odd_sqrt(xp)
 
-    @o.function
+    @xp.function
     def add(a, b, t=None):
         return narrow(final(wide_add(widen(a), widen(b)), t))
 
-    @o.function
+    @xp.function
     def sub(a, b, t=None):
         return narrow(final(wide_sub(widen(a), widen(b)), t))
 
-    @o.function
+    @xp.function
     def mul(a, b, t=None):
         return narrow(final(wide_mul(widen(a), widen(b)), t))
 
-    @o.function
+    @xp.function
     def div(a, b, t=None):
         return narrow(final(wide_div(widen(a), widen(b)), t))
 
-    @o.function
+    @xp.function
     def sqrt(a, t=None):
         return narrow(final(wide_sqrt(widen(a)), t))
 
-    @o.function
+    @xp.function
     def fma(a, b, c, t=None):
         return narrow(final(fma_odd(widen(a), widen(b), widen(c)), t))
 
-    @o.function
+    @xp.function
     def product_then_sum(a, b, c, t=None):
         return add(mul(a, b, t), c, t)
 
-    @o.function
+    @xp.function
     def exp_rounded(a, t=None):
         return narrow(final(exponential(widen(a)), t))
 
-    @o.function
+    @xp.function
     def round(a, t=None):
         return narrow(final(a, t))
 
@@ -270,7 +272,7 @@ def _rounded(o: ModuleType, p: int, rounding: str, fused: bool) -> Operations:
     )
 
 
-def _last_rounding(o: ModuleType, p: int, rounding: str) -> Function:
+def _last_rounding(xp: ArrayNamespace, p: int, rounding: str) -> Function:
     """(x64, t) -> x rounded to p bits; t = (key 0, key 1, step), read by stochastic rounding only.
 
     The random word of a stochastic rounding is a function of the stream's key, the step and the
@@ -278,17 +280,17 @@ def _last_rounding(o: ModuleType, p: int, rounding: str) -> Function:
     of x, low word of the step, high word of the step).  So it does not depend on the order in
     which operations are carried out; equal numbers round alike within a step.
     """
-    rounded, philox, bits = round_to(o, p, rounding, narrowed=True), o.philox, o.bits
+    rounded, philox, bits = round_to(xp, p, rounding, narrowed=True), xp.philox, xp.bits
     low, width = np.uint64(0xFFFFFFFF), np.uint64(32)
     if rounding != "stochastic":
 
-        @o.function
+        @xp.function
         def final(x, t):
             return rounded(x)
 
         return final
 
-    @o.apart
+    @xp.apart
     def draw(x, t):
         v = bits(x)
         step = (v ^ v) + t[2]  # of the same type as v

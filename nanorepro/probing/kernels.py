@@ -21,7 +21,7 @@ from nanorepro.probing.trees import (
     tree_from,
     tree_of_plan,
 )
-from nanorepro.specification import Recipe
+from nanorepro.specification import ModelSpec
 from nanorepro.training.fitting import fit, predict
 
 HIDDEN = (
@@ -47,14 +47,14 @@ def accumulator_of(config: Config, which: str) -> str:
 
 def asked(config: Config, which: str, at: str, step: int = 0) -> Tree:
     """The tree that the configuration asks for in that sum of a step."""
-    recipe, d = Recipe(config, FEATURES, 0, 0), dials(config, 0)
+    spec, d = ModelSpec(config, FEATURES, 0, 0), dials(config, 0)
     n = terms_of(config, which, at)
     if accumulator_of(config, which) == "exact":
         return tuple(range(n))
     if which == "batch":
-        return tree_of_plan(plan(d.tree, d.leaf_order, n, recipe.key("order"), step))
-    block = (step * len(recipe.net) + _layer(config, at)[0]) * 2 + (which == "backward")
-    key = recipe.key("order", "units")
+        return tree_of_plan(plan(d.tree, d.leaf_order, n, spec.key("order"), step))
+    block = (step * len(spec.net) + _layer(config, at)[0]) * 2 + (which == "backward")
+    key = spec.key("order", "units")
     return tree_of_plan(plan(d.unit_tree, d.unit_order, n, key, block))
 
 

@@ -9,7 +9,7 @@ from nanorepro.config import Config
 from nanorepro.data import packing
 from nanorepro.errors import ConfigError
 from nanorepro.model.layers import Parameters
-from nanorepro.specification import Recipe
+from nanorepro.specification import ModelSpec
 from nanorepro.training.simulation import check_parameters, load_backend
 
 
@@ -61,7 +61,7 @@ def fit(
     if len(labels) % config.batch:
         raise ConfigError(f"x: {len(labels)} examples; give a multiple of batch, {config.batch}")
     records = check_records(config, features, parameters)
-    trained = engine.train_models(Recipe(config, features, 0, 0), records, packed, labels)
+    trained = engine.train_models(ModelSpec(config, features, 0, 0), records, packed, labels)
     return trained if isinstance(parameters, list | tuple) else trained[0]
 
 
@@ -77,7 +77,7 @@ def predict(
     """
     engine = load_backend(backend)
     packed, features = packing.packed_examples("x", x, engine.pack)
-    recipe = Recipe(config, features, 0, 0)
+    spec = ModelSpec(config, features, 0, 0)
     records = check_records(config, features, parameters)
-    logits = np.stack([engine.Model(recipe, record).logits(packed) for record in records])
+    logits = np.stack([engine.Model(spec, record).logits(packed) for record in records])
     return logits if isinstance(parameters, list | tuple) else logits[0]

@@ -22,7 +22,7 @@ from nanorepro.numerics.rounding import operations
 from nanorepro.numerics.streams import bounded, stream_key, words
 from nanorepro.results import metrics
 from nanorepro.results.result import Evaluation, Pair, Result, fingerprint
-from nanorepro.specification import Recipe
+from nanorepro.specification import ModelSpec
 from nanorepro.training.example_stream import Chunks
 
 PIECE = 1 << 16  # examples of one call of the training kernel, or one mini-batch
@@ -57,17 +57,17 @@ def load_backend(name: str) -> ModuleType:
 
 def initial_parameters(config: Config, pair: int = 0, model: int = 0) -> Parameters:
     """The parameters of one model before training, in its precision, the nudge included."""
-    recipe = Recipe(config, sampling.FEATURES, pair, model)
-    return _rounded(recipe, initial_values(config, recipe.net, pair, model))
+    spec = ModelSpec(config, sampling.FEATURES, pair, model)
+    return _rounded(spec, initial_values(config, spec.net, pair, model))
 
 
-def _rounded(recipe: Recipe, values: Parameters) -> Parameters:
+def _rounded(spec: ModelSpec, values: Parameters) -> Parameters:
     """Values in the model's precision; of the second model of a pair, nudged if they differ so."""
-    d = recipe.dials
+    d = spec.dials
     ops = operations(numpy_arrays, d.precision, "nearest", d.fma)
     found = {k: np.asarray(ops.const(v), ops.dtype) for k, v in values.items()}
-    if recipe.model == 1 and "nudge" in recipe.config.roles:
-        _nudge(found, d.precision, stream_key(recipe.config.seed, "nudge", recipe.pair))
+    if spec.model == 1 and "nudge" in spec.config.roles:
+        _nudge(found, d.precision, stream_key(spec.config.seed, "nudge", spec.pair))
     return found
 
 
@@ -141,8 +141,8 @@ class _Run:
             return initial_parameters(self.config, pair, model)
         records = self.start[pair % len(self.start)]
         record = records[model if "init" in self.config.roles else 0]
-        recipe = Recipe(self.config, sampling.FEATURES, pair, model)
-        return _rounded(recipe, record)
+        spec = ModelSpec(self.config, sampling.FEATURES, pair, model)
+        return _rounded(spec, record)
 
     def chunks(self, pair: int) -> Chunks:
         """The examples of a pair, for as long as one of its models is being trained."""
@@ -155,10 +155,10 @@ class _Run:
     def train(self, pair: int, models: Sequence[int]) -> list[Trained]:
         """Train models of one pair side by side on the pair's examples."""
         c = self.config
-        recipes = [Recipe(c, sampling.FEATURES, pair, m) for m in models]
-        running = [self.backend.Model(r, self.initial(pair, r.model)) for r in recipes]
+        specs = [ModelSpec(c, sampling.FEATURES, pair, m) for m in models]
+        running = [self.backend.Model(r, self.initial(pair, r.model)) for r in specs]
         logits: list[list[np.ndarray]] = [[] for _ in models]
-        shuffles = [r.key("shuffle") for r in recipes]
+        shuffles = [r.key("shuffle") for r in specs]
         chunks = self.chunks(pair)
         joined, piece = np.empty(chunks.size, np.uint64), max(PIECE, c.batch)
         x, y = np.empty(piece, np.uint32), np.empty(piece, np.uint8)
@@ -311,7 +311,7 @@ def check_parameters(
     config: Config, features: int, parameters: object, name: str = "parameters"
 ) -> Parameters:
     """A record of parameters with the names and shapes of the model; raises ConfigError."""
-    expected = shapes(Recipe(config, features, 0, 0).net)
+    expected = shapes(ModelSpec(config, features, 0, 0).net)
     if not isinstance(parameters, dict) or set(parameters) != set(expected):
         raise ConfigError(f"{name}: give a dict of {', '.join(expected)}")
     found = {}

@@ -11,7 +11,7 @@ from support.records import arrays_of, assert_same_record, random_parameters
 from nanorepro import Config, ConfigError, fit, predict
 from nanorepro import config as names
 from nanorepro.backends.numba.ensemble import make_ensemble
-from nanorepro.specification import Recipe
+from nanorepro.specification import ModelSpec
 
 
 def records_of(config, d, models):
@@ -25,7 +25,7 @@ def examples_of(config, d, steps=4):
 
 def side_by_side(config, d, records):
     """How many models the first ensemble takes; 0 where each is trained alone."""
-    ensemble = make_ensemble(Recipe(config, d, 0, 0), records)
+    ensemble = make_ensemble(ModelSpec(config, d, 0, 0), records)
     return ensemble.count if ensemble else 0
 
 
@@ -95,7 +95,7 @@ def test_few_models_are_trained_alone():
 TRAINED = """
 import numpy as np
 from nanorepro import Config, fit, initial_parameters
-from nanorepro.simulation import fingerprint
+from nanorepro.results.result import fingerprint
 config = Config(hidden="3", act="relu", batch=8, pairs=16, differ="init")
 x = np.random.default_rng(1).random((160, 32)) < 0.1
 records = fit(config, x, x[:, 0], [initial_parameters(config, pair) for pair in range(16)])

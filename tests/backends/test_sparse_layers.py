@@ -8,7 +8,7 @@ from nanorepro import Config
 from nanorepro.backends import reference
 from nanorepro.backends.numba import backend as numba_backend
 from nanorepro.data.packing import packed_examples
-from nanorepro.specification import Recipe
+from nanorepro.specification import ModelSpec
 
 D = 32
 HIDDEN = "64,128,160"
@@ -21,7 +21,7 @@ def assert_same_training(config, parameters, d=D, steps=3):
     x, y = arrays_of(rng, config.batch * steps, d)
     x[rng.random(len(x)) < 0.4] = x[0]  # equal examples
     packed, _ = packed_examples("x", x, reference.pack)
-    models = [b.Model(Recipe(config, d, 0, 0), parameters) for b in (reference, numba_backend)]
+    models = [b.Model(ModelSpec(config, d, 0, 0), parameters) for b in (reference, numba_backend)]
     with np.errstate(all="ignore"):
         for model in models:
             model.train(packed, y.astype(np.uint8))

@@ -14,7 +14,7 @@ from nanorepro.data.packing import unpack
 from nanorepro.data.sampling import examples
 from nanorepro.data.worlds import make_world
 from nanorepro.numerics.streams import stream_key
-from nanorepro.specification import Recipe
+from nanorepro.specification import ModelSpec
 from nanorepro.training.simulation import load_backend
 
 TRIES = 5  # other work on the machine can spoil a measurement, not five of them
@@ -105,7 +105,7 @@ def test_the_tower_against_a_plain_loop(arrays):
     config, packed, y, x = arrays
     train, weights = plain(config, x, y)
     train()
-    model = load_backend("numba").Model(Recipe(config, 32, 0, 0), initial_parameters(config))
+    model = load_backend("numba").Model(ModelSpec(config, 32, 0, 0), initial_parameters(config))
     model.train(packed, y)
     found = model.parameters()
     for k in range(len(config.widths) + 1):  # that the loop is no straw man
@@ -122,10 +122,10 @@ def test_models_side_by_side_against_one_after_another(arrays):
     """16 linear models on the same examples take less than 3/4 of the time (a third, measured)."""
     _, packed, y, _ = arrays
     config = Config(model="linear", seed=1, pairs=16, differ="init")
-    recipe, records = Recipe(config, 32, 0, 0), [initial_parameters(config, k) for k in range(16)]
+    spec, records = ModelSpec(config, 32, 0, 0), [initial_parameters(config, k) for k in range(16)]
     together, alone = (
-        make_ensemble(recipe, records),
-        load_backend("numba").Model(recipe, records[0]),
+        make_ensemble(spec, records),
+        load_backend("numba").Model(spec, records[0]),
     )
     together.train(packed, y)
     alone.train(packed, y)
@@ -145,8 +145,8 @@ def test_products_by_zero_are_passed_over(arrays):
     packed, y, models = packed[:512], y[:512], []
     for act in ("identity", "relu"):
         config = Config(hidden="512,512", act=act, data="quadratic", seed=1)
-        recipe, record = Recipe(config, 32, 0, 0), initial_parameters(config)
-        models.append(load_backend("numba").Model(recipe, record))
+        spec, record = ModelSpec(config, 32, 0, 0), initial_parameters(config)
+        models.append(load_backend("numba").Model(spec, record))
         models[-1].train(packed, y)
     ratios = []
     for _ in range(TRIES):
@@ -174,7 +174,7 @@ def test_the_callers_arrays_are_packed_in_little_time(kind, arrays):
 def test_time_is_linear_in_the_examples(arrays):
     """Eight times the mini-batches take no more than twelve times the time."""
     config, packed, y, _ = arrays
-    model = load_backend("numba").Model(Recipe(config, 32, 0, 0), initial_parameters(config))
+    model = load_backend("numba").Model(ModelSpec(config, 32, 0, 0), initial_parameters(config))
     model.train(packed, y)
     n, ratios = len(y) // 8, []
     for _ in range(TRIES):

@@ -31,7 +31,7 @@ from nanorepro.data.worlds import make_world
 from nanorepro.model.layers import initial_values, layers
 from nanorepro.numerics.streams import stream_key
 from nanorepro.results import metrics
-from nanorepro.specification import Recipe
+from nanorepro.specification import ModelSpec
 from nanorepro.training.simulation import evaluation_set, load_backend
 
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"  # its sums are blocked by the CPU's cache
@@ -356,7 +356,7 @@ def test_gradients_of_one_step(model, act, precision):
     config = config_of(model, act, "sgd", precision, batch=8 if model == "deep" else 32)
     x, y = arrays_of(config, 1)
     start = start_of(config)
-    model = load_backend("reference").Model(Recipe(config, 32, 0, 0), start)
+    model = load_backend("reference").Model(ModelSpec(config, 32, 0, 0), start)
     ours = model.gradients(x.astype(bool), y)
     theirs = ByHand(config, start, x, y)
     g, nearest = gradients(config, theirs.w, theirs.x[0], theirs.y[0])

@@ -12,7 +12,7 @@ from nanorepro.model.layers import initial_values, layers
 from nanorepro.numerics import numpy_arrays
 from nanorepro.numerics.exp_log import exp64
 from nanorepro.results import metrics
-from nanorepro.specification import Recipe
+from nanorepro.specification import ModelSpec
 
 exp_of_array = exp64(numpy_arrays)
 
@@ -71,7 +71,7 @@ def test_finite_differences(model, act):
     n = {"wide": 3, "deep": 2}.get(model, 8)
     for seed in range(100):
         x, y, start = problem(config, 32, n, seed)
-        network = Model(Recipe(config, 32, 0, 0), start)
+        network = Model(ModelSpec(config, 32, 0, 0), start)
         near = nearest_kink(config, network, x)
         h = min(1e-4, near / 20.0)
         if near > (1e-3 if model not in ("wide", "deep") else 2e-5):
@@ -146,7 +146,7 @@ def test_plain_loops_in_float64(shape, act, dialect):
     x, y, start = problem(config, d, n)
     x[1], start["b0"][0] = 0, 0.0  # a pre-activation that is 0
     network = naive.Network(naive.Plain(exp_of_float), config, start)
-    model = Model(Recipe(config, d, 0, 0), start)
+    model = Model(ModelSpec(config, d, 0, 0), start)
     for k in range(0, n, 6):
         bits, labels = x[k : k + 6], y[k : k + 6]
         g = network.gradients(bits.tolist(), labels.tolist())

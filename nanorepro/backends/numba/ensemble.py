@@ -23,7 +23,7 @@ from nanorepro.model.layers import Parameters, layers
 from nanorepro.model.optimizers import learning_rates
 from nanorepro.numerics import numpy_arrays
 from nanorepro.numerics.rounding import operations
-from nanorepro.specification import Recipe
+from nanorepro.specification import ModelSpec
 
 LARGEST = 4096  # parameters of a model; of hidden layers of 64 and 32 units it gains nothing
 
@@ -88,11 +88,11 @@ def compile_ensemble(config: Config, dials: Dials, features: int) -> Compiled | 
 
 
 class Ensemble:
-    """Models of one recipe, at most as many as a vector has lanes; those missing are zeros."""
+    """Models of one spec, at most as many as a vector has lanes; those missing are zeros."""
 
-    def __init__(self, recipe: Recipe, compiled: Compiled, records: Sequence[Parameters]):
-        kit, config, dials = compiled.kit, recipe.config, recipe.dials
-        self.recipe, self.compiled, self.step, self.count = recipe, compiled, 0, len(records)
+    def __init__(self, spec: ModelSpec, compiled: Compiled, records: Sequence[Parameters]):
+        kit, config, dials = compiled.kit, spec.config, spec.dials
+        self.spec, self.compiled, self.step, self.count = spec, compiled, 0, len(records)
         self.const = operations(numpy_arrays, dials.precision, dials.rounding, dials.fma).const
         dtype, words, blocks = kit.ops.dtype, kit.words, -(-config.batch // 32)
         room = compiled.activations + LINE
@@ -135,19 +135,19 @@ class Ensemble:
     def train(self, x: np.ndarray, y: np.ndarray) -> None:
         """Train all on packed examples (n, words) uint32 and labels (n,), in leaf order."""
         x, y = np.ascontiguousarray(x), np.ascontiguousarray(y, np.uint8)
-        steps = len(y) // self.recipe.config.batch
-        rates = self.const(learning_rates(self.recipe.config, self.step, steps))
+        steps = len(y) // self.spec.config.batch
+        rates = self.const(learning_rates(self.spec.config, self.step, steps))
         rates = np.asarray(rates, self.compiled.kit.ops.dtype)
-        self.compiled.train(self.memory, x, y, rates, self.recipe.key("rounding"))
+        self.compiled.train(self.memory, x, y, rates, self.spec.key("rounding"))
         self.step += steps
 
 
-def make_ensemble(recipe: Recipe, records: Sequence[Parameters]) -> Ensemble | None:
+def make_ensemble(spec: ModelSpec, records: Sequence[Parameters]) -> Ensemble | None:
     """The first of some models side by side; None where one after another is as quick."""
-    dials = recipe.dials
+    dials = spec.dials
     ops = operations(numpy_arrays, dials.precision, dials.rounding, dials.fma)
     lanes = REGISTER // np.dtype(ops.dtype).itemsize
     if 4 * len(records) < 3 * lanes:  # empty lanes take as long as full ones
         return None
-    compiled = compile_ensemble(essence(recipe.config), dials, recipe.features)
-    return Ensemble(recipe, compiled, records[:lanes]) if compiled else None
+    compiled = compile_ensemble(essence(spec.config), dials, spec.features)
+    return Ensemble(spec, compiled, records[:lanes]) if compiled else None

@@ -1,4 +1,4 @@
-"""The fast execution: the reference's operations in its order, compiled for one recipe.
+"""The fast execution: the reference's operations in its order, compiled for one model.
 
 A training step is a sequence of stages (`stages` and the layers' modules) over a memory (`layout`);
 the streams are drawn by `numba_draws`, whose `draw`, `shuffle`, `split`, `examples` and
@@ -89,7 +89,7 @@ from nanorepro.model.optimizers import learning_rates
 from nanorepro.numerics import numpy_arrays
 from nanorepro.numerics.plans import fixed_plan, plan, plan_rows
 from nanorepro.numerics.rounding import Operations, operations
-from nanorepro.specification import Recipe
+from nanorepro.specification import ModelSpec
 
 __all__ = [
     "Model",
@@ -117,7 +117,7 @@ def copy(target, source, at, n):
 
 @dataclass(frozen=True)
 class Compiled:
-    """The functions of a recipe and what their memory has to be."""
+    """The functions of a model specification and what their memory has to be."""
 
     map: Map
     ops: Operations
@@ -201,7 +201,7 @@ def few_stages(kit: Kit, chart: Map, beside: bool) -> list:
 
 
 @cache
-def compile_recipe(config: Config, dials: Dials, features: int) -> Compiled:
+def compile_model(config: Config, dials: Dials, features: int) -> Compiled:
     """The functions for a configuration as `essence` gives it."""
     net, kit = layers(config, features), make_kit(config, dials, features)
     longest, ops = kit.longest, kit.ops
@@ -259,14 +259,14 @@ def compile_recipe(config: Config, dials: Dials, features: int) -> Compiled:
     return Compiled(chart, ops, kit.starts, train, forward)
 
 
-def in_leaf_order(recipe: Recipe, step: int, x: np.ndarray, y: np.ndarray) -> tuple:
+def in_leaf_order(spec: ModelSpec, step: int, x: np.ndarray, y: np.ndarray) -> tuple:
     """The examples and labels of all mini-batches from a step on in their leaf order."""
-    batch, order = recipe.config.batch, recipe.dials.leaf_order
+    batch, order = spec.config.batch, spec.dials.leaf_order
     steps = len(y) // batch
     if order == "given":
         return x, y
     if order == "random":
-        at = permutations(recipe.key("order"), step, steps, batch)
+        at = permutations(spec.key("order"), step, steps, batch)
     else:
         at = np.arange(steps * batch).reshape(steps, batch)[:, ::-1].ravel()
     return x[at], y[at]
@@ -275,15 +275,15 @@ def in_leaf_order(recipe: Recipe, step: int, x: np.ndarray, y: np.ndarray) -> tu
 class Model:
     """One model in training."""
 
-    def __init__(self, recipe: Recipe, parameters: Parameters, step: int = 0):
-        self.recipe, self.step = recipe, step
+    def __init__(self, spec: ModelSpec, parameters: Parameters, step: int = 0):
+        self.spec, self.step = spec, step
         # once, not with every call of `train`: 21 → 8 µs before the kernel begins
-        self.dials, self.rounding_key = recipe.dials, recipe.key("rounding")
-        config, dials = recipe.config, self.dials
-        self.compiled = compile_recipe(essence(config), dials, recipe.features)
+        self.dials, self.rounding_key = spec.dials, spec.key("rounding")
+        config, dials = spec.config, self.dials
+        self.compiled = compile_model(essence(config), dials, spec.features)
         chart, dtype = self.compiled.map, self.compiled.ops.dtype
         self.const = operations(numpy_arrays, dials.precision, dials.rounding, dials.fma).const
-        words, blocks = -(-recipe.features // 32), -(-config.batch // 32)
+        words, blocks = -(-spec.features // 32), -(-config.batch // 32)
         self.memory = allocate(Memory(
             w=(chart.parameters, dtype),
             a=(len(self.compiled.starts) * chart.parameters, dtype),
@@ -348,10 +348,10 @@ class Model:
 
     def train(self, x: np.ndarray, y: np.ndarray) -> None:
         """Train on packed examples (n, words) uint32 and labels (n,) in the given order."""
-        config = self.recipe.config
+        config = self.spec.config
         x, y = np.ascontiguousarray(x), np.ascontiguousarray(y, np.uint8)
         steps = len(y) // config.batch
-        x, y = in_leaf_order(self.recipe, self.step, x, y)
+        x, y = in_leaf_order(self.spec, self.step, x, y)
         rates = self.const(learning_rates(config, self.step, steps))
         self.compiled.train(
             self.memory, x, y, np.asarray(rates, self.compiled.ops.dtype), self.rounding_key,
@@ -362,7 +362,7 @@ class Model:
 
     def logits(self, x: np.ndarray) -> np.ndarray:
         """Logits of packed examples, (n,)."""
-        batch, n = self.recipe.config.batch, len(x)
+        batch, n = self.spec.config.batch, len(x)
         x = np.concatenate([x, np.zeros((-n % batch, x.shape[1]), np.uint32)])
         z = np.empty(len(x), self.compiled.ops.dtype)
         self.compiled.forward(self.memory, x, z, self.rounding_key, self.step, self._unit_plans(1))
@@ -370,13 +370,13 @@ class Model:
 
     def _batch_plans(self, steps: int) -> np.ndarray:
         """Plans of the sums over the mini-batch: none, one for all steps, or one a step."""
-        dials, batch = self.dials, self.recipe.config.batch
+        dials, batch = self.dials, self.spec.config.batch
         if dials.tree == "chain":
             return np.zeros((0, *self.memory.plan.shape), np.int64)
         if dials.tree != "random":
             return fixed_plan(dials.tree, batch)[None]
         plans = np.empty((steps, *self.memory.plan.shape), np.int64)
-        random_trees(plans, batch, self.recipe.key("order"), self.step)
+        random_trees(plans, batch, self.spec.key("order"), self.step)
         return plans
 
     def _unit_plans(self, steps: int) -> np.ndarray:
@@ -385,7 +385,7 @@ class Model:
         if (dials.unit_tree, dials.unit_order) == ("chain", "given"):
             return np.zeros((0, *self.memory.units.shape), np.int64)
         random = "random" in (dials.unit_tree, dials.unit_order)
-        key, places = self.recipe.key("order", "units"), self.compiled.map.places
+        key, places = self.spec.key("order", "units"), self.compiled.map.places
         plans = np.zeros((steps if random else 1, *self.memory.units.shape), np.int64)
         for k in range(len(plans)):
             for at, place in enumerate(places):
@@ -397,17 +397,17 @@ class Model:
 
 
 def train_models(
-    recipe: Recipe, records: Sequence[Parameters], x: np.ndarray, y: np.ndarray
+    spec: ModelSpec, records: Sequence[Parameters], x: np.ndarray, y: np.ndarray
 ) -> list[Parameters]:
     """The records, each trained on the same packed examples; small models side by side."""
     found: list[Parameters] = []
     while len(found) < len(records):
         rest = records[len(found) :]
-        if ensemble := make_ensemble(recipe, rest):
-            ensemble.train(*in_leaf_order(recipe, 0, x, y))
+        if ensemble := make_ensemble(spec, rest):
+            ensemble.train(*in_leaf_order(spec, 0, x, y))
             found += ensemble.parameters()
         else:
-            model = Model(recipe, rest[0])
+            model = Model(spec, rest[0])
             model.train(x, y)
             found.append(model.parameters())
     return found

@@ -25,7 +25,7 @@ from nanorepro.backends.numba.llvm.vectors import (
 )
 from nanorepro.numerics import streams
 
-SHORTCUTS = True  # operations may take any way to their bits
+FAST_FORMULAS = True  # operations may take any way to their bits
 # what the compiler may use of the processor is a part of the key of all it compiles
 DIRECTED = "+avx512f" in cpu_target.target_context.codegen().magic_tuple()[2].split(",")
 # as numbers of lanes are: in a type
@@ -130,7 +130,7 @@ def _operands(context, builder, result, kinds, values):
 def machine(name, arity):
     """Typing of an LLVM instruction, or of the LLVM intrinsic llvm.<name>, on floats.
 
-    A further argument, the ticket of stochastic rounding, is not read.
+    A further argument, the rounding key, is not read.
     """
 
     def typing(*kinds):
