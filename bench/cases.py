@@ -89,7 +89,7 @@ class Case:
 
     def start(self, model: int) -> Parameters:
         """The initial values of a model: those of the pair of that number."""
-        return initial_parameters(self.config, pair=model)
+        return initial_parameters(replace(self.config, pairs=model + 1), pair=model)
 
     def starts(self, axis: int) -> Parameters:
         """The initial values of an ensemble, stacked along an axis."""

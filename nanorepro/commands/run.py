@@ -227,7 +227,7 @@ def train(job: Job) -> "Result":
         from nanorepro.training.simulation import simulate
 
         result = simulate(job.config, job.backend, job.threads, progress, job.start)
-    return replace(result, provenance={"command": job.command})
+    return replace(result, provenance={**result.provenance, "command": job.command})
 
 
 def keep(result: "Result", folder: Path) -> dict[str, str]:
@@ -243,8 +243,6 @@ def keep(result: "Result", folder: Path) -> dict[str, str]:
 
 def as_json(result: "Result", files: dict[str, str]) -> dict[str, Any]:
     """The result as one JSON object; what is not a number is null."""
-    from nanorepro.results import store
-
     pairs = [
         {
             "pd": pair.pd,
@@ -279,7 +277,6 @@ def as_json(result: "Result", files: dict[str, str]) -> dict[str, Any]:
         "seconds": result.seconds,
         "examples_per_second": result.examples_per_second,
         "backend": result.backend,
-        **store.provenance(result.config),
         **result.provenance,
         **files,
     }

@@ -170,8 +170,7 @@ def train(
             made = command(config)
             if start is not None:
                 made = f"{again} --out {shlex.quote(str(shelf.folder))}"
-            origin = {**store.provenance(config), "command": made}
-            result = replace(result, provenance=origin)
+            result = replace(result, provenance={**result.provenance, "command": made})
             store.save(result, shelf.folder)
             shelf.keep(result)
             course.end(config, done := done + price)

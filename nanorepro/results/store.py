@@ -9,23 +9,20 @@ import contextlib
 import hashlib
 import json
 import os
-import platform
 import secrets
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from nanorepro import __version__
-from nanorepro.config import CONTRACT, Config, check_sequence, command, dials
+from nanorepro.config import CONTRACT, Config, check_sequence, dials
 from nanorepro.data.sampling import FEATURES
 from nanorepro.errors import ConfigError
 from nanorepro.model.layers import Parameters, layers, shapes
+from nanorepro.results.provenance import provenance
 from nanorepro.results.result import Evaluation, Pair, Result, fingerprint
 
 FORMAT = "nanorepro result 1"
@@ -89,30 +86,6 @@ def load(path: str | Path) -> Result:
         raise ConfigError(f"{str(path)!r}: {reason}; give a file <id>.h5 of a run") from None
     except Exception as error:
         raise ConfigError(f"{str(path)!r}: not a stored run ({type(error).__name__})") from None
-
-
-def provenance(config: Config) -> dict[str, str]:
-    """Where a result comes from: the command that makes it again, versions, CPU, source digest."""
-    return {
-        "command": command(config),
-        "nanorepro": __version__,
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "cpu": _cpu(),
-        "source": source_digest(),
-        **{name: version(name) for name in ("numpy", "numba", "llvmlite", "h5py")},
-    }
-
-
-@cache
-def source_digest() -> str:
-    """SHA-256 over the names and texts of the package's source files."""
-    root = Path(__file__).resolve().parent.parent
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        text = path.read_bytes()
-        digest.update(f"{path.relative_to(root).as_posix()} {len(text)}\n".encode() + text)
-    return digest.hexdigest()
 
 
 def layout(config: Config) -> dict[str, Variable]:
@@ -405,11 +378,3 @@ def _flush(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def _cpu() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

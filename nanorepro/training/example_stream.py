@@ -5,28 +5,28 @@ An example and its label are one number, `data.join`'s.
 
 import threading
 from concurrent.futures import Future
-from types import ModuleType
 
 import numpy as np
 
+from nanorepro.backends.protocols import Backend
 from nanorepro.config import Config
 from nanorepro.data.worlds import World
 from nanorepro.numerics.streams import stream_key
 
-# Examples that are drawn and shuffled at a time, or one window.  Of fewer, threads meet more often
-# at the interpreter's lock: two models in two threads took 0.079 s with 2^15, 0.072 with 2^17.
+# Examples that are drawn and shuffled at a time, or one window.  The fewer they are, the more often
+# threads contend for the interpreter's lock.
 CHUNK = 1 << 17
 AHEAD = 4  # chunks that one model may be ahead of the other while the other is still waited for
 
 
-class Chunks:
+class ExampleStream:
     """The chunks of a pair's examples in the order in which they are drawn.
 
-    Each model takes one after the other.  Who comes first draws for both; who comes while that is
-    going on draws the next one instead of waiting.
+    Each model takes one after the other.  The first to ask draws for both; a thread that asks
+    while a chunk is being drawn draws the next one instead of waiting.
     """
 
-    def __init__(self, config: Config, pair: int, world: World, backend: ModuleType):
+    def __init__(self, config: Config, pair: int, world: World, backend: Backend):
         self.backend, self.world = backend, world
         self.key, self.first = stream_key(config.seed, "examples", pair), config.first_example
         self.examples = config.examples

@@ -5,24 +5,13 @@ from typing import overload
 
 import numpy as np
 
+from nanorepro.backends import load_backend
 from nanorepro.config import Config
 from nanorepro.data import packing
 from nanorepro.errors import ConfigError
 from nanorepro.model.layers import Parameters
 from nanorepro.specification import ModelSpec
-from nanorepro.training.simulation import check_parameters, load_backend
-
-
-def check_records(config: Config, features: int, parameters: object) -> list[Parameters]:
-    """One record or a sequence of them, all checked; raises ConfigError."""
-    if not isinstance(parameters, list | tuple):
-        return [check_parameters(config, features, parameters)]
-    if not parameters:
-        raise ConfigError("parameters: an empty list is not allowed; give at least one record")
-    return [
-        check_parameters(config, features, record, f"parameters[{k}]")
-        for k, record in enumerate(parameters)
-    ]
+from nanorepro.training.parameters import check_records
 
 
 @overload
@@ -44,24 +33,62 @@ def fit(
     parameters: Parameters | Sequence[Parameters],
     backend: str = "numba",
 ) -> Parameters | list[Parameters]:
-    """Train one model on the caller's examples in the given order, by the first model's dials.
+    """Train one model, or an ensemble, on the caller's examples in the given order.
 
-    x (n, d) and y (n,) of 0 and 1, n a multiple of config.batch, d even for the wide model;
-    parameters as `initial_parameters` has them, w0 (or e0, e1) for d features, or a list of such
-    records: an ensemble, each of its models trained as it would be alone.  A dozen small ones and
-    more are trained side by side, in a fraction of the time.  The optimizer starts anew.
+    Parameters
+    ----------
+    config : Config
+        The model, the optimizer and the arithmetic: the dials of the first model of a pair.
+    x : array_like (n, d)
+        Examples of d features, 0 or 1: an array, a nested list, a data frame, or a SciPy sparse
+        array; n a multiple of config.batch, d any number from 1 (even for the wide model).
+    y : array_like (n,)
+        Labels, 0 or 1.
+    parameters : record or list of records
+        Where the training starts: `initial_parameters(config, features=d)`, or what an earlier
+        `fit` returned.  A list of records is an ensemble, each of its models trained as it would
+        be alone; a dozen small ones and more are trained together in a fraction of the time.
+    backend : {"numba", "reference"}
+        What computes it; changes no bit.
 
-    Returns the trained record, or a list of them; raises ConfigError for anything else.
+    Returns
+    -------
+    dict of str to ndarray, or list of them
+        The trained record, in the model's precision; a list of them for a list.
+
+    Raises
+    ------
+    ConfigError
+        For examples, labels or parameters that do not fit; the message names what and where.
+
+    Notes
+    -----
+    Each step takes config.batch examples and follows docs/arithmetic.md, equations 4 to 12.  The
+    optimizer starts anew with every call: AdaGrad's accumulators at config.initial_accumulator,
+    SGD's velocity at 0, the step at 0.  Two calls one after the other are therefore not one call
+    on all examples.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nanorepro import Config, fit, initial_parameters, predict
+    >>> config = Config(model="linear", lr=1.0)
+    >>> x = np.tile([[0, 1], [1, 0]], (32, 1))
+    >>> start = initial_parameters(config, features=2)
+    >>> trained = fit(config, x, x[:, 0], start, backend="reference")
+    >>> predict(config, [[0, 1], [1, 0]], trained, backend="reference") > 0
+    array([False,  True])
     """
     engine = load_backend(backend)
     packed, features = packing.packed_examples("x", x, engine.pack)
     labels = packing.binary_labels("y", y)
     if len(packed) != len(labels):
-        raise ConfigError(f"y: {len(labels)} labels do not fit {len(packed)} examples of x")
+        problem = f"{len(labels)} labels do not fit {len(packed)} examples of x"
+        raise ConfigError(problem, "y")
     if len(labels) % config.batch:
-        raise ConfigError(f"x: {len(labels)} examples; give a multiple of batch, {config.batch}")
-    records = check_records(config, features, parameters)
-    trained = engine.train_models(ModelSpec(config, features, 0, 0), records, packed, labels)
+        raise ConfigError(f"{len(labels)} examples", "x", f"a multiple of batch, {config.batch}")
+    spec = ModelSpec(config, features, 0, 0)
+    trained = engine.train_models(spec, check_records(spec, parameters), packed, labels)
     return trained if isinstance(parameters, list | tuple) else trained[0]
 
 
@@ -71,13 +98,39 @@ def predict(
     parameters: Parameters | Sequence[Parameters],
     backend: str = "numba",
 ) -> np.ndarray:
-    """Logits (n,) of examples x (n, d) of 0 and 1, in the first model's precision.
+    """Logits of the caller's examples, by the first model's dials.
 
-    Of a list of records (models, n).
+    Parameters
+    ----------
+    config : Config
+        The model and the arithmetic.
+    x : array_like (n, d)
+        Examples of d features, 0 or 1, as for `fit`.
+    parameters : record or list of records
+        What `fit` returned, or `result.parameters[pair][model]` of a run (d = 32).
+    backend : {"numba", "reference"}
+        What computes it; changes no bit.
+
+    Returns
+    -------
+    ndarray (n,), or (models, n) for a list of records
+        Logits z in the model's precision; p̂(1) = 1/(1 + exp(-z)).
+
+    Raises
+    ------
+    ConfigError
+        For examples or parameters that do not fit.
+
+    Examples
+    --------
+    >>> from nanorepro import Config, initial_parameters, predict
+    >>> config = Config(model="linear", init="zero")
+    >>> predict(config, [[0, 1, 1]], initial_parameters(config, features=3), backend="reference")
+    array([0.], dtype=float32)
     """
     engine = load_backend(backend)
     packed, features = packing.packed_examples("x", x, engine.pack)
     spec = ModelSpec(config, features, 0, 0)
-    records = check_records(config, features, parameters)
+    records = check_records(spec, parameters)
     logits = np.stack([engine.Model(spec, record).logits(packed) for record in records])
     return logits if isinstance(parameters, list | tuple) else logits[0]

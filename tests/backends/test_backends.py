@@ -334,7 +334,7 @@ def test_many_segments_leave_the_bits_as_they_were(monkeypatch):
     whole = simulate(config, backend="reference")
     for chunk, piece in ((64, 64), (128, 32), (64, 256)):
         monkeypatch.setattr("nanorepro.training.example_stream.CHUNK", chunk)
-        monkeypatch.setattr("nanorepro.training.simulation.PIECE", piece)
+        monkeypatch.setattr("nanorepro.training.group.PIECE", piece)
         parts = simulate(config, backend="reference")
         assert parts.fingerprint == whole.fingerprint
         assert_same_bits(parts.logits, whole.logits, "logits")
@@ -416,7 +416,7 @@ def test_the_first_model_does_not_depend_on_what_differs(differ):
 
 @pytest.mark.parametrize("precision", ["float32", "float64", "bits:8"])
 def test_the_nudge_moves_one_weight_by_one_unit_in_the_last_place(precision):
-    config = replace(BASE, differ="nudge", precision=precision, hidden="5,3")
+    config = replace(BASE, differ="nudge", precision=precision, hidden="5,3", pairs=8)
     p = {"float32": 24, "float64": 53, "bits:8": 8}[precision]
     places = set()
     for pair in range(8):

@@ -105,7 +105,7 @@ def test_the_same_run_twice_is_kept_and_another_under_its_id_is_a_failure(tmp_pa
     before = path.read_bytes()
     assert call(*SMALL.split(), out=tmp_path)[0] == 0
     assert path.read_bytes() == before
-    monkeypatch.setattr("nanorepro.training.simulation.metrics.weight_distance", lambda *_: 1.0)
+    monkeypatch.setattr("nanorepro.training.measuring.metrics.weight_distance", lambda *_: 1.0)
     status, said, warned = call(*SMALL.split(), out=tmp_path)
     assert status == 1
     assert "another result under the same id" in warned.splitlines()[-1]

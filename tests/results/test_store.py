@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from nanorepro import Config, ConfigError, simulate
 from nanorepro.results import store
+from nanorepro.results.provenance import source_digest
 
 CONFIGS = {
     "tower": Config(log2_examples=8, log2_eval=8, pairs=2, eval_every="log"),
@@ -72,7 +73,7 @@ def test_the_diverged_configuration_diverges(results):
 def test_provenance(stored):
     back = store.load(stored)
     assert back.provenance["command"].startswith("python -m nanorepro.run --log2-examples 8")
-    assert back.provenance["source"] == store.source_digest()
+    assert back.provenance["source"] == source_digest()
     assert {"numpy", "numba", "h5py", "python", "cpu"} <= set(back.provenance)
 
 
@@ -194,7 +195,7 @@ def test_flipped_bits_under_a_fitting_seal_do_no_harm(stored, results, tmp_path,
         (lambda f: f.attrs.__setitem__("id", "0" * 16), "id is not"),
         (lambda f: f.attrs.__setitem__("config", "[]"), "config is not a record"),
         (lambda f: f.attrs.__setitem__("config", "{"), "JSONDecodeError"),
-        (lambda f: f.attrs.__setitem__("config", '{"model": "x"}'), "--model"),
+        (lambda f: f.attrs.__setitem__("config", '{"model": "x"}'), "model: 'x'"),
         (lambda f: f.attrs.__setitem__("config", '{"no": 1}'), "TypeError"),
         (lambda f: f.attrs.__delitem__("fingerprint"), "not a stored run"),
     ],

@@ -13,7 +13,7 @@ from nanorepro.config import Config
 from nanorepro.data.worlds import make_world
 from nanorepro.numerics.streams import stream_key
 from nanorepro.training import example_stream
-from nanorepro.training.example_stream import AHEAD, CHUNK, Chunks
+from nanorepro.training.example_stream import AHEAD, CHUNK, ExampleStream
 
 WORLD = make_world(0, "linear")
 
@@ -43,7 +43,7 @@ def test_each_model_gets_all_examples_in_any_interleaving(turns, first, size):
     backend, wanted = Counting(), expected(config, 3)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(example_stream, "CHUNK", size)
-        stream = Chunks(config, 3, WORLD, backend)
+        stream = ExampleStream(config, 3, WORLD, backend)
     at = [0, 0]
     # any interleaving, and then the one to its end and the other to its own
     for model in [*map(int, turns), *[int(first)] * 64, *[1 - int(first)] * 64]:
@@ -63,7 +63,7 @@ def test_each_model_gets_all_examples_in_any_interleaving(turns, first, size):
 def test_models_side_by_side_cost_one_draw_a_chunk(monkeypatch):
     monkeypatch.setattr(example_stream, "CHUNK", 64)
     backend = Counting()
-    stream = Chunks(Config(model="linear", log2_examples=10), 0, WORLD, backend)
+    stream = ExampleStream(Config(model="linear", log2_examples=10), 0, WORLD, backend)
     joined = np.empty(64, np.uint64)
     for k in range(stream.count):
         stream.take(k % 2, k, joined)
@@ -87,7 +87,7 @@ def test_who_would_wait_draws_the_next_chunk(monkeypatch):
         if first == 64:
             second_drawn.set()
 
-    stream = Chunks(config, 0, WORLD, SimpleNamespace(draw=draw))
+    stream = ExampleStream(config, 0, WORLD, SimpleNamespace(draw=draw))
     taken = np.empty((2, 64), np.uint64)
     threads = [threading.Thread(target=stream.take, args=(m, 0, taken[m])) for m in (0, 1)]
     threads[0].start()
@@ -107,7 +107,8 @@ def test_a_draw_that_fails_fails_for_both():
     def draw(world, key, first, joined):
         raise MemoryError("none")
 
-    stream = Chunks(Config(model="linear", log2_examples=10), 0, WORLD, SimpleNamespace(draw=draw))
+    config = Config(model="linear", log2_examples=10)
+    stream = ExampleStream(config, 0, WORLD, SimpleNamespace(draw=draw))
     for model in (0, 1):
         with pytest.raises(MemoryError):
             stream.take(model, 0, np.empty(1024, np.uint64))
@@ -116,7 +117,7 @@ def test_a_draw_that_fails_fails_for_both():
 def test_a_long_window_is_in_no_memory_but_the_models():
     config = Config(model="linear", log2_examples=18, log2_window=13)
     backend = Counting()
-    stream = Chunks(config, 0, WORLD, backend)
+    stream = ExampleStream(config, 0, WORLD, backend)
     assert stream.size == config.window == 2 * CHUNK and stream.count == 1
     joined = np.empty(stream.size, np.uint64)
     for model in (0, 1):

@@ -1,0 +1,131 @@
+"""What `training` asks of a backend: the interface that every execution of the contract has.
+
+A backend is a module.  It must compute what docs/arithmetic.md says, to the bit; how is its own
+affair.  One that trains many models at once, as a GPU does, also has `train_group`; for the others
+`training.group` trains the models of a group one after another, chunk by chunk.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from nanorepro.data.worlds import World
+from nanorepro.model.layers import Parameters
+from nanorepro.specification import ModelSpec
+
+Report = Callable[[int], None]
+"""Called with the examples that were trained on since the last call, each counted once a model.
+
+It raises `Interrupted` when the run is to end early; a backend lets the exception pass.
+"""
+
+
+class Interrupted(Exception):
+    """Raised by `Report` in the threads that train when the run is to end early."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One model after its last step.
+
+    parameters: the trained record, in the model's precision
+    logits: (checkpoints, patterns) of the evaluation patterns at each of the run's checkpoints
+    """
+
+    parameters: Parameters
+    logits: np.ndarray
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a parameter is NaN or infinite."""
+        return not all(np.isfinite(v).all() for v in self.parameters.values())
+
+
+@dataclass(frozen=True)
+class Group:
+    """Models of one run that are trained together, and the examples they see.
+
+    models: what each model is; all have one Config, the pairs and the dials may vary
+    start: the parameters of each before training, in its precision
+    world: what the examples are drawn from
+    patterns: (n,) uint32, the evaluation patterns whose logits are wanted at every checkpoint
+
+    With c the Config and s a model's specification, its i-th training example is example
+    c.first_example + i of the stream ("examples", s.pair), for i from 0 to c.examples - 1; the w-th
+    window, examples w·c.window and on, is brought into the order of permutation w of the stream
+    s.key("shuffle").  Both models of a pair see the same examples.
+    """
+
+    models: Sequence[ModelSpec]
+    start: Sequence[Parameters]
+    world: World
+    patterns: np.ndarray
+
+
+class ModelInTraining(Protocol):
+    """One model, its optimizer's state, and the step it is at."""
+
+    step: int
+
+    def train(self, x: np.ndarray, y: np.ndarray) -> None:
+        """Train on packed examples (n, words) uint32 and labels (n,) uint8 in the given order.
+
+        n is a multiple of the mini-batch.
+        """
+
+    def logits(self, x: np.ndarray) -> np.ndarray:
+        """Logits (n,) of packed examples (n, words), in the model's precision."""
+
+    def parameters(self) -> Parameters:
+        """A copy of the parameters."""
+
+
+class Backend(Protocol):
+    """A module that carries out the contract."""
+
+    def Model(self, spec: ModelSpec, parameters: Parameters, /) -> ModelInTraining:
+        """One model at step 0, with these parameters and a new state of the optimizer."""
+
+    def train_models(
+        self, spec: ModelSpec, records: Sequence[Parameters], x: np.ndarray, y: np.ndarray, /
+    ) -> list[Parameters]:
+        """The records, each trained from step 0 on the same packed examples in the given order."""
+
+    def draw(self, world: World, key: np.ndarray, first: int, joined: np.ndarray, /) -> None:
+        """Fill `joined` (n,) uint64 with examples first, ... of a stream, each as x + y·2^32."""
+
+    def shuffle(self, rows: np.ndarray, key: np.ndarray, first: int, /) -> None:
+        """Bring rows (windows, n) into the order of the permutations first, first + 1, ..."""
+
+    def split(self, joined: np.ndarray, x: np.ndarray, y: np.ndarray, /) -> None:
+        """Features x (n,) uint32 and labels y (n,) uint8 of joined examples."""
+
+    def examples(
+        self, world: World, key: np.ndarray, first: int, n: int, /
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Examples first, ..., first + n - 1 of a stream: x (n,) uint32 and y (n,) uint8."""
+
+    def pack(self, x: np.ndarray, /) -> np.ndarray | None:
+        """Numbers (n, d) packed to (n, ⌈d/32⌉) uint32; None if one is neither 0 nor 1."""
+
+    def exp(self, x: np.ndarray, /) -> np.ndarray:
+        """The contract's exp, float64."""
+
+    def log(self, x: np.ndarray, /) -> np.ndarray:
+        """The contract's log, float64."""
+
+    def fsum(self, x: np.ndarray, /) -> float:
+        """The exactly rounded sum."""
+
+
+@runtime_checkable
+class TrainsGroups(Protocol):
+    """What a backend has besides if it trains many models at once."""
+
+    def train_group(self, group: Group, report: Report, /) -> list[Trained]:
+        """Train all models of a group from step 0 to the end of the run; in the group's order."""
+
+    def device(self) -> str:
+        """The device's name, for the provenance of a result."""

@@ -1,0 +1,45 @@
+"""Where a result comes from: the command, the versions, the processor, the source that ran."""
+
+import contextlib
+import hashlib
+import platform
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from nanorepro import __version__
+from nanorepro.config import Config, command
+
+LIBRARIES = ("numpy", "numba", "llvmlite", "h5py")
+
+
+def provenance(config: Config) -> dict[str, str]:
+    """The command that makes a result again, versions, CPU, source digest."""
+    return {
+        "command": command(config),
+        "nanorepro": __version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cpu": _cpu(),
+        "source": source_digest(),
+        **{name: version(name) for name in LIBRARIES},
+    }
+
+
+@cache
+def source_digest() -> str:
+    """SHA-256 over the names and texts of the package's source files."""
+    root = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        text = path.read_bytes()
+        digest.update(f"{path.relative_to(root).as_posix()} {len(text)}\n".encode() + text)
+    return digest.hexdigest()
+
+
+def _cpu() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

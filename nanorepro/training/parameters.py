@@ -1,0 +1,155 @@
+"""Records of parameters: those before training, and the caller's, checked and rounded."""
+
+import operator
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from nanorepro.config import Config
+from nanorepro.data import sampling
+from nanorepro.errors import ConfigError, wrong
+from nanorepro.model.layers import Parameters, initial_values, shapes
+from nanorepro.numerics import numpy_arrays
+from nanorepro.numerics.rounding import operations
+from nanorepro.numerics.streams import bounded, stream_key, words
+from nanorepro.specification import ModelSpec
+
+MOST_FEATURES = 1 << 20
+
+
+def whole_number(name: str, value: object, low: int, high: int) -> int:
+    """An integer of Python or NumPy from low to high; raises ConfigError for anything else."""
+    try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError
+        found = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        found = low - 1
+    if not low <= found <= high:
+        right = f"a whole number from {low} to {high}" if low < high else f"{low}"
+        raise wrong(name, value, right)
+    return found
+
+
+def initial_parameters(
+    config: Config, pair: int = 0, model: int = 0, features: int = sampling.FEATURES
+) -> Parameters:
+    """The parameters of one model before training.
+
+    Parameters
+    ----------
+    config : Config
+        The run; `init`, `seed`, `differ` and the model's precision decide the values.
+    pair : int
+        From 0 to config.pairs - 1.
+    model : int
+        0 or 1, the first or second model of the pair.  They start apart only if the pairs differ
+        in `init`, in `nudge`, or in precision.
+    features : int
+        Binary features of an example: 32 in the paper's worlds, the columns of x for `fit`.
+
+    Returns
+    -------
+    dict of str to ndarray
+        The record, in the model's precision (float64 or float32): weights "w0" (fan_in, fan_out),
+        "w1", ... and biases "b0" (fan_out,), "b1", ...; the wide model's embeddings "e0", "e1"
+        (features/2, 2) come before "w0".  Weights are Glorot uniform,
+        limit·(2u - 1) with limit = sqrt(6/(fan_in + fan_out)), embeddings ±0.05, biases 0,
+        u from the stream `init` of (seed, pair).
+
+    Raises
+    ------
+    ConfigError
+        If there is no such pair or model, or `features` does not fit the model.
+
+    Examples
+    --------
+    >>> from nanorepro import Config, initial_parameters
+    >>> config = Config(model="double", pairs=2)
+    >>> {name: value.shape for name, value in initial_parameters(config, features=7).items()}
+    {'w0': (7, 2), 'b0': (2,), 'w1': (2, 1), 'b1': (1,)}
+    """
+    pair = whole_number("pair", pair, 0, config.pairs - 1)
+    model = whole_number("model", model, 0, 1)
+    spec = ModelSpec(config, whole_number("features", features, 1, MOST_FEATURES), pair, model)
+    return starting_record(spec, initial_values(config, spec.net, pair, model))
+
+
+def starting_record(spec: ModelSpec, values: Parameters) -> Parameters:
+    """Values in the model's precision; of the second model of a pair, nudged if they differ so."""
+    found = in_precision(spec, values)
+    if spec.model == 1 and "nudge" in spec.config.roles:
+        key = stream_key(spec.config.seed, "nudge", spec.pair)
+        _nudge(found, spec.dials.precision, key)
+    return found
+
+
+def in_precision(spec: ModelSpec, values: Parameters, name: str = "parameters") -> Parameters:
+    """Finite values in the model's precision; raises ConfigError for one that is infinite there."""
+    d = spec.dials
+    ops = operations(numpy_arrays, d.precision, "nearest", d.fma)
+    found = {}
+    for key, value in values.items():
+        with np.errstate(over="ignore"):
+            found[key] = np.asarray(ops.const(value), ops.dtype)
+        too_large = ~np.isfinite(found[key])
+        if too_large.any():
+            first = float(value[too_large][0])
+            problem = f"{key} has {first:g}, which is infinite in the precision {d.precision}"
+            raise ConfigError(problem, name, "smaller numbers")
+    return found
+
+
+def check_parameters(spec: ModelSpec, parameters: object, name: str = "parameters") -> Parameters:
+    """A caller's record with the names and shapes of the model, in its precision.
+
+    Raises ConfigError for anything else.
+    """
+    expected = shapes(spec.net)
+    if not isinstance(parameters, Mapping) or set(parameters) != set(expected):
+        right = f"a dict of {', '.join(expected)}, as initial_parameters returns it"
+        raise ConfigError("not a record of this model", name, right)
+    found = {}
+    for key, shape in expected.items():
+        value = np.asanyarray(parameters[key])
+        if value.shape != shape or value.dtype.kind != "f":
+            problem = f"{key} is {value.dtype} {value.shape}"
+            raise ConfigError(problem, name, f"floats of shape {shape}")
+        if np.ma.is_masked(value):
+            raise ConfigError(f"{key} has masked entries", name, "finite numbers")
+        value = np.asarray(value)
+        if not np.isfinite(value).all():
+            raise ConfigError(f"{key} has NaN or infinity", name, "finite numbers")
+        found[key] = value + 0.0  # -0 becomes +0, as everywhere in the contract
+    return in_precision(spec, found, name)
+
+
+def check_records(spec: ModelSpec, parameters: object) -> list[Parameters]:
+    """One record or a sequence of them, all checked; raises ConfigError."""
+    if not isinstance(parameters, list | tuple):
+        return [check_parameters(spec, parameters)]
+    if not parameters:
+        raise ConfigError("an empty list is not allowed", "parameters", "at least one record")
+    return [
+        check_parameters(spec, record, f"parameters[{k}]") for k, record in enumerate(parameters)
+    ]
+
+
+def _nudge(parameters: Parameters, precision: str, key: np.ndarray) -> None:
+    """Move one weight, drawn from all, one unit in the last place towards +infinity, in place."""
+    names = [name for name in parameters if not name.startswith("b")]
+    sizes: Sequence[int] = [parameters[name].size for name in names]
+    high, low = words(key, np.arange(1))[:2]
+    at = int(bounded(high[0], low[0], np.uint64(sum(sizes))))
+    for name, size in zip(names, sizes, strict=True):
+        if at < size:
+            value = parameters[name].reshape(-1)[at : at + 1]
+            if precision.startswith("bits:"):
+                unit = 1 << (24 - int(precision[5:]))
+                bits = value.view(np.int32)
+                # the pattern of a float grows with its magnitude; the next after -0 is the least
+                bits += -unit if value[0] < 0 else unit
+            else:
+                value[:] = np.nextafter(value, np.array(np.inf, value.dtype))
+            return
+        at -= size
