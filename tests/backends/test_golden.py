@@ -5,11 +5,13 @@ import os
 import shutil
 import subprocess
 import sys
+from itertools import product
 
 import golden
 import numpy as np
 import pytest
 from support.processors import ROOT, environment, targets
+from support.slow import slow_unless
 
 from nanorepro.backends import reference
 from nanorepro.backends.numba import model as numba_model
@@ -21,6 +23,11 @@ ROWS = TABLE["rows"]
 THREADED = ["linear", "tower", "identity-1"]
 SOME = ["swish-1.5", "kahan", "exact-float32", "linear", "wide-no-fma", "stochastic-bits:8"]
 SOME += ["bits:20", "toward-zero-bits:8"]  # where a processor takes other ways than the next
+# one row for each of the models, activations, optimizers and dials; each is a kernel to compile
+QUICK = {
+    "linear", "linear-sgd", "double", "tower", "wide", "deep", "batch-3-words", "smelu-0.5-sgd",
+    "adagrad-inside", "tree-lanes:5", "unit-random", "two-precisions", "kahan", "exact-float32", "stochastic-bits:8", "toward-zero-bits:8", "bits:20", "float64",
+}  # fmt: skip
 # AArch64 is emulated, and NumPy's part of it is slow
 HANDFUL = ["linear", "float64", "stochastic-bits:8"]
 
@@ -42,14 +49,20 @@ def test_table_is_that_of_this_contract():
     assert len({row["fingerprint"] for row in ROWS.values()}) >= len(ROWS) - 2
 
 
-@pytest.mark.parametrize("name", ROWS)
-@pytest.mark.parametrize("backend", ["numba", "reference"])
-def test_fingerprint(name, backend):
+@pytest.mark.parametrize(
+    ("backend", "name"),
+    slow_unless(
+        lambda backend, name: backend == "reference" or name in QUICK,
+        product(("numba", "reference"), ROWS),
+    ),
+)
+def test_fingerprint(backend, name):
     # any number of threads, here, where the row's kernel is compiled already
     for threads in (1, 2, 3, 5) if backend == "numba" and name in THREADED else (1,):
         assert golden.check(name, backend, ROWS[name], threads) == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", targets())
 def test_processor_in_fresh_processes_with_an_empty_and_a_warm_cache(target, tmp_path):
     # no features but the target's own: generic has neither AVX nor fma
@@ -62,6 +75,7 @@ def test_processor_in_fresh_processes_with_an_empty_and_a_warm_cache(target, tmp
     assert sorted(tmp_path.rglob("*.nb?")) == compiled
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     os.environ.get("NANOREPRO_AARCH64") != "1",
     reason="set NANOREPRO_AARCH64=1 to emulate AArch64 (tests/aarch64.sh fetches 350 MB)",

@@ -22,6 +22,7 @@ from functools import cache
 import numpy as np
 import pytest
 from scipy import stats
+from support.slow import slow_unless
 
 from nanorepro import Config, fit, initial_parameters, predict
 from nanorepro.config import ACTIVATIONS, MODELS
@@ -340,7 +341,17 @@ def combinations():
                     yield model, act, dialect, precision, steps
 
 
-@pytest.mark.parametrize(("model", "act", "dialect", "precision", "steps"), list(combinations()))
+# every model and every activation once, with all dialects and precisions
+QUICK = {("linear", "identity"), ("single", "smelu"), ("double", "swish"), ("tower", "relu"),
+         ("deep", "relu")}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("model", "act", "dialect", "precision", "steps"),
+    slow_unless(
+        lambda model, act, dialect, precision, steps: (model, act) in QUICK, combinations()
+    ),
+)
 def test_training(model, act, dialect, precision, steps):
     config = config_of(model, act, dialect, precision)
     by_keras = ("inside", "sgd")

@@ -69,6 +69,7 @@ def sweeper(name):
     return sweep
 
 
+@pytest.mark.slow  # all 2^32 inputs
 @pytest.mark.parametrize("name", ["exp", "log"])
 def test_every_float32_result_is_correctly_rounded(name):
     sweep, parts = sweeper(name), 64
@@ -94,6 +95,7 @@ def test_every_float32_result_is_correctly_rounded(name):
             assert result == truth, (argument.hex(), result.hex(), truth.hex())
 
 
+@pytest.mark.slow  # all 2^32 inputs
 def test_quick_exp_is_exp_for_every_float32():
     plain, quick = exp_log.exp(simd, np.float32), exp_log.quick_exp(simd)
     load, store, bits, from_bits = simd.load, simd.store, simd.bits, simd.from_bits
