@@ -21,7 +21,7 @@ from nanorepro.backends.numba.kernels import step
 from nanorepro.backends.numba.layout import Map, Place
 from nanorepro.backends.numba.llvm import simd, tiles
 from nanorepro.backends.numba.sums.by_plan import lanes_of
-from nanorepro.model.activations import OFTEN_ZERO
+from nanorepro.model.activations import ACTIVATIONS
 from nanorepro.specification import ModelSpec
 
 LANES = 16  # of a float32 vector; a CPU with shorter registers takes several for one
@@ -289,7 +289,7 @@ def work_of(config, stage: Stage, chart: Map, met: Met) -> Work | None:
         case "passing_backward":
             # forward again, but for ReLU, and δ below
             above = _outputs(chart, layer) * fan_out
-            again = 0 if config.act in OFTEN_ZERO else weights + fan_out
+            again = 0 if ACTIVATIONS[config.act].often_zero else weights + fan_out
             count = again + weights + above + 2 * fan_out
             return Work(operations=s * count, bytes=4 * (weights + above))
         case "passing_update":

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.datasets import load_breast_cancer
 
 from nanorepro import Config, fit, predict
-from nanorepro.model.layers import initial_values, layers
+from nanorepro.specification import initial_values, layers
 
 EPOCHS = 30
 MODELS = 32

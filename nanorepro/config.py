@@ -1,63 +1,52 @@
 """What a run is: one frozen record that determines every bit of the result, and nothing else.
 
-The fields are the command line's options with underscores.  This module imports neither NumPy nor
-Numba, so that `--help` answers at once.
+The fields are the command line's options with underscores.  What each may be is said by the records
+of the activations, optimizers, trees and so on, and by the settings here.  Neither NumPy nor Numba
+is imported, so that `--help` answers at once.
 """
 
 import hashlib
 import json
 import math
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, fields, replace
 from typing import Any
 
-from nanorepro.errors import option, wrong
-from nanorepro.numerics import trees
-from nanorepro.numerics.trees import split_kind
+from nanorepro.data.distributions import DISTRIBUTIONS
+from nanorepro.errors import ConfigError, option, wrong
+from nanorepro.model.activations import ACTIVATIONS
+from nanorepro.model.architectures import ARCHITECTURES
+from nanorepro.model.initializers import INITIALIZERS
+from nanorepro.model.optimizers import OPTIMIZERS, OptimizerSettings
+from nanorepro.numerics.accumulators import ACCUMULATORS
+from nanorepro.numerics.formats import PRECISIONS, ROUNDINGS, significand_bits
+from nanorepro.numerics.trees import LEAF_ORDERS, TREES, find_tree, split_kind
 from nanorepro.parsing import real_number, whole_number
+from nanorepro.settings import parameters_section, setting, setting_of, summaries
 
 CONTRACT = 1  # version of docs/arithmetic.md: any change of any bit raises it
 
-MODELS = ("linear", "single", "double", "tower", "wide", "deep")
-WIDTHS = {
-    "linear": (),
-    "single": (1,),
-    "double": (2,),
-    "tower": (16, 8, 4, 2),
-    "wide": (1000,),
-    "deep": (1024, 512),
-}
-ACTIVATIONS = ("identity", "relu", "smelu", "swish")
-WORLDS = ("linear", "quadratic")
-OPTIMIZERS = ("adagrad", "sgd")
-EPSILON_PLACES = ("outside", "inside", "none")
-INITS = ("glorot", "zero", "uniform")
 ROLES = ("init", "shuffle", "order", "rounding", "nudge")
-LEAF_ORDERS = ("given", "reversed", "random")
-TREES = (*trees.TREES, "random")
-ACCUMULATORS = ("plain", "kahan", "wide", "exact")
-PRECISIONS = ("float32", "float64", "bits:p")
-ROUNDINGS = ("nearest", "stochastic", "toward-zero")
 BACKENDS = ("numba", "reference")
 WIDTH = range(1, 65537)
 EVALUATIONS = 1024  # checkpoints of a run at most
 
 
-def _opt(default, help, choices=None, paper=None):
-    """A field that says itself on the command line what it means, its default, the paper's value.
-
-    The command line passes text on as it is, so that every error is worded here.
-    """
-    shown = "none" if default in ("", ()) else default
-    note = f"default: {shown}" + (f"; paper: {paper}" if paper is not None else "")
-    shape = {int: "N", float: "X", str: "LIST"}[type(default)]
-    metavar = "{" + ",".join(choices) + "}" if choices else shape
-    metadata = {"help": f"{help} ({note})", "type": str, "metavar": metavar}
-    return field(default=default, metadata=metadata)
-
-
 @dataclass(frozen=True)
 class Dials:
-    """How one model's arithmetic is done: the four dials of a sum, twice, and what they share."""
+    """How one model's arithmetic is done: the four dials of a sum, twice, and what they share.
+
+    Parameters
+    ----------
+    leaf_order, tree, accumulator : str
+        Of the sums over the mini-batch.
+    unit_order, unit_tree, unit_accumulator : str
+        Of the sums over units.
+    precision, rounding : str
+        Of every operation.
+    fma : bool
+        Whether a product joins a sum unrounded.
+    """
 
     leaf_order: str
     tree: str
@@ -70,78 +59,60 @@ class Dials:
     fma: bool
 
 
-@dataclass(frozen=True)
-class Config:
-    """A run: pairs of models, the data they see, how they are trained, and in what arithmetic.
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """The models: a part of `Config`."""
 
-    Raises ConfigError for a value out of range or a contradiction, naming the option.
-    """
-
-    model: str = _opt("tower", "architecture", MODELS)
-    hidden: str = _opt("", "widths of the hidden layers, as in 64,32, in place of the tower's")
-    act: str = _opt("relu", "activation of the hidden units", ACTIVATIONS)
-    beta: float = _opt(1.0, "smoothness of smelu and swish, above 0", paper="several")
-    data: str = _opt("linear", "world that the examples come from", WORLDS)
-    log2_examples: int = _opt(20, "log2 of T, the training examples of a pair", paper=26)
-    log2_window: int = _opt(
-        0, "log2 of z, the mini-batches among which examples are shuffled", paper="0 to 20"
+    model: str = setting(
+        "tower", "architecture; " + summaries(ARCHITECTURES), choices=ARCHITECTURES
     )
-    log2_eval: int = _opt(16, "log2 of N, the evaluation examples", paper=16)
-    first_example: int = _opt(0, "index in the pair's sequence of the first training example")
-    pairs: int = _opt(16, "pairs of models", paper=16)
-    batch: int = _opt(32, "examples of a mini-batch", paper=32)
-    differ: str = _opt(
-        "shuffle",
-        "streams in which the two models of a pair differ: a list out of "
-        + ",".join(ROLES)
-        + ", or none",
-        paper="shuffle, or init,shuffle",
+    hidden: str = setting("", "widths of the hidden layers, as in 64,32, in place of the tower's")
+    act: str = setting(
+        "relu", "activation of the hidden units; " + summaries(ACTIVATIONS), choices=ACTIVATIONS
     )
-    optimizer: str = _opt("adagrad", "optimizer", OPTIMIZERS)
-    lr: float = _opt(0.1, "learning rate, above 0", paper="1 and 0.1; sgd 0.1 and 0.01")
-    initial_accumulator: float = _opt(0.1, "AdaGrad: where its accumulators start", paper=0.1)
-    epsilon: float = _opt(1e-7, "AdaGrad: the epsilon beside the root, 0 or more")
-    epsilon_place: str = _opt(
-        "outside",
-        "AdaGrad: epsilon outside the root as in the paper's Keras, inside it as in Keras 3, or"
-        " none as in TensorFlow 1",
-        EPSILON_PLACES,
+    beta: float = setting(
+        1.0, "smoothness β of smelu and swish, above 0", low=1e-6, high=1e6, paper="several"
     )
-    momentum: float = _opt(0.9, "SGD: momentum, from 0 to below 1", paper=0.9)
-    decay: float = _opt(0.001, "SGD: the rate is lr/(1 + decay·step), 0 or more", paper=0.001)
-    init: str = _opt("glorot", "initial weights; uniform is ±0.05", INITS, paper="Keras's")
-    leaf_order: str = _opt("given", "order of the terms in a sum over the mini-batch", LEAF_ORDERS)
-    tree: str = _opt("chain", "tree of a sum over the mini-batch", TREES)
-    accumulator: str = _opt("plain", "accumulator of a sum over the mini-batch", ACCUMULATORS)
-    unit_order: str = _opt("given", "order of the terms in a sum over units", LEAF_ORDERS)
-    unit_tree: str = _opt("chain", "tree of a sum over units", TREES)
-    unit_accumulator: str = _opt("plain", "accumulator of a sum over units", ACCUMULATORS)
-    precision: str = _opt(
-        "float32", "every operation's precision; p is 2 to 24 significand bits", PRECISIONS
+    init: str = setting(
+        "glorot",
+        "initial weights; " + summaries(INITIALIZERS),
+        choices=INITIALIZERS,
+        paper="Keras's",
     )
-    rounding: str = _opt("nearest", "every operation's rounding", ROUNDINGS)
-    fma: str = _opt("on", "a product joins a sum unrounded (on) or rounded (off)", ("on", "off"))
-    eval_every: str = _opt(
-        "",
-        "also evaluate during training: every N mini-batches, or log for 1, 2, 4, ...",
-        ("N", "log"),
-    )
-    seed: int = _opt(0, "seed of all streams, from 0 to 2^64 - 1")
-    warm_start: str = _opt("", "fingerprint of the run whose parameters this one starts from")
-
-    def __post_init__(self):
-        for f in fields(self):
-            object.__setattr__(self, f.name, _plain(f, getattr(self, f.name)))
-        _check_choices(self)
-        _check_numbers(self)
-        _check_lists(self)
-        for model in (0, 1):
-            check_dials(dials(self, model))
+    warm_start: str = setting("", "fingerprint of the run whose parameters this one starts from")
 
     @property
     def widths(self) -> tuple[int, ...]:
         """Widths of the hidden layers."""
-        return tuple(int(w) for w in self.hidden.split(",")) if self.hidden else WIDTHS[self.model]
+        if self.hidden:
+            return tuple(whole_number(w) for w in self.hidden.split(","))
+        return ARCHITECTURES[self.model].widths
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """The examples: a part of `Config`."""
+
+    data: str = setting(
+        "linear",
+        "world that the examples come from; " + summaries(DISTRIBUTIONS),
+        choices=DISTRIBUTIONS,
+    )
+    log2_examples: int = setting(
+        20, "log2 of T, the training examples of a pair", low=0, high=40, paper=26
+    )
+    log2_window: int = setting(
+        0,
+        "log2 of z, the mini-batches among which examples are shuffled",
+        low=0,
+        high=40,
+        paper="0 to 20",
+    )
+    log2_eval: int = setting(16, "log2 of N, the evaluation examples", low=0, high=24, paper=16)
+    first_example: int = setting(
+        0, "index in the pair's sequence of the first training example", low=0, high=2**48
+    )
+    batch: int = setting(32, "examples of a mini-batch", low=1, high=65536, paper=32)
 
     @property
     def examples(self) -> int:
@@ -158,10 +129,110 @@ class Config:
         """Mini-batches of a run."""
         return self.examples // self.batch
 
+
+@dataclass(frozen=True, kw_only=True)
+class PairSettings:
+    """The pairs, and when they are measured: a part of `Config`."""
+
+    pairs: int = setting(16, "pairs of models", low=1, high=65536, paper=16)
+    differ: str = setting(
+        "shuffle",
+        "streams in which the two models of a pair differ: a list out of "
+        + ",".join(ROLES)
+        + ", or none",
+        paper="shuffle, or init,shuffle",
+    )
+    eval_every: str = setting(
+        "",
+        "also evaluate during training: every N mini-batches, or log for 1, 2, 4, ...",
+        shown=("N", "log"),
+    )
+    seed: int = setting(0, "seed of all streams, from 0 to 2^64 - 1", low=0, high=2**64 - 1)
+
     @property
     def roles(self) -> frozenset[str]:
         """The streams in which the two models of a pair differ."""
         return frozenset(self.differ.split(",")) - {"none"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DialSettings:
+    """The dials of the arithmetic, for both models of a pair or `a,b`: a part of `Config`."""
+
+    leaf_order: str = setting(
+        "given",
+        "order of the terms in a sum over the mini-batch; " + summaries(LEAF_ORDERS),
+        shown=LEAF_ORDERS,
+    )
+    tree: str = setting(
+        "chain", "tree of a sum over the mini-batch; " + summaries(TREES), shown=TREES
+    )
+    accumulator: str = setting(
+        "plain",
+        "accumulator of a sum over the mini-batch; " + summaries(ACCUMULATORS),
+        shown=ACCUMULATORS,
+    )
+    unit_order: str = setting("given", "order of the terms in a sum over units", shown=LEAF_ORDERS)
+    unit_tree: str = setting("chain", "tree of a sum over units", shown=TREES)
+    unit_accumulator: str = setting("plain", "accumulator of a sum over units", shown=ACCUMULATORS)
+    precision: str = setting(
+        "float32", "every operation's precision; p is 2 to 24 significand bits", shown=PRECISIONS
+    )
+    rounding: str = setting("nearest", "every operation's rounding", shown=ROUNDINGS)
+    fma: str = setting(
+        "on", "a product joins a sum unrounded (on) or rounded (off)", shown=("on", "off")
+    )
+
+
+# The parts of a configuration, in the order of its fields.
+PARTS: dict[str, type] = {
+    "the models": ModelSettings,
+    "the data": DataSettings,
+    "the pairs": PairSettings,
+    "the optimizer": OptimizerSettings,
+    "the dials of the arithmetic (a,b gives a to the first model of a pair, b to the second)": (
+        DialSettings
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(DialSettings, OptimizerSettings, PairSettings, DataSettings, ModelSettings):
+    """A run: pairs of models, the data they see, how they are trained, and in what arithmetic.
+
+    Immutable; equal configurations are equal and hash alike.  Numbers may be given as text or as
+    NumPy's, lists of `hidden` and `differ` as sequences, `fma` as a bool.  A dial may be two values
+    `a,b`: a for the first model of each pair, b for the second.
+
+    {parameters}
+
+    Raises
+    ------
+    ConfigError
+        For a value that is not allowed or contradicts another, naming the field.
+
+    Examples
+    --------
+    >>> config = Config(model="wide", optimizer="sgd", lr=0.01, differ=["init", "shuffle"])
+    >>> config.widths, config.steps, config.differ
+    ((1000,), 32768, 'init,shuffle')
+    >>> config.id
+    'd4fb9c1cdcd59d63'
+    >>> Config(log2_window=99)
+    Traceback (most recent call last):
+        ...
+    nanorepro.errors.ConfigError: log2_window: 99 is not allowed; give a whole number from 0 to 40
+    """
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value = _plain(f, getattr(self, f.name))
+            setting_of(f).check(f.name, value)
+            object.__setattr__(self, f.name, value)
+        OPTIMIZERS[self.optimizer].check(self)
+        _check_lists(self)
+        for model in (0, 1):
+            check_dials(dials(self, model))
 
     @property
     def checkpoints(self) -> tuple[int, ...]:
@@ -172,6 +243,35 @@ class Config:
     def id(self) -> str:
         """Name of the run: 16 hex digits of the SHA-256 of its canonical form."""
         return hashlib.sha256(canonical(self).encode()).hexdigest()[:16]
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "Config":
+        """The configuration of a record of fields, as a stored run has it.
+
+        Parameters
+        ----------
+        record : mapping of str to str, int or float
+            Fields by their names.  One that is missing did not exist when the record was made, and
+            has the value with which it came to be.
+
+        Raises
+        ------
+        ConfigError
+            For a field that is unknown, because a newer version made the record, or a value that is
+            not allowed.
+        """
+        known = {f.name: setting_of(f).absent for f in fields(cls)}
+        if unknown := sorted(str(name) for name in set(record) - set(known)):
+            raise ConfigError(
+                f"the fields {', '.join(unknown)} are unknown: made by a newer version of"
+                " nanorepro; read it with that one"
+            )
+        return cls(**{**known, **record})
+
+
+Config.__doc__ = (Config.__doc__ or "").replace(
+    "{parameters}", parameters_section(Config).replace("\n", "\n    ")
+)
 
 
 def checkpoints(every: str, steps: int) -> tuple[int, ...]:
@@ -186,22 +286,38 @@ def checkpoints(every: str, steps: int) -> tuple[int, ...]:
 
 
 def canonical(config: Config) -> str:
-    """The canonical form: JSON of what determines the bits, with what has no effect left out."""
+    """The canonical form (docs/arithmetic.md, "Identity of a run"), of which the id is a digest.
+
+    JSON without blanks, keys sorted, of the fields that have an effect and are not at the value
+    that their absence means.
+    """
     record = {f.name: getattr(config, f.name) for f in fields(config)}
-    unused = {
-        "adagrad": ("momentum", "decay"),
-        "sgd": ("initial_accumulator", "epsilon", "epsilon_place"),
-    }[config.optimizer]
-    if config.model == "linear":
-        unused += ("act",)
-    if config.model == "linear" or config.act not in ("smelu", "swish"):
-        unused += ("beta",)
-    if config.optimizer == "adagrad" and config.epsilon_place == "none":
-        unused += ("epsilon",)
     record["differ"] = ",".join(r for r in ROLES if r in config.roles) or "none"
-    record["hidden"] = ",".join(map(str, config.widths))
-    record = {k: v for k, v in record.items() if k not in unused}
-    return json.dumps({"contract": CONTRACT, **record}, sort_keys=True)
+    widths = () if config.widths == ARCHITECTURES[config.model].widths else config.widths
+    record["hidden"] = ",".join(map(str, widths))
+    for f in fields(Dials):
+        record[f.name] = ",".join(dict.fromkeys(map(_plain_kind, record[f.name].split(","))))
+    unused = without_effect(config)
+    kept = {
+        f.name: record[f.name]
+        for f in fields(config)
+        if f.name not in unused and record[f.name] != setting_of(f).absent
+    }
+    if CONTRACT != 1:
+        kept["contract"] = CONTRACT
+    return json.dumps(kept, sort_keys=True, separators=(",", ":"))
+
+
+def without_effect(config: Config) -> frozenset[str]:
+    """The fields that change no bit of this run: other optimizers' settings, β where none is."""
+    optimizer = OPTIMIZERS[config.optimizer]
+    unused = {name for other in OPTIMIZERS.values() for name in other.names} - {*optimizer.names}
+    unused |= set(optimizer.unused(config))
+    if not config.widths:
+        unused |= {"act", "beta"}
+    elif not ACTIVATIONS[config.act].uses_beta:
+        unused.add("beta")
+    return frozenset(unused)
 
 
 def dials(config: Config, model: int) -> Dials:
@@ -212,6 +328,8 @@ def dials(config: Config, model: int) -> Dials:
         if len(parts) > 2:
             raise wrong(f.name, getattr(config, f.name), "one value, or two: one for each model")
         values[f.name] = parts[model % len(parts)]
+    if values["fma"] not in ("on", "off"):
+        raise wrong("fma", config.fma, "on or off")
     return Dials(**{**values, "fma": values["fma"] == "on"})
 
 
@@ -233,34 +351,32 @@ def with_paper_sizes(config: Config) -> Config:
 
 def check_dials(d: Dials) -> None:
     """Raise ConfigError for a dial out of range or dials that contradict each other."""
-    one_of: dict[str, tuple[str, ...]]
-    one_of = {"leaf_order": LEAF_ORDERS, "unit_order": LEAF_ORDERS, "rounding": ROUNDINGS}
-    one_of |= {"accumulator": ACCUMULATORS, "unit_accumulator": ACCUMULATORS}
+    one_of = {
+        "leaf_order": LEAF_ORDERS, "unit_order": LEAF_ORDERS, "rounding": ROUNDINGS,
+        "accumulator": ACCUMULATORS, "unit_accumulator": ACCUMULATORS,
+    }  # fmt: skip
     for name, allowed in one_of.items():
         if getattr(d, name) not in allowed:
             raise wrong(name, getattr(d, name), " or ".join(allowed))
     for name in ("tree", "unit_tree"):
-        value = getattr(d, name)
-        kind, k = split_kind(name, value)
-        with_k = kind + ":k" in trees.TREES
-        if not (with_k or value == "random" or value in trees.TREES) or with_k != (":" in value):
-            raise wrong(name, value, " or ".join(TREES) + " with k from 1 to 4096")
-        if with_k and not 1 <= k <= 4096:
-            raise wrong(name, value, f"{kind}:k with k from 1 to 4096")
-    kind, p = split_kind("precision", d.precision)
-    if not (d.precision in ("float32", "float64") or (kind == "bits" and 2 <= p <= 24)):
-        raise wrong("precision", d.precision, "float32, float64 or bits:p with p from 2 to 24")
-    if d.precision == "float64":
+        find_tree(name, getattr(d, name))
+    try:
+        p = significand_bits(d.precision)
+    except ValueError:
+        right = "float32, float64 or bits:p with p from 2 to 24"
+        raise wrong("precision", d.precision, right) from None
+    if p == 53:
         if d.rounding != "nearest":
             raise wrong("rounding", d.rounding, "nearest, the only one with {precision=float64}")
         for name in ("accumulator", "unit_accumulator"):
-            if getattr(d, name) == "wide":
-                raise wrong(name, "wide", "plain, kahan or exact with {precision=float64}")
+            if ACCUMULATORS[getattr(d, name)].below_float64:
+                others = " or ".join(n for n, a in ACCUMULATORS.items() if not a.below_float64)
+                raise wrong(name, getattr(d, name), others + " with {precision=float64}")
 
 
-def _plain(f, value):
+def _plain(f: "Field[Any]", value: Any) -> Any:
     """A field's value as its declared type; numbers may arrive as NumPy's or as text."""
-    kind = f.type if isinstance(f.type, type) else {"str": str, "int": int, "float": float}[f.type]
+    kind: type = type(f.default)
     if f.name == "hidden" and isinstance(value, tuple | list):
         value = ",".join(map(str, value))
     if f.name == "differ" and isinstance(value, set | frozenset | tuple | list):
@@ -273,57 +389,24 @@ def _plain(f, value):
         if not isinstance(value, str):
             raise wrong(f.name, value, "text")
         return value
-    right = "a whole number" if kind is int else "a finite number"
     try:
         if isinstance(value, str):
             return whole_number(value) if kind is int else real_number(value)
         if isinstance(value, bool) or (kind is int and not hasattr(value, "__index__")):
             raise TypeError
         number = int(value.__index__()) if kind is int else float(value)
+        if not math.isfinite(number):
+            raise ValueError
     except (TypeError, ValueError, OverflowError):
+        right = "a whole number" if kind is int else "a finite number"
         raise wrong(f.name, value, right) from None
-    if kind is float and not math.isfinite(number):
-        raise wrong(f.name, value, "a finite number")
-    return number
+    return number + 0  # -0.0 is 0.0
 
 
-def _check_choices(c: Config) -> None:
-    one_of = {
-        "model": MODELS,
-        "act": ACTIVATIONS,
-        "data": WORLDS,
-        "optimizer": OPTIMIZERS,
-        "epsilon_place": EPSILON_PLACES,
-        "init": INITS,
-    }
-    for name, allowed in one_of.items():
-        if getattr(c, name) not in allowed:
-            raise wrong(name, getattr(c, name), " or ".join(allowed))
-    for part in c.fma.split(","):
-        if part not in ("on", "off"):
-            raise wrong("fma", c.fma, "on or off")
-
-
-def _check_numbers(c: Config) -> None:
-    in_range = {
-        "log2_examples": (0, 40),
-        "log2_window": (0, 40),
-        "log2_eval": (0, 24),
-        "first_example": (0, 2**48),
-        "pairs": (1, 65536),
-        "batch": (1, 65536),
-        "seed": (0, 2**64 - 1),
-        "beta": (1e-6, 1e6),
-        "lr": (1e-12, 1e12),
-        "initial_accumulator": (1e-12, 1e12),
-        "epsilon": (0.0, 1.0),
-        "decay": (0.0, 1e6),
-    }
-    for name, (low, high) in in_range.items():
-        if not low <= getattr(c, name) <= high:
-            raise wrong(name, getattr(c, name), f"a number from {low} to {high}")
-    if not 0 <= c.momentum < 1:
-        raise wrong("momentum", c.momentum, "a number from 0 to below 1")
+def _plain_kind(value: str) -> str:
+    """A dial's value with its number in its plainest form: `lanes:08` is `lanes:8`."""
+    kind, k = split_kind("", value)
+    return f"{kind}:{k}" if ":" in value else kind
 
 
 def check_sequence(c: Config) -> None:
@@ -353,14 +436,20 @@ def _check_lists(c: Config) -> None:
             raise wrong(
                 "hidden", c.hidden, f"no widths with {{model={c.model}}}, or {{model=tower}}"
             )
-        widths = c.hidden.split(",")
-        ok = (w.isascii() and w.isdecimal() and len(w) < 9 and int(w) in WIDTH for w in widths)
-        if not all(ok):
+        try:
+            right = all(w in WIDTH for w in c.widths)
+        except ValueError:
+            right = False
+        if not right:
             raise wrong("hidden", c.hidden, "widths from 1 to 65536, as in 64,32")
-    every = c.eval_every
-    number = every.isascii() and every.isdecimal() and len(every) <= 15 and int(every) > 0
-    if every and every != "log" and not number:
-        raise wrong("eval_every", every, "a number of mini-batches above 0, or log")
+    if c.eval_every not in ("", "log"):
+        try:
+            every = whole_number(c.eval_every)
+        except ValueError:
+            every = 0
+        if not 0 < every < 10**15:
+            raise wrong("eval_every", c.eval_every, "a number of mini-batches above 0, or log")
+        object.__setattr__(c, "eval_every", str(every))
     if c.warm_start and (len(c.warm_start) != 64 or set(c.warm_start) - set("0123456789abcdef")):
         raise wrong("warm_start", c.warm_start, "the 64 hex digits of a run's fingerprint")
     if c.warm_start and c.init != "glorot":

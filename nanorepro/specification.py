@@ -1,15 +1,28 @@
-"""What a backend is told of one model: the record that passes between the floors."""
+"""What a backend is told of one model in training: the record that passes to it."""
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from nanorepro.config import Config, Dials, dials
-from nanorepro.model.layers import Layer, layers
+from nanorepro.model.architectures import ARCHITECTURES
+from nanorepro.model.layers import Layer, Parameters, draw_initial_values, make_layers
 from nanorepro.numerics.streams import stream_key
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One model of a pair: its layers, its dials, and the keys of its own streams."""
+    """One model of a pair: its layers, its dials, and the keys of its own streams.
+
+    Parameters
+    ----------
+    config : Config
+        The run.
+    features : int
+        Binary inputs: 32 in the paper's worlds, any number of the caller's.
+    pair, model : int
+        Which one it is: pair from 0 on, model 0 or 1.
+    """
 
     config: Config
     features: int
@@ -18,13 +31,32 @@ class ModelSpec:
 
     @property
     def net(self) -> tuple[Layer, ...]:
+        """Its layers, from the inputs up."""
         return layers(self.config, self.features)
 
     @property
     def dials(self) -> Dials:
+        """Its dials."""
         return dials(self.config, self.model)
 
-    def key(self, role: str, stream: str = ""):
+    def key(self, role: str, stream: str = "") -> np.ndarray:
         """Key of a stream: the pair's, or the model's own where the two differ in that role."""
         model = self.model if role in self.config.roles else 0
         return stream_key(self.config.seed, stream or role, self.pair, model)
+
+
+def layers(config: Config, features: int) -> tuple[Layer, ...]:
+    """The layers of a configuration's models over so many binary inputs, from the inputs up.
+
+    Raises
+    ------
+    ConfigError
+        For an odd number of features that are to be two equal sets.
+    """
+    return make_layers(config.widths, ARCHITECTURES[config.model].embeddings, features)
+
+
+def initial_values(config: Config, net: tuple[Layer, ...], pair: int, model: int) -> Parameters:
+    """Initial parameters of one model, float64, before they are rounded to its precision."""
+    key = stream_key(config.seed, "init", pair, model if "init" in config.roles else 0)
+    return draw_initial_values(net, config.init, key)

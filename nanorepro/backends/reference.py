@@ -13,7 +13,8 @@ from nanorepro.model.activations import ACTIVATIONS, sigmoid
 from nanorepro.model.layers import Layer, Parameters
 from nanorepro.model.optimizers import OPTIMIZERS, learning_rate
 from nanorepro.numerics import numpy_arrays, streams
-from nanorepro.numerics.accumulators import ACCUMULATORS, fsum
+from nanorepro.numerics.accumulators import ACCUMULATORS
+from nanorepro.numerics.exact_sum import fsum
 from nanorepro.numerics.exp_log import exp64, log64
 from nanorepro.numerics.plans import plan
 from nanorepro.numerics.rounding import operations
@@ -58,9 +59,13 @@ class Model:
         self.ops = operations(numpy_arrays, dials.precision, dials.rounding, dials.fma)
         self.sum_batch = Sum(dials.accumulator, self.ops)
         self.sum_units = Sum(dials.unit_accumulator, self.ops)
-        self.value, self.backward = ACTIVATIONS[config.act](numpy_arrays, self.ops, config.beta)
+        self.value, self.backward = ACTIVATIONS[config.act].make(
+            numpy_arrays, self.ops, config.beta
+        )
         self.sigmoid = sigmoid(numpy_arrays, self.ops)
-        self.update, starts = OPTIMIZERS[config.optimizer](numpy_arrays, self.ops, config)
+        optimizer = OPTIMIZERS[config.optimizer]
+        self.update = optimizer.make_update(numpy_arrays, self.ops, config)
+        starts = optimizer.starts(config)
         self.w = {name: self.ops.const(value) for name, value in parameters.items()}
         self.state = {
             name: tuple(np.full_like(v, self.ops.const(start)) for start in starts)
@@ -190,7 +195,7 @@ class Sum:
     """Sums by a plan and an accumulator; the terms of all outputs lie along the first axis."""
 
     def __init__(self, accumulator: str, ops):
-        parts = ACCUMULATORS[accumulator](numpy_arrays, ops)
+        parts = ACCUMULATORS[accumulator].make(numpy_arrays, ops)
         self.start, self.product, self.term, self.merge, self.result = parts
         self.zero = ops.const(0.0)
 

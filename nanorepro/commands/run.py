@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import argparse_dataclass
 
-from nanorepro.config import BACKENDS, Config, check_sequence, command, with_paper_sizes
+from nanorepro.config import BACKENDS, PARTS, Config, check_sequence, command, with_paper_sizes
 from nanorepro.errors import ConfigError, option
 from nanorepro.training.progress import Progress
 
@@ -31,19 +31,9 @@ if TYPE_CHECKING:
 
 NAME = "nanorepro.run"
 PAPER_SIZES = ("log2_examples", "log2_eval", "pairs")
-GROUPS = {
-    "the models": ("model", "hidden", "act", "beta", "init", "warm_start"),
-    "the data": ("data", "log2_examples", "log2_window", "log2_eval", "first_example", "batch"),
-    "the pairs": ("pairs", "differ", "seed", "eval_every", "paper"),
-    "the optimizer": (
-        "optimizer", "lr", "initial_accumulator", "epsilon", "epsilon_place", "momentum", "decay",
-    ),
-    "the dials of the arithmetic (a,b gives a to the first model of a pair, b to the second)": (
-        "leaf_order", "tree", "accumulator", "unit_order", "unit_tree", "unit_accumulator",
-        "precision", "rounding", "fma",
-    ),
-    "the running, which changes no bit of the result": ("backend", "threads", "out", "json"),
-}  # fmt: skip
+GROUPS = {title: tuple(f.name for f in fields(part)) for title, part in PARTS.items()}
+GROUPS["the pairs"] += ("paper",)
+GROUPS["the running, which changes no bit of the result"] = ("backend", "threads", "out", "json")
 
 
 def _opt(default: object, help: str, metavar: str | None = None) -> Any:

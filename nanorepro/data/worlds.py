@@ -1,4 +1,4 @@
-"""The two worlds of the paper (sections 2 and 6), packed examples, and the caller's arrays.
+"""A world as tables over the patterns of half an example, from which examples are drawn.
 
 An example is 32 features in one uint32 (bit j is feature j) and a label, 0 or 1.  It is a function
 of (seed, pair, index) alone.  One Philox call draws it: its two 16-bit halves by the alias method,
@@ -11,12 +11,12 @@ from functools import lru_cache
 
 import numpy as np
 
+from nanorepro.data.distributions import DISTRIBUTIONS, HALF_FEATURES
 from nanorepro.numerics import numpy_arrays
 from nanorepro.numerics.exp_log import exp64, log64
 from nanorepro.numerics.streams import stream_key, uniform, words
 
 HALF = 1 << 16  # patterns of 16 features
-COMPONENTS = {"linear": 32, "quadratic": 80}
 
 exp = exp64(numpy_arrays)
 log = log64(numpy_arrays)
@@ -64,22 +64,19 @@ def true_weights(seed: int, world: str) -> np.ndarray:
     """θ: each component from N(μ, 1) with μ picked from {-2, 0, 2} (section 2); float64.
 
     linear: (32,), one for each feature.  quadratic: (80,), for each of 8 blocks of 4 the lower
-    triangle of L row by row (section 6).
+    triangle of Θ row by row (section 6).
     """
     key = stream_key(seed, "theta")
-    n = COMPONENTS[world]
+    n = DISTRIBUTIONS[world].components
     mean = np.array([-2.0, 0.0, 2.0])[(uniform(key, n) * 3.0).astype(np.int64)]
     return mean + normals(key, n)
 
 
 def marginals(world: str) -> np.ndarray:
-    """P(x_j = 1) of the features of half an example, (16,): 6/(jπ)², or 90/(jπ)⁴ in blocks of 4."""
-    if world == "linear":
-        j = np.arange(1, 17)
-        return 6.0 / ((j * np.pi) * (j * np.pi))
-    j = np.arange(1, 5)
-    square = (j * np.pi) * (j * np.pi)
-    return np.tile(90.0 / (square * square), 4)
+    """P(x_j = 1) of the features of half an example, (16,): those of its sets."""
+    record = DISTRIBUTIONS[world]
+    one_set = [record.marginal(j) for j in range(1, record.set_size + 1)]
+    return np.tile(one_set, HALF_FEATURES // record.set_size)
 
 
 def half_log_odds(theta: np.ndarray, world: str) -> np.ndarray:
@@ -88,15 +85,14 @@ def half_log_odds(theta: np.ndarray, world: str) -> np.ndarray:
     The terms of bit j come last of a pattern that has no higher bit, so the patterns of j bits give
     those of j + 1: half the additions of a pass over all patterns for each term.
     """
-    table, component = np.empty((2, HALF)), 0
+    record, table, component = DISTRIBUTIONS[world], np.empty((2, HALF)), 0
     for half in range(2):
         table[half, 0] = 0.0
         for j in range(16):
             n = 1 << j
             upper = table[half, n : 2 * n]
             upper[:] = table[half, :n]
-            lower = j // 4 * 4 if world == "quadratic" else j  # the first of its block
-            for b in range(lower, j):
+            for b in range(record.first_partner(j), j):
                 # those with bit b; to the others +0 would be added, which changes none: none is -0
                 upper.reshape(-1, 2, 1 << b)[:, 1] += theta[component]
                 component += 1
@@ -112,7 +108,7 @@ def alias_table(probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     are the probabilities in units of 2^-48, the largest taking up the rounding.
 
     The last large column fills up small ones, from the last on, until it is small itself and the
-    next one to be filled.  How many a column fills is searched for, not counted: 13 → 1 ms.
+    next one to be filled.  How many a column fills is searched for, not counted.
     """
     weight = np.floor(probability * 2.0**48 + 0.5).astype(np.int64)
     weight[np.argmax(weight)] += (1 << 48) - int(weight.sum())
@@ -143,7 +139,10 @@ def alias_table(probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=4)
 def make_world(seed: int, world: str, exp: Callable = exp) -> World:
-    """The world `linear` or `quadratic` of a seed, its arrays read-only; `exp` is any backend's."""
+    """A world of a seed by its distribution's name, its arrays read-only.
+
+    `exp` is any backend's.
+    """
     probability = np.ones(1)
     for p in marginals(world):
         probability = np.concatenate([probability * (1.0 - p), probability * p])

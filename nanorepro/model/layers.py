@@ -1,12 +1,12 @@
-"""What is trained: layers, activations, initial values (sections 3 to 6, figures 1 and 5)."""
+"""What is trained: layers, and their parameters before training (sections 3 to 6)."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from nanorepro.config import Config
 from nanorepro.errors import ConfigError
-from nanorepro.numerics.streams import stream_key, uniform
+from nanorepro.model.initializers import EMBEDDING_LIMIT, INITIALIZERS
+from nanorepro.numerics.streams import uniform
 
 Parameters = dict[str, np.ndarray]
 
@@ -17,14 +17,27 @@ class Layer:
 
     A layer of embeddings is `sets` tables side by side: inputs in `sets` equal parts, each with
     fan_out/sets outputs of its own, no bias.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Its parameters, weights before bias.
+    fan_in, fan_out : int
+        Inputs and outputs.
+    sets : int
+        Tables of embeddings; 1 for a layer of units.
+    bias : bool
+        Whether it has one.
+    active : bool
+        Whether the activation follows.
     """
 
-    names: tuple[str, ...]  # parameters, weights before bias
+    names: tuple[str, ...]
     fan_in: int
     fan_out: int
     sets: int
     bias: bool
-    active: bool  # followed by the activation
+    active: bool
 
     @property
     def row(self) -> int:
@@ -32,17 +45,31 @@ class Layer:
         return self.fan_out // self.sets
 
 
-def layers(config: Config, features: int) -> tuple[Layer, ...]:
-    """The layers of a model over `features` binary inputs, from the inputs up."""
-    found = []
-    fan_in = features
-    if config.model == "wide":
+def make_layers(widths: tuple[int, ...], embeddings: int, features: int) -> tuple[Layer, ...]:
+    """The layers of a model, from the inputs up.
+
+    Parameters
+    ----------
+    widths : tuple of int
+        Units of each hidden layer.
+    embeddings : int
+        Outputs of each of the two tables of embeddings below them; 0 without.
+    features : int
+        Binary inputs; an even number with embeddings.
+
+    Raises
+    ------
+    ConfigError
+        For an odd number of features that are to be two equal sets.
+    """
+    found, fan_in = [], features
+    if embeddings:
         if features % 2:
             raise ConfigError(f"x: {features} features are not two equal sets; give an even number")
-        found.append(Layer(("e0", "e1"), features, 4, 2, bias=False, active=False))
-        fan_in = 4
-    for k, fan_out in enumerate((*config.widths, 1)):
-        active = k < len(config.widths)
+        found.append(Layer(("e0", "e1"), features, 2 * embeddings, 2, bias=False, active=False))
+        fan_in = 2 * embeddings
+    for k, fan_out in enumerate((*widths, 1)):
+        active = k < len(widths)
         found.append(Layer((f"w{k}", f"b{k}"), fan_in, fan_out, 1, bias=True, active=active))
         fan_in = fan_out
     return tuple(found)
@@ -60,20 +87,25 @@ def shapes(net: tuple[Layer, ...]) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def initial_values(config: Config, net: tuple[Layer, ...], pair: int, model: int) -> Parameters:
-    """Initial parameters in float64, Keras's: Glorot uniform, embeddings ±0.05, biases 0.
+def draw_initial_values(net: tuple[Layer, ...], init: str, key: np.ndarray) -> Parameters:
+    """Initial parameters, float64: w = limit·(2u - 1), biases 0.
 
-    w = limit·(2u - 1), limit = sqrt(6/(fan_in + fan_out)) or 0.05, u from the `init` stream: the
-    k-th parameter from block k.  `--init` zero and uniform (±0.05) hold for all weights.
+    Parameters
+    ----------
+    net : tuple of Layer
+        The layers.
+    init : str
+        The initializer's name, which says the limit; that of embeddings is ±0.05.
+    key : np.ndarray
+        (2,) uint64, the key of the stream `init`: the k-th parameter draws u from its block k.
     """
-    key = stream_key(config.seed, "init", pair, model if "init" in config.roles else 0)
-    values = {}
+    initializer, values = INITIALIZERS[init], {}
     for block, (name, shape) in enumerate(shapes(net).items()):
-        if name.startswith("b") or config.init == "zero":
+        limit = 0.0 if name.startswith("b") else initializer.limit(*shape)
+        if limit == 0.0:
             values[name] = np.zeros(shape)
             continue
-        small = name.startswith("e") or config.init == "uniform"
-        limit = 0.05 if small else np.sqrt(6.0 / (shape[0] + shape[1]))
+        limit = EMBEDDING_LIMIT if name.startswith("e") else limit
         u = uniform(key, shape[0] * shape[1], block)
         values[name] = (limit * (2.0 * u - 1.0)).reshape(shape)
     return values

@@ -7,7 +7,7 @@ leaves.
 import numpy as np
 
 from nanorepro.numerics.streams import bounded, permutation, philox
-from nanorepro.numerics.trees import TREES, split_kind
+from nanorepro.numerics.trees import LEAF_ORDERS, TREES, find_tree
 
 
 def random_tree(n, key, block_low, block_high, plan):
@@ -44,14 +44,16 @@ def random_tree(n, key, block_low, block_high, plan):
 
 def fixed_plan(tree: str, n: int) -> np.ndarray:
     """The plan of a tree that is the same in every step (all but `random`), (m, 2) int64."""
-    kind, k = split_kind("tree", tree)
-    rows = TREES[kind + ":k"](n, k) if k else TREES[kind](n)
+    record, k = find_tree("tree", tree)
+    if record.instructions is None:
+        raise ValueError(f"the tree {tree} is drawn in every step")
+    rows = record.instructions(n, k) if k else record.instructions(n)
     return np.array(rows, np.int64).reshape(-1, 2)
 
 
 def plan(tree: str, leaf_order: str, n: int, key: np.ndarray, block: int) -> np.ndarray:
     """The plan of one sum of n terms, (m, 2) int64; `random` draws from `block` of the stream."""
-    if tree == "random":
+    if is_drawn(tree):
         rows = np.empty((2 * n - 1, 2), np.int64)
         random_tree(n, key, np.uint64(block & 0xFFFFFFFF), np.uint64(block >> 32), rows)
     else:
@@ -63,17 +65,20 @@ def plan(tree: str, leaf_order: str, n: int, key: np.ndarray, block: int) -> np.
 
 def order_of(leaf_order: str, n: int, key: np.ndarray, block: int) -> np.ndarray:
     """The leaf order: the k-th term in the plan is term order[k]; (n,) int64."""
-    if leaf_order == "random":
-        return permutation(key, block, n)
-    order = np.arange(n)
-    return order[::-1].copy() if leaf_order == "reversed" else order
+    terms = LEAF_ORDERS[leaf_order].terms
+    return permutation(key, block, n) if terms is None else np.array(terms(n), np.int64)
+
+
+def is_drawn(tree: str) -> bool:
+    """Whether a tree is drawn anew in every step."""
+    return tree in TREES and TREES[tree].instructions is None
 
 
 def plan_rows(tree: str, n: int) -> int:
     """Instructions in the plan of a sum of n terms."""
-    return 2 * n - 1 if tree == "random" else len(fixed_plan(tree, n))
+    return 2 * n - 1 if is_drawn(tree) else len(fixed_plan(tree, n))
 
 
 def plan_slots(tree: str, n: int) -> int:
     """Partial sums that the plan of a sum of n terms holds at a time."""
-    return n if tree == "random" else int(fixed_plan(tree, n)[:, 0].max()) + 1
+    return n if is_drawn(tree) else int(fixed_plan(tree, n)[:, 0].max()) + 1

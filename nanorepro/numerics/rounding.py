@@ -23,6 +23,7 @@ from nanorepro.numerics.error_free import (
 )
 from nanorepro.numerics.exp_log import exp, exp64, quick_exp
 from nanorepro.numerics.fast_rounding import directed_shortcuts, shortcuts
+from nanorepro.numerics.formats import ROUNDINGS, significand_bits
 
 _SIGN = np.uint64(0x8000000000000000)
 _EXPONENT = np.uint64(0x7FF0000000000000)
@@ -46,7 +47,7 @@ def round_to(xp: ArrayNamespace, p: int, rounding: str, narrowed: bool = False) 
     """
     if not 2 <= p <= 24:
         raise ValueError(f"precision of {p} bits: expected 2 to 24")
-    if rounding not in ("nearest", "toward-zero", "stochastic"):
+    if rounding not in ROUNDINGS:
         raise ValueError(f"rounding {rounding!r}: expected nearest, toward-zero or stochastic")
     bits, from_bits, where = xp.bits, xp.from_bits, xp.where
     sign, exponent, one, drop = _SIGN, _EXPONENT, _ONE_BITS, np.uint64(12)
@@ -134,16 +135,6 @@ class Operations:
     const: Callable[[Any], Any]
 
 
-def significand_bits(precision: str) -> int:
-    """The p of 'float64' (53), 'float32' (24) or 'bits:p' (2 <= p <= 24)."""
-    if precision in ("float64", "float32"):
-        return 53 if precision == "float64" else 24
-    kind, _, p = precision.partition(":")
-    if kind == "bits" and p.isdecimal() and 2 <= int(p) <= 24:
-        return int(p)
-    raise ValueError(f"precision {precision!r}: expected float64, float32 or bits:2 to bits:24")
-
-
 @cache
 def operations(xp: ArrayNamespace, precision: str, rounding: str, fma: bool) -> Operations:
     """The operations of `precision` ('float64', 'float32', 'bits:p') and `rounding`.
@@ -153,7 +144,7 @@ def operations(xp: ArrayNamespace, precision: str, rounding: str, fma: bool) -> 
     Where the array namespace has FAST_FORMULAS, some have the same results by other formulas.
     """
     p = significand_bits(precision)
-    if rounding not in ("nearest", "toward-zero", "stochastic"):
+    if rounding not in ROUNDINGS:
         raise ValueError(f"rounding {rounding!r}: expected nearest, toward-zero or stochastic")
     if rounding != "nearest" and p == 53:
         raise ValueError(f"rounding {rounding!r} needs precision float32 or bits:p, not float64")

@@ -19,11 +19,11 @@ from matplotlib.lines import Line2D
 
 from nanorepro.config import Config
 from nanorepro.data.sampling import FEATURES
-from nanorepro.model.layers import layers
 from nanorepro.paper import curves, estimates
 from nanorepro.plots.overview import GREY, STYLE
 from nanorepro.results.metrics import average, cosine
 from nanorepro.results.result import Result
+from nanorepro.specification import layers
 
 Row = dict[str, Any]
 Runs = dict[tuple[str, int], Result]

@@ -18,10 +18,11 @@ from nanorepro.commands.run import ends_at_once
 from nanorepro.config import Config, command
 from nanorepro.data.sampling import FEATURES
 from nanorepro.data.worlds import make_world
-from nanorepro.model.layers import layers, shapes
+from nanorepro.model.layers import shapes
 from nanorepro.paper import claims, curves
 from nanorepro.results import store
 from nanorepro.results.result import Result
+from nanorepro.specification import layers
 from nanorepro.training.progress import Progress, clock
 from nanorepro.training.simulation import evaluation_set, simulate
 

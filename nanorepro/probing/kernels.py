@@ -9,7 +9,7 @@ import numpy as np
 from nanorepro.config import Config, dials
 from nanorepro.data.sampling import FEATURES
 from nanorepro.errors import ConfigError, wrong
-from nanorepro.model.layers import layers, shapes
+from nanorepro.model.layers import shapes
 from nanorepro.numerics.plans import plan
 from nanorepro.probing.trees import (
     Ask,
@@ -21,7 +21,7 @@ from nanorepro.probing.trees import (
     tree_from,
     tree_of_plan,
 )
-from nanorepro.specification import ModelSpec
+from nanorepro.specification import ModelSpec, layers
 from nanorepro.training.fitting import fit, predict
 
 HIDDEN = (

@@ -13,7 +13,7 @@ import numpy as np
 
 from nanorepro.model.layers import Parameters
 from nanorepro.numerics import numpy_arrays
-from nanorepro.numerics.accumulators import fsum
+from nanorepro.numerics.exact_sum import fsum
 from nanorepro.numerics.exp_log import exp64, log64
 from nanorepro.numerics.streams import bounded, words
 

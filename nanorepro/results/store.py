@@ -21,9 +21,10 @@ import numpy as np
 from nanorepro.config import CONTRACT, Config, check_sequence, dials
 from nanorepro.data.sampling import FEATURES
 from nanorepro.errors import ConfigError
-from nanorepro.model.layers import Parameters, layers, shapes
+from nanorepro.model.layers import Parameters, shapes
 from nanorepro.results.provenance import provenance
 from nanorepro.results.result import Evaluation, Pair, Result, fingerprint
+from nanorepro.specification import layers
 
 FORMAT = "nanorepro result 1"
 SIGNATURE = b"\x89HDF\r\n\x1a\n"

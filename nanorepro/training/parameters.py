@@ -8,11 +8,11 @@ import numpy as np
 from nanorepro.config import Config
 from nanorepro.data import sampling
 from nanorepro.errors import ConfigError, wrong
-from nanorepro.model.layers import Parameters, initial_values, shapes
+from nanorepro.model.layers import Parameters, shapes
 from nanorepro.numerics import numpy_arrays
 from nanorepro.numerics.rounding import operations
 from nanorepro.numerics.streams import bounded, stream_key, words
-from nanorepro.specification import ModelSpec
+from nanorepro.specification import ModelSpec, initial_values
 
 MOST_FEATURES = 1 << 20
 

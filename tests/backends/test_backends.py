@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache
 from itertools import product
 
@@ -17,9 +17,17 @@ from nanorepro import Config, ConfigError, fit, initial_parameters, predict, sim
 from nanorepro import config as names
 from nanorepro.data.sampling import FEATURES, examples
 from nanorepro.data.worlds import make_world
+from nanorepro.model.activations import ACTIVATIONS
+from nanorepro.model.architectures import ARCHITECTURES
+from nanorepro.model.optimizers import OPTIMIZERS
+from nanorepro.model.optimizers.adagrad import EPSILON_PLACES
 from nanorepro.numerics import trees
+from nanorepro.numerics.accumulators import ACCUMULATORS
+from nanorepro.numerics.formats import ROUNDINGS
 from nanorepro.numerics.streams import permutation, stream_key
+from nanorepro.numerics.trees import LEAF_ORDERS, Tree
 from nanorepro.results.result import fingerprint
+from nanorepro.settings import setting_of
 
 SMALL = {"log2_examples": 8, "log2_eval": 5, "pairs": 1, "differ": "init,shuffle,order"}
 EVERY = int(os.environ.get("NANOREPRO_EXAMPLES", "5"))  # random configurations; each is compiled
@@ -108,21 +116,15 @@ def test_the_table_covers_every_choice():
     for config in TABLE:
         for field, values in seen.items():
             values.update(str(getattr(config, field)).split(","))
-    choices = {
-        "model": names.MODELS,
-        "act": names.ACTIVATIONS,
-        "data": names.WORLDS,
-        "optimizer": names.OPTIMIZERS,
-        "epsilon_place": names.EPSILON_PLACES,
-        "init": names.INITS,
-        "leaf_order": names.LEAF_ORDERS,
-        "unit_order": names.LEAF_ORDERS,
+    choices = {f.name: setting_of(f).choices for f in fields(Config)} | {
+        "leaf_order": LEAF_ORDERS,
+        "unit_order": LEAF_ORDERS,
         "tree": ("chain", "pairwise", "lanes:3", "blocks:5", "random"),
         "unit_tree": ("chain", "pairwise", "lanes:3", "blocks:5", "random"),
-        "accumulator": names.ACCUMULATORS,
-        "unit_accumulator": names.ACCUMULATORS,
+        "accumulator": ACCUMULATORS,
+        "unit_accumulator": ACCUMULATORS,
         "precision": ("float32", "float64", "bits:8", "bits:11"),
-        "rounding": names.ROUNDINGS,
+        "rounding": ROUNDINGS,
         "fma": ("on", "off"),
     }
     for field, values in choices.items():
@@ -132,7 +134,7 @@ def test_the_table_covers_every_choice():
 # Random configurations, through `fit` on random arrays: any batch, any number of features.
 
 TREES = st.sampled_from(["chain", "pairwise", "lanes:2", "lanes:7", "blocks:3", "random"])
-ORDERS = st.sampled_from(names.LEAF_ORDERS)
+ORDERS = st.sampled_from(sorted(LEAF_ORDERS))
 SUMS = st.sampled_from(["plain", "kahan", "wide"])
 
 
@@ -143,11 +145,11 @@ def configurations(draw):
     nearest = precision == "float64" or draw(st.booleans())
     return Config(
         hidden=draw(st.sampled_from(["1", "2", "3,2", "9", "17", "3,64", "16,12,4", "40,16,33"])),
-        act=draw(st.sampled_from(names.ACTIVATIONS)),
+        act=draw(st.sampled_from(sorted(ACTIVATIONS))),
         beta=draw(st.sampled_from([0.25, 1.0, 3.0])),
         batch=draw(st.sampled_from([1, 3, 8, 13, 33])),
-        optimizer=draw(st.sampled_from(names.OPTIMIZERS)),
-        epsilon_place=draw(st.sampled_from(names.EPSILON_PLACES)),
+        optimizer=draw(st.sampled_from(sorted(OPTIMIZERS))),
+        epsilon_place=draw(st.sampled_from(EPSILON_PLACES)),
         lr=draw(st.sampled_from([0.01, 0.3, 10.0])),
         leaf_order=draw(ORDERS),
         tree=draw(TREES),
@@ -370,8 +372,8 @@ def first_alone(n, k):
 def test_a_tree_is_added_in_one_place(tree, options, monkeypatch):
     with pytest.raises(ConfigError, match="tree"):
         small(tree=tree)
-    monkeypatch.setitem(trees.TREES, "evens-first", evens_first)
-    monkeypatch.setitem(trees.TREES, "first-alone:k", first_alone)
+    monkeypatch.setitem(trees.TREES, "evens-first", Tree("evens-first", "", evens_first))
+    monkeypatch.setitem(trees.TREES, "first-alone:k", Tree("first-alone:k", "", first_alone))
     config = small(hidden="9,3", batch=16, tree=tree, unit_tree=tree, **options)
     found = assert_same_run(config)
     assert (
@@ -382,7 +384,7 @@ def test_a_tree_is_added_in_one_place(tree, options, monkeypatch):
 # Pairs.
 
 
-@pytest.mark.parametrize("model", names.MODELS)
+@pytest.mark.parametrize("model", ARCHITECTURES)
 def test_without_a_difference_the_pd_is_zero(model):
     config = next(replace(c, differ="none") for c in TABLE if c.model == model)
     result = simulate(config, threads=2)

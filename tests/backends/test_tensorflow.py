@@ -25,14 +25,14 @@ from scipy import stats
 from support.slow import slow_unless
 
 from nanorepro import Config, fit, initial_parameters, predict
-from nanorepro.config import ACTIVATIONS, MODELS
 from nanorepro.data.packing import pack, unpack
 from nanorepro.data.sampling import examples
 from nanorepro.data.worlds import make_world
-from nanorepro.model.layers import initial_values, layers
+from nanorepro.model.activations import ACTIVATIONS
+from nanorepro.model.architectures import ARCHITECTURES
 from nanorepro.numerics.streams import stream_key
 from nanorepro.results import metrics
-from nanorepro.specification import ModelSpec
+from nanorepro.specification import ModelSpec, initial_values, layers
 from nanorepro.training.simulation import evaluation_set, load_backend
 
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"  # its sums are blocked by the CPU's cache
@@ -328,7 +328,7 @@ def combinations():
     """Every model, activation, dialect and precision, with a number of steps that stays cheap."""
     full = {("deep", "identity", "inside"), ("deep", "relu", "outside")}
     full |= {("deep", "smelu", "none"), ("deep", "swish", "sgd")}
-    for model in MODELS:
+    for model in ARCHITECTURES:
         for act in ACTIVATIONS if model != "linear" else ["identity"]:
             for dialect in DIALECTS:
                 for precision in ("float64", "float32"):
@@ -361,7 +361,7 @@ def test_training(model, act, dialect, precision, steps):
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", ARCHITECTURES)
 @pytest.mark.parametrize("act", ACTIVATIONS)
 def test_gradients_of_one_step(model, act, precision):
     config = config_of(model, act, "sgd", precision, batch=8 if model == "deep" else 32)
@@ -379,7 +379,7 @@ def test_gradients_of_one_step(model, act, precision):
     assert distance({"z": z}, {"z": theirs.numpy()[:, 0]}) < tolerance
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", ARCHITECTURES)
 def test_initial_values_are_as_keras_has_them(model):
     """Glorot uniform for Dense, ±0.05 for Embedding, biases 0: Keras's defaults, drawn often."""
     config = Config(model=model, precision="float64")

@@ -5,14 +5,13 @@ import pytest
 from oracles import naive
 
 from nanorepro import Config, fit, predict
-from nanorepro import config as names
 from nanorepro.backends.reference import Model
-from nanorepro.config import ACTIVATIONS, MODELS
-from nanorepro.model.layers import initial_values, layers
+from nanorepro.model.activations import ACTIVATIONS
+from nanorepro.model.architectures import ARCHITECTURES, Architecture
 from nanorepro.numerics import numpy_arrays
 from nanorepro.numerics.exp_log import exp64
 from nanorepro.results import metrics
-from nanorepro.specification import ModelSpec
+from nanorepro.specification import ModelSpec, initial_values, layers
 
 exp_of_array = exp64(numpy_arrays)
 
@@ -64,7 +63,7 @@ def nearest_kink(config, model, x):
 
 
 @pytest.mark.parametrize("act", ACTIVATIONS)
-@pytest.mark.parametrize("model", [*MODELS, "hidden"])
+@pytest.mark.parametrize("model", [*ARCHITECTURES, "hidden"])
 def test_finite_differences(model, act):
     options = {"model": model} if model != "hidden" else {"hidden": "7,5,3"}
     config = Config(act=act, beta=0.7, precision="float64", fma="off", **options)
@@ -117,7 +116,7 @@ DIALECTS = [
 @pytest.fixture
 def narrow_wide(monkeypatch):
     """The wide model with 6 hidden units, because a thousand take the loops too long."""
-    monkeypatch.setitem(names.WIDTHS, "wide", (6,))
+    monkeypatch.setitem(ARCHITECTURES, "wide", Architecture("wide", "", (6,), embeddings=2))
 
 
 def as_arrays(parameters, like):

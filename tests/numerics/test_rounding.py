@@ -17,7 +17,8 @@ from support.kernels import LANES, SPECIAL, assert_same_bits, compiled
 from nanorepro.backends.numba.llvm import simd
 from nanorepro.numerics import error_free, numpy_arrays
 from nanorepro.numerics.fast_rounding import directed_shortcuts, shortcuts
-from nanorepro.numerics.rounding import _rounded, operations, round_to, significand_bits
+from nanorepro.numerics.formats import significand_bits
+from nanorepro.numerics.rounding import _rounded, operations, round_to
 
 FLOAT = {np.float32: (24, -126, 127), np.float64: (53, -1022, 1023)}
 

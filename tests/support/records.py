@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nanorepro.model.layers import initial_values, layers
+from nanorepro.specification import initial_values, layers
 
 
 def assert_same_record(a, b, where):

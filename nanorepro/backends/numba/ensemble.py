@@ -19,11 +19,11 @@ from nanorepro.backends.numba.llvm.compiler import sources
 from nanorepro.backends.numba.llvm.simd import load, numbers, pointer, pointers, store
 from nanorepro.backends.numba.sums.by_plan import REGISTER, lanes_of
 from nanorepro.config import Config, Dials
-from nanorepro.model.layers import Parameters, layers
+from nanorepro.model.layers import Parameters
 from nanorepro.model.optimizers import learning_rates
 from nanorepro.numerics import numpy_arrays
 from nanorepro.numerics.rounding import operations
-from nanorepro.specification import ModelSpec
+from nanorepro.specification import ModelSpec, layers
 
 LARGEST = 4096  # parameters of a model; of hidden layers of 64 and 32 units it gains nothing
 

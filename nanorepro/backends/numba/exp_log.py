@@ -1,6 +1,6 @@
 """exp, log and exactly rounded sums of whole arrays, compiled.
 
-The bits that `elementary` gives with NumPy, and `accumulators.fsum`: a mean of 2,072 numbers takes
+The bits that `elementary` gives with NumPy, and `exact_sum.fsum`: a mean of 2,072 numbers takes
 2 instead of 50 µs.
 """
 
@@ -13,7 +13,7 @@ from nanorepro.backends.numba.llvm import simd
 from nanorepro.backends.numba.llvm.simd import fill, load, store
 from nanorepro.backends.numba.sums.by_plan import lanes_of
 from nanorepro.backends.numba.sums.exact import expansion
-from nanorepro.numerics import accumulators
+from nanorepro.numerics import exact_sum
 from nanorepro.numerics.exp_log import exp64, log64
 from nanorepro.numerics.rounding import operations
 
@@ -63,4 +63,4 @@ def total(values, partial):
 def fsum(values: np.ndarray) -> float:
     """The exactly rounded sum of float64 (n,); NaN of infinities of both signs."""
     found, lost = total(np.ascontiguousarray(values), np.empty(5 * len(LANES)))
-    return found if lost == 0.0 else accumulators.fsum(values)
+    return found if lost == 0.0 else exact_sum.fsum(values)

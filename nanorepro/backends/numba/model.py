@@ -83,13 +83,13 @@ from nanorepro.backends.numba.packing import pack
 from nanorepro.backends.numba.sums.by_plan import LONG, lanes_of
 from nanorepro.backends.numba.sums.exact import BINS
 from nanorepro.config import Config, Dials
-from nanorepro.model.activations import COSTLY
-from nanorepro.model.layers import Parameters, layers
+from nanorepro.model.activations import ACTIVATIONS
+from nanorepro.model.layers import Parameters
 from nanorepro.model.optimizers import learning_rates
 from nanorepro.numerics import numpy_arrays
 from nanorepro.numerics.plans import fixed_plan, plan, plan_rows
 from nanorepro.numerics.rounding import Operations, operations
-from nanorepro.specification import ModelSpec
+from nanorepro.specification import ModelSpec, layers
 
 __all__ = [
     "Model",
@@ -215,7 +215,7 @@ def compile_model(config: Config, dials: Dials, features: int) -> Compiled:
         plain=plain,
         tiled=tiled,
         chain=kit.batch_sums.resumable(config.batch),
-        passing=plain and tiled and config.act not in COSTLY,
+        passing=plain and tiled and not ACTIVATIONS[config.act].costly,
     )
     chart = make_map(net, config.batch, longest, dials, ways)
     kit = replace(kit, examples=chart.examples, parameters=chart.parameters)

@@ -20,7 +20,7 @@ from nanorepro.backends.numba.llvm.tiles import transpose
 from nanorepro.backends.numba.sums.by_plan import REGISTER, Sums, lanes_of
 from nanorepro.backends.numba.sums.products import Matrix, products
 from nanorepro.config import Config, Dials
-from nanorepro.model.activations import ACTIVATIONS, OFTEN_ZERO, sigmoid
+from nanorepro.model.activations import ACTIVATIONS, sigmoid
 from nanorepro.model.optimizers import OPTIMIZERS
 from nanorepro.numerics.rounding import Operations, operations
 
@@ -60,8 +60,8 @@ def essence(config: Config) -> Config:
 def make_kit(config: Config, dials: Dials, features: int) -> Kit:
     """The kit of a configuration; `examples` and `parameters` are the layout's to say."""
     ops = operations(simd, dials.precision, dials.rounding, dials.fma)
-    value, backward = ACTIVATIONS[config.act](simd, ops, config.beta)
-    update, starts = OPTIMIZERS[config.optimizer](simd, ops, config)
+    activation, optimizer = ACTIVATIONS[config.act], OPTIMIZERS[config.optimizer]
+    value, backward = activation.make(simd, ops, config.beta)
     return Kit(
         batch=config.batch,
         examples=config.batch,
@@ -73,11 +73,11 @@ def make_kit(config: Config, dials: Dials, features: int) -> Kit:
         value=value,
         backward=backward,
         sigmoid=sigmoid(simd, ops),
-        update=update,
-        starts=starts,
+        update=optimizer.make_update(simd, ops, config),
+        starts=optimizer.starts(config),
         parameters=0,
-        skip_unchanged=config.optimizer == "adagrad",
-        zeros=config.act in OFTEN_ZERO,
+        skip_unchanged=optimizer.zero_gradient_changes_nothing,
+        zeros=activation.often_zero,
     )
 
 

@@ -181,7 +181,7 @@ def total_of(
 @cache
 def accumulator(name: str, ops: Operations) -> tuple[Callable, ...]:
     """The functions of an accumulator, the same for all sums: each is compiled once for a type."""
-    return accumulators.ACCUMULATORS[name](simd, ops)
+    return accumulators.ACCUMULATORS[name].make(simd, ops)
 
 
 @cache
