@@ -22,6 +22,7 @@ from nanorepro.backends.numba.layout import Map, Place
 from nanorepro.backends.numba.llvm import simd, tiles
 from nanorepro.backends.numba.sums.by_plan import lanes_of
 from nanorepro.model.activations import ACTIVATIONS
+from nanorepro.model.optimizers import OPTIMIZERS
 from nanorepro.specification import ModelSpec
 
 LANES = 16  # of a float32 vector; a CPU with shorter registers takes several for one
@@ -233,11 +234,14 @@ def stages_of(config) -> tuple[list[Stage], Map]:
 
 
 def update_work(config, n: float) -> Work:
-    """Work of updating n weights: two arrays are read and written."""
-    if config.optimizer == "sgd":
-        return Work(operations=3 * n, bytes=16 * n)
-    # g·g + a; √; + ε; η·g; ÷; −
-    return Work(operations=4 * n, divisions=n, roots=n, bytes=16 * n)
+    """Work of updating n weights: they and their state are read and written."""
+    optimizer = OPTIMIZERS[config.optimizer]
+    return Work(
+        operations=optimizer.operations * n,
+        divisions=optimizer.divisions * n,
+        roots=optimizer.roots * n,
+        bytes=8 * (1 + len(optimizer.state)) * n,
+    )
 
 
 @dataclass(frozen=True)

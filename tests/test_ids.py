@@ -133,11 +133,11 @@ OTHER = {
     "model": "double", "hidden": "3", "act": "swish", "beta": 2.0, "init": "zero",
     "warm_start": PRINT, "data": "quadratic", "log2_examples": 9, "log2_window": 1, "log2_eval": 3,
     "first_example": 1, "batch": 16, "pairs": 2, "differ": "none", "eval_every": "log", "seed": 1,
-    "lr": 1.0, "epsilon": 1e-3, "initial_accumulator": 1.0, "epsilon_place": "inside",
-    "momentum": 0.5, "decay": 0.5, "optimizer": "sgd", "leaf_order": "random", "tree": "pairwise",
+    "epsilon_place": "inside", "optimizer": "sgd", "leaf_order": "random", "tree": "pairwise",
     "accumulator": "kahan", "unit_order": "random", "unit_tree": "pairwise",
     "unit_accumulator": "kahan", "precision": "bits:8", "rounding": "toward-zero", "fma": "off",
 }  # fmt: skip
+OTHER |= {f.name: f.default / 2 for f in fields(Config) if f.name not in OTHER}
 
 
 @pytest.mark.parametrize("name", [f.name for f in fields(Config)])

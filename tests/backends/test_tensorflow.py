@@ -30,6 +30,7 @@ from nanorepro.data.sampling import examples
 from nanorepro.data.worlds import make_world
 from nanorepro.model.activations import ACTIVATIONS
 from nanorepro.model.architectures import ARCHITECTURES
+from nanorepro.model.optimizers import OPTIMIZERS
 from nanorepro.numerics.streams import stream_key
 from nanorepro.results import metrics
 from nanorepro.specification import ModelSpec, initial_values, layers
@@ -128,8 +129,9 @@ def gradients(config, w, x, y):
 
 
 def update(config, w, state, g, step):
-    """One of the four rules of anchors' table, for one variable."""
+    """One of the rules of DIALECTS, for one variable and its state."""
     lr = tf.constant(config.lr, g.dtype)
+    (state,) = state
     if config.optimizer == "sgd":
         rate = config.lr / (1.0 + config.decay * tf.cast(step, tf.float64))
         state.assign(config.momentum * state - tf.cast(rate, g.dtype) * g)
@@ -151,17 +153,18 @@ class ByHand:
         self.config, self.dtype = config, tf.as_dtype(config.precision)
         self.start = {k: tf.constant(v, self.dtype) for k, v in start.items()}
         self.w = {k: tf.Variable(v) for k, v in self.start.items()}
-        self.state = {k: tf.Variable(v) for k, v in self.start.items()}
+        self.fills = OPTIMIZERS[config.optimizer].starts(config)
+        self.state = {k: [tf.Variable(v) for _ in self.fills] for k, v in self.start.items()}
         self.restart()
         self.x = tf.constant(x.reshape(-1, config.batch, 32), self.dtype)
         self.y = tf.constant(y.reshape(-1, config.batch, 1), self.dtype)
         self.loop = tf.function(self._loop, jit_compile=False)
 
     def restart(self):
-        fill = 0.0 if self.config.optimizer == "sgd" else self.config.initial_accumulator
         for name, value in self.start.items():
             self.w[name].assign(value)
-            self.state[name].assign(tf.fill(value.shape, tf.constant(fill, self.dtype)))
+            for state, fill in zip(self.state[name], self.fills, strict=True):
+                state.assign(tf.fill(value.shape, tf.constant(fill, self.dtype)))
 
     def _loop(self, steps):
         nearest = tf.TensorArray(self.dtype, size=steps)

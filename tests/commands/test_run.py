@@ -187,7 +187,7 @@ WRONG = {
     "--pairs": "0",
     "--batch": "33",
     "--differ": "shuffle,shuffle",
-    "--optimizer": "adam",
+    "--optimizer": "rmsprop",
     "--lr": "nan",
     "--initial-accumulator": "0",
     "--epsilon": "-1",

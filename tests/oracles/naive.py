@@ -131,17 +131,16 @@ class Network:
     """A model in training, one number at a time, with the sums in the order in which they stand.
 
     w: parameters by name, as nested lists: e0 and e1 [feature][2], w0, w1, ... [below][unit],
-    b0, b1, ... [unit].  `setting` has act, beta, optimizer, lr, momentum, decay, epsilon,
-    epsilon_place and initial_accumulator.
+    b0, b1, ... [unit].  `setting` has act, beta, optimizer and the optimizer's settings.
     """
 
     def __init__(self, ops, setting, w: dict):
         self.ops, self.setting, self.step = ops, setting, 0
         self.w = {name: [_list(row) for row in value] for name, value in w.items()}
         self.layers = sum(name.startswith("w") for name in w)
-        start = 0.0 if setting.optimizer == "sgd" else setting.initial_accumulator
+        starts = tuple(map(ops.const, self.starts()))
         self.state = {
-            name: [[ops.const(start)] * len(row) for row in value] for name, value in self.w.items()
+            name: [[starts] * len(row) for row in value] for name, value in self.w.items()
         }
 
     def forward(self, x: list[int]) -> tuple[list, list]:
@@ -236,8 +235,8 @@ class Network:
         return self.total([d[u] for x, d in zip(xs, delta, strict=True) if x[j]])
 
     def train_step(self, xs: list[list[int]], ys: list[int]) -> None:
-        g, s = self.gradients(xs, ys), self.setting
-        rate = s.lr / (1.0 + s.decay * self.step) if s.optimizer == "sgd" else s.lr
+        g = self.gradients(xs, ys)
+        rate = self.rate()
         for name, rows in self.w.items():
             for j, row in enumerate(rows):
                 for u in range(len(row)):
@@ -246,19 +245,31 @@ class Network:
                     )
         self.step += 1
 
-    def update(self, w: float, a: float, g: float, rate: float) -> tuple[float, float]:
+    def starts(self) -> tuple[float, ...]:
+        """Where the optimizer's state starts."""
+        return {"sgd": (0.0,), "adagrad": (self.setting.initial_accumulator,)}[
+            self.setting.optimizer
+        ]
+
+    def rate(self) -> float:
+        """The rate of the step, in float64."""
+        s = self.setting
+        return s.lr / (1.0 + s.decay * self.step) if s.optimizer == "sgd" else s.lr
+
+    def update(self, w: float, state: tuple[float, ...], g: float, rate: float) -> tuple:
+        """A weight and its state after the update."""
         ops, s = self.ops, self.setting
         if s.optimizer == "sgd":
-            v = ops.fma(ops.const(s.momentum), a, ops.sub(0.0, ops.mul(rate, g)))
-            return ops.add(w, v), v
-        a, epsilon = ops.fma(g, g, a), ops.const(s.epsilon)
+            v = ops.fma(ops.const(s.momentum), state[0], ops.sub(0.0, ops.mul(rate, g)))
+            return ops.add(w, v), (v,)
+        a, epsilon = ops.fma(g, g, state[0]), ops.const(s.epsilon)
         if s.epsilon_place == "inside":
             root = ops.sqrt(ops.add(a, epsilon))
         elif s.epsilon_place == "outside":
             root = ops.add(ops.sqrt(a), epsilon)
         else:
             root = ops.sqrt(a)
-        return ops.sub(w, ops.div(ops.mul(rate, g), root)), a
+        return ops.sub(w, ops.div(ops.mul(rate, g), root)), (a,)
 
 
 def _list(row) -> list[float]:

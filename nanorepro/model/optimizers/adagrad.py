@@ -67,5 +67,8 @@ ADAGRAD = Optimizer(
     make_update=make_update,
     # a + 0 = a > 0, and w - 0/D = w
     zero_gradient_changes_nothing=True,
+    operations=4,  # a + g·g; + ε; η·g; w -
+    divisions=1,
+    roots=1,
     unused=unused,
 )

@@ -51,4 +51,5 @@ SGD = Optimizer(
     state={"v": 0.0},
     make_update=make_update,
     schedule=schedule,
+    operations=3,  # η·g; m·v - ; w +
 )

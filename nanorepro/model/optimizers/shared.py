@@ -54,6 +54,9 @@ class Optimizer:
         and no step needs another one's rate.  None where all rates are lr.
     zero_gradient_changes_nothing : bool
         Whether a gradient of 0 leaves the weight and its state as they are, to the bit.
+    operations, divisions, roots : int
+        What an update carries out for each weight; a multiplication and the addition that follows
+        it are one operation.
     unused : callable
         setting -> names of its settings that have no effect beside the others.
     check : callable
@@ -67,6 +70,9 @@ class Optimizer:
     make_update: "Callable[[ArrayNamespace, Operations, Any], Function]"
     schedule: "Callable[[Any, np.ndarray], np.ndarray] | None" = None
     zero_gradient_changes_nothing: bool = False
+    operations: int
+    divisions: int = 0
+    roots: int = 0
     unused: Callable[[Any], tuple[str, ...]] = lambda setting: ()
     check: Callable[[Any], None] = lambda setting: None
 
