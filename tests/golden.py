@@ -63,6 +63,14 @@ def cases() -> dict[str, dict[str, Any]]:
         found[f"{act}-{beta:g}-sgd"] = net(act=act, beta=beta, optimizer="sgd", lr=0.05)
     for place in ("inside", "none"):
         found[f"adagrad-{place}"] = net(epsilon_place=place, epsilon=1e-3, initial_accumulator=0.5)
+    found["adam"] = net(optimizer="adam", lr=0.01, act="swish")
+    for name, options in (
+        ("fast-decay", {"beta1": 0.5, "beta2": 0.75, "epsilon": 1e-3}),
+        ("float64", {"precision": "float64"}),
+        ("bits:8", {"precision": "bits:8", "rounding": "stochastic", "differ": "rounding"}),
+        ("no-fma", {"fma": "off", "tree": "lanes:3"}),
+    ):
+        found[f"adam-{name}"] = low(optimizer="adam", **options)
     found["sgd-plain"] = low(optimizer="sgd", momentum=0.0, decay=0.0, lr=1.0)
     for init in ("zero", "uniform"):
         found[f"init-{init}"] = net(init=init, differ="shuffle,nudge", act="swish")

@@ -60,6 +60,7 @@ ABSENT = {
     "decay": 0.001, "optimizer": "adagrad", "leaf_order": "given", "tree": "chain",
     "accumulator": "plain", "unit_order": "given", "unit_tree": "chain",
     "unit_accumulator": "plain", "precision": "float32", "rounding": "nearest", "fma": "on",
+    "beta1": 0.9, "beta2": 0.999,
 }  # fmt: skip
 
 

@@ -80,6 +80,7 @@ TABLE = [
     small(hidden="3", tree="chain,pairwise", precision="float32,bits:11", fma="on,off"),
     small(hidden="3", accumulator="exact", unit_accumulator="exact", leaf_order="random"),
     small(hidden="3", precision="bits:8", rounding="stochastic", differ="rounding"),
+    small(hidden="5,3", act="swish", optimizer="adam", lr=0.01, epsilon=1e-3, tree="lanes:3"),
     small(hidden="3", init="zero", optimizer="sgd", differ="nudge", momentum=0.0, decay=0.0),
 ]
 

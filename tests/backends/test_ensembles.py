@@ -40,6 +40,7 @@ def side_by_side(config, d, records):
         # as many units as a tile of sums, fewer, more
         ({"model": "tower", "act": "relu"}, 32, 16),
         ({"hidden": "5,3", "act": "swish", "beta": 2.0, "batch": 33}, 33, 16),
+        ({"hidden": "5", "act": "swish", "optimizer": "adam", "batch": 6}, 20, 16),
         ({"hidden": "17,1,6", "act": "identity", "optimizer": "sgd", "batch": 6}, 20, 16),
         ({"hidden": "4", "epsilon_place": "inside", "leaf_order": "reversed"}, 16, 16),
         ({"model": "single", "act": "relu", "batch": 65}, 64, 16),

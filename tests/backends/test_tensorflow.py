@@ -42,7 +42,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # TensorFlow's own imports
     tf = pytest.importorskip("tensorflow", exc_type=ImportError)
     import keras
-    from keras.optimizers import SGD, Adagrad
+    from keras.optimizers import SGD, Adagrad, Adam
     from keras.optimizers.schedules import InverseTimeDecay
 
 tf.config.set_visible_devices([], "GPU")
@@ -54,7 +54,9 @@ DIALECTS = {
     "outside": {"optimizer": "adagrad", "epsilon_place": "outside"},
     "none": {"optimizer": "adagrad", "epsilon_place": "none"},
     "sgd": {"optimizer": "sgd"},
+    "adam": {"optimizer": "adam", "lr": 0.01},
 }
+KERAS_HAS = ("inside", "sgd", "adam")
 STEPS = 200
 BETA = {"smelu": 0.5, "swish": 1.5}
 
@@ -63,7 +65,11 @@ def config_of(model, act, dialect, precision, **options):
     options = {"beta": BETA.get(act, 1.0), "log2_eval": 8, "fma": "off", "seed": 5, **options}
     if model == "deep":
         options |= {"data": "quadratic", "batch": 8}
-    return Config(model=model, act=act, precision=precision, **DIALECTS[dialect], **options)
+    if dialect == "adam" and precision == "float32":
+        # an error e of a small gradient moves a weight by up to lr·e/epsilon: by e, as elsewhere
+        options |= {"lr": 1e-3, "epsilon": 1e-3}
+    options = {**DIALECTS[dialect], **options}
+    return Config(model=model, act=act, precision=precision, **options)
 
 
 world = cache(make_world)
@@ -131,6 +137,17 @@ def gradients(config, w, x, y):
 def update(config, w, state, g, step):
     """One of the rules of DIALECTS, for one variable and its state."""
     lr = tf.constant(config.lr, g.dtype)
+    if config.optimizer == "adam":
+        m, v = state
+        first, second = (
+            tf.constant(beta, tf.float64) ** tf.cast(step + 1, tf.float64)
+            for beta in (config.beta1, config.beta2)
+        )
+        rate = tf.cast(config.lr * tf.sqrt(1.0 - second) / (1.0 - first), g.dtype)
+        m.assign_add((g - m) * (1.0 - config.beta1))
+        v.assign_add((tf.square(g) - v) * (1.0 - config.beta2))
+        w.assign_sub(m * rate / (tf.sqrt(v) + config.epsilon))
+        return
     (state,) = state
     if config.optimizer == "sgd":
         rate = config.lr / (1.0 + config.decay * tf.cast(step, tf.float64))
@@ -235,6 +252,12 @@ def train_by_keras(config, start, x, y):
         if config.optimizer == "sgd":
             rate = InverseTimeDecay(number(config.lr), 1, number(config.decay))
             optimizer = SGD(rate, momentum=np.float64(config.momentum))
+        elif config.optimizer == "adam":
+            optimizer = Adam(
+                config.lr,
+                *map(number, (config.beta1, config.beta2)),
+                epsilon=number(config.epsilon),
+            )
         else:
             optimizer = Adagrad(
                 config.lr,
@@ -357,9 +380,9 @@ QUICK = {("linear", "identity"), ("single", "smelu"), ("double", "swish"), ("tow
 )
 def test_training(model, act, dialect, precision, steps):
     config = config_of(model, act, dialect, precision)
-    by_keras = ("inside", "sgd")
+    by_keras = KERAS_HAS
     if precision == "float32":  # one of the two
-        by_keras = ("inside",) if act in ("identity", "relu") else ("sgd",)
+        by_keras = ("inside",) if act in ("identity", "relu") else ("sgd", "adam")
     compare(config, steps, with_keras=dialect in by_keras)
 
 
@@ -424,12 +447,13 @@ def test_the_dialects_are_further_apart_than_the_tolerance():
         ("tower", "relu", "outside", "float32", STEPS),
         ("tower", "swish", "sgd", "float64", STEPS),
         ("wide", "smelu", "inside", "float64", STEPS),
+        ("tower", "swish", "adam", "float64", STEPS),
         ("deep", "relu", "none", "float32", 20),
     ],
 )
 def test_numba_training(model, act, dialect, precision, steps):
     config = config_of(model, act, dialect, precision, fma="on")
-    compare(config, steps, "numba", with_keras=dialect in ("inside", "sgd"))
+    compare(config, steps, "numba", with_keras=dialect in KERAS_HAS)
 
 
 def test_numba_gradients_through_fit():

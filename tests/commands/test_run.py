@@ -194,6 +194,8 @@ WRONG = {
     "--epsilon-place": "middle",
     "--momentum": "1",
     "--decay": "inf",
+    "--beta1": "1",
+    "--beta2": "-0.1",
     "--init": "he",
     "--leaf-order": "sorted",
     "--tree": "lanes",

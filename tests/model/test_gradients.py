@@ -110,6 +110,7 @@ DIALECTS = [
     {"epsilon_place": "inside", "epsilon": 1e-3},
     {"epsilon_place": "none"},
     {"optimizer": "sgd", "decay": 0.1},
+    {"optimizer": "adam", "beta1": 0.8, "beta2": 0.99},
 ]
 
 

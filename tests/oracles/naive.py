@@ -247,13 +247,16 @@ class Network:
 
     def starts(self) -> tuple[float, ...]:
         """Where the optimizer's state starts."""
-        return {"sgd": (0.0,), "adagrad": (self.setting.initial_accumulator,)}[
-            self.setting.optimizer
-        ]
+        s = self.setting
+        starts = {"sgd": (0.0,), "adagrad": (s.initial_accumulator,), "adam": (0.0, 0.0)}
+        return starts[s.optimizer]
 
     def rate(self) -> float:
         """The rate of the step, in float64."""
         s = self.setting
+        if s.optimizer == "adam":
+            first, second = (power(b, self.step + 1) for b in (s.beta1, s.beta2))
+            return s.lr * math.sqrt(1.0 - second) / (1.0 - first)
         return s.lr / (1.0 + s.decay * self.step) if s.optimizer == "sgd" else s.lr
 
     def update(self, w: float, state: tuple[float, ...], g: float, rate: float) -> tuple:
@@ -262,6 +265,12 @@ class Network:
         if s.optimizer == "sgd":
             v = ops.fma(ops.const(s.momentum), state[0], ops.sub(0.0, ops.mul(rate, g)))
             return ops.add(w, v), (v,)
+        if s.optimizer == "adam":
+            (m, v), c1, c2 = state, ops.const(1.0 - s.beta1), ops.const(1.0 - s.beta2)
+            m = ops.fma(c1, ops.sub(g, m), m)
+            v = ops.fma(c2, ops.fma(g, g, ops.sub(0.0, v)), v)
+            root = ops.add(ops.sqrt(v), ops.const(s.epsilon))
+            return ops.sub(w, ops.div(ops.mul(rate, m), root)), (m, v)
         a, epsilon = ops.fma(g, g, state[0]), ops.const(s.epsilon)
         if s.epsilon_place == "inside":
             root = ops.sqrt(ops.add(a, epsilon))
@@ -270,6 +279,14 @@ class Network:
         else:
             root = ops.sqrt(a)
         return ops.sub(w, ops.div(ops.mul(rate, g), root)), (a,)
+
+
+def power(base: float, n: int) -> float:
+    """baseⁿ by squaring, from the lowest binary digit of n on."""
+    found = 1.0
+    while n:
+        found, base, n = found * base if n % 2 else found, base * base, n // 2
+    return found
 
 
 def _list(row) -> list[float]:

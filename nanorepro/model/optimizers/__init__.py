@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nanorepro.model.optimizers.adagrad import ADAGRAD, AdaGradSettings
+from nanorepro.model.optimizers.adam import ADAM, AdamSettings
 from nanorepro.model.optimizers.sgd import SGD, SGDSettings
 from nanorepro.model.optimizers.shared import Optimizer
 from nanorepro.settings import setting, summaries
@@ -13,11 +14,11 @@ if TYPE_CHECKING:
 
 __all__ = ["OPTIMIZERS", "Optimizer", "OptimizerSettings", "learning_rate", "learning_rates"]
 
-OPTIMIZERS = {optimizer.name: optimizer for optimizer in (ADAGRAD, SGD)}
+OPTIMIZERS = {optimizer.name: optimizer for optimizer in (ADAGRAD, SGD, ADAM)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimizerSettings(SGDSettings, AdaGradSettings):
+class OptimizerSettings(AdamSettings, SGDSettings, AdaGradSettings):
     """Which optimizer, and the settings of all of them: a part of `Config`."""
 
     optimizer: str = setting(
