@@ -18,12 +18,17 @@ OPTIMIZERS = {optimizer.name: optimizer for optimizer in (ADAGRAD, SGD, ADAM)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimizerSettings(AdamSettings, SGDSettings, AdaGradSettings):
-    """Which optimizer, and the settings of all of them: a part of `Config`."""
+class OptimizerChoice:
+    """Which optimizer."""
 
     optimizer: str = setting(
         "adagrad", "optimizer; " + summaries(OPTIMIZERS), choices=OPTIMIZERS, paper="both"
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSettings(AdamSettings, SGDSettings, AdaGradSettings, OptimizerChoice):
+    """Which optimizer, and the settings of all of them: a part of `Config`."""
 
 
 def learning_rate(setting: OptimizerSettings, step: int) -> float:
