@@ -22,7 +22,7 @@ from nanorepro.numerics.error_free import (
     odd_sub,
 )
 from nanorepro.numerics.exp_log import exp, exp64, quick_exp
-from nanorepro.numerics.fast_rounding import directed_shortcuts, shortcuts
+from nanorepro.numerics.fast_rounding import directed_operations, fast_operations
 from nanorepro.numerics.formats import ROUNDINGS, significand_bits
 
 _SIGN = np.uint64(0x8000000000000000)
@@ -154,7 +154,7 @@ def operations(xp: ArrayNamespace, precision: str, rounding: str, fma: bool) -> 
     if not xp.FAST_FORMULAS or rounding == "stochastic":
         return plain
     fast = cast(FastArrayNamespace, xp)
-    short = directed_shortcuts if fast.DIRECTED else shortcuts
+    short = directed_operations if fast.DIRECTED else fast_operations
     return replace(plain, emulated=False, **short(fast, p, rounding, plain))
 
 

@@ -16,7 +16,7 @@ from support.kernels import LANES, SPECIAL, assert_same_bits, compiled
 
 from nanorepro.backends.numba.llvm import simd
 from nanorepro.numerics import error_free, numpy_arrays
-from nanorepro.numerics.fast_rounding import directed_shortcuts, shortcuts
+from nanorepro.numerics.fast_rounding import directed_operations, fast_operations
 from nanorepro.numerics.formats import significand_bits
 from nanorepro.numerics.rounding import _rounded, operations, round_to
 
@@ -222,7 +222,7 @@ def exact_results(a, b, c):
 
 
 # with operations that say where to round, on a processor that has them, and without
-WAYS = [shortcuts] + simd.DIRECTED * [directed_shortcuts]
+WAYS = [fast_operations] + simd.DIRECTED * [directed_operations]
 
 
 @cache
@@ -320,7 +320,7 @@ def near_ties(p, count=40_000, at_ends=0.6, far=126):
     [(p, "nearest") for p in (2, 3, 5, 8, 9, 11, 12, 16, 18, 19, 21, 23)]
     + [(p, "toward-zero") for p in (2, 8, 9, 18, 23, 24)],
 )
-def test_shortcuts_change_no_bit(p, rounding, fma):
+def test_fast_operations_change_no_bit(p, rounding, fma):
     # without an end in a vector, too: with one, all of it goes the slow way
     middle = near_ties(p, at_ends=0.0, far=40)
     for a, b, c in (operands(p, 20_000), near_ties(p), middle):
@@ -335,7 +335,7 @@ def test_shortcuts_change_no_bit(p, rounding, fma):
     ("p", "rounding"),
     [(8, "nearest"), (20, "nearest"), (23, "nearest"), (8, "toward-zero"), (24, "toward-zero")],
 )
-def test_shortcuts_at_the_ends_of_the_range_one_by_one(p, rounding):
+def test_fast_operations_at_the_ends_of_the_range_one_by_one(p, rounding):
     """Each in a vector of its own, where no neighbour sends it the slow way."""
     one, least, great = 1.0, 2.0**-149, (2.0 - 2.0 ** (1 - p)) * 2.0**127
     ends = [0.0, -0.0, one, -one, 3.0, -3.0, least, -least, 2.0**-126, -(2.0**-126)]
@@ -371,7 +371,7 @@ def test_short_products_and_ties_one_by_one():
         (12, 1.0, 2.0**-12 - 2.0**-24, 1.0 + 2.0**-11),
     ],
 )
-def test_a_shortcut_goes_no_further_than_it_is_right(p, a, b, c):
+def test_a_fast_operation_goes_no_further_than_it_is_right(p, a, b, c):
     """The first precision at which a tie is inexact unseen: of 9 bits in fma, of 12 in a sum."""
     x, y, z = (np.full(8, value, np.float32) for value in (a, b, c))
     for way in WAYS:
@@ -382,7 +382,7 @@ def test_a_shortcut_goes_no_further_than_it_is_right(p, a, b, c):
 
 
 def test_a_nan_stays_one_whatever_its_bits():
-    """A shortcut adds to the last bits, which are 0 in a NaN of the precision."""
+    """A fast operation adds to the last bits, which are 0 in a NaN of the precision."""
     strange = np.array([0x7FFFFFFF, 0xFFFFFFFF, 0x7FC00001], np.uint32).view(np.float32)
     for p in (2, 8, 23):
         number = operations(simd, f"bits:{p}", "nearest", True).const(strange)
