@@ -2,8 +2,8 @@
 
 from nanorepro.config import Config
 from nanorepro.errors import ConfigError
+from nanorepro.version import __version__ as __version__
 
-__version__ = "0.1.0"
 __all__ = ["Config", "ConfigError", "fit", "initial_parameters", "predict", "simulate"]
 
 

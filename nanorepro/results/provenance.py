@@ -7,8 +7,8 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from nanorepro import __version__
 from nanorepro.config import Config, command
+from nanorepro.version import __version__
 
 LIBRARIES = ("numpy", "numba", "llvmlite", "h5py")
 

@@ -1,0 +1,141 @@
+"""The package's imports run downwards, from the commands to the errors, and never in a circle.
+
+All imports count, those inside functions too, which only put off when a module is read.  Imports
+for type checkers alone (`if TYPE_CHECKING:`) run nowhere, but name what a module knows of; they
+count likewise.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import nanorepro
+
+ROOT = Path(nanorepro.__file__).parent
+# From the bottom up: a room imports itself and rooms before it (docs/architecture.md).
+ORDER = (
+    "version", "errors", "parsing", "settings", "numerics", "data", "model", "config",
+    "specification", "results", "backends", "training", "analysis", "probing", "sweeps", "plots", "paper",
+    "commands", "entry points",
+)  # fmt: skip
+ALLOWED = {"nanorepro.paper.runner imports nanorepro.commands.run"}
+
+
+def modules() -> dict[str, Path]:
+    """The package's modules by name."""
+    found = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT.parent).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imported(name: str, source: str, known: set[str]) -> Iterator[str]:
+    """The package's modules that a module imports, wherever in it."""
+    package = name if (ROOT.parent / name.replace(".", "/")).is_dir() else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1])
+            base = f"{above}.{node.module or ''}".strip(".") if node.level else str(node.module)
+            names = [f"{base}.{alias.name}" for alias in node.names]
+            # `from package import module` imports the module; `from module import name` the module
+            names = [n if n in known else base for n in names]
+        else:
+            continue
+        yield from (n for n in names if n.split(".")[0] == "nanorepro" and n != name)
+
+
+def room(name: str) -> str:
+    """The room that a module belongs to."""
+    parts = name.split(".")
+    first = parts[1] if len(parts) > 1 else "entry points"
+    return first if first in ORDER else "entry points"
+
+
+def graph() -> dict[str, set[str]]:
+    """What each module imports."""
+    known = modules()
+    return {name: set(imported(name, path.read_text(), set(known))) for name, path in known.items()}
+
+
+def upwards(edges: dict[str, set[str]]) -> list[str]:
+    """Imports of a room from a later one; nobody imports the package itself but entry points."""
+    return [
+        f"{name} imports {other}"
+        for name, others in edges.items()
+        for other in sorted(others)
+        if ORDER.index(room(other)) > ORDER.index(room(name))
+        and f"{name} imports {other}" not in ALLOWED
+    ]
+
+
+def circle(edges: dict[str, set[str]]) -> list[str]:
+    """Modules that import each other in a circle, in order; empty without."""
+    done: set[str] = set()
+
+    def follow(name: str, path: list[str]) -> list[str]:
+        if name in path:
+            return [*path[path.index(name) :], name]
+        if name in done:
+            return []
+        for other in sorted(edges.get(name, ())):
+            if found := follow(other, [*path, name]):
+                return found
+        done.add(name)
+        return []
+
+    return next((found for name in edges if (found := follow(name, []))), [])
+
+
+def test_imports_run_downwards():
+    assert upwards(graph()) == []
+
+
+def test_there_is_no_circle():
+    assert circle(graph()) == []
+
+
+def test_every_package_has_its_place():
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    assert packages <= set(ORDER)
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "found"),
+    [
+        ("nanorepro.errors", "from nanorepro.config import Config", True),
+        ("nanorepro.numerics.trees", "def f():\n    import nanorepro.data.worlds", True),
+        ("nanorepro.model.layers", "from nanorepro import specification", True),
+        ("nanorepro.model.layers", "from ..specification import ModelSpec", True),
+        ("nanorepro.model.layers", "import nanorepro.commands.run as run", True),
+        ("nanorepro.config", "from nanorepro import Config", True),
+        ("nanorepro.specification", "from nanorepro.config import Config", False),
+        ("nanorepro.model.layers", "from .initializers import glorot", False),
+    ],
+)
+def test_an_import_upwards_is_seen(name, source, found):
+    edges = {name: set(imported(name, source, set(modules())))}
+    assert bool(upwards(edges)) == found
+    assert edges[name]
+
+
+def test_a_circle_is_seen():
+    edges = graph()
+    edges["nanorepro.numerics.trees"].add("nanorepro.numerics.plans")
+    assert set(circle(edges)) == {"nanorepro.numerics.trees", "nanorepro.numerics.plans"}
+
+
+# What the command line reads before it answers.
+
+
+def test_config_imports_no_numpy(tmp_path):
+    import subprocess
+    import sys
+
+    code = "import sys, nanorepro.config; print({'numpy', 'numba', 'scipy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
