@@ -27,9 +27,9 @@ def examples(world: World, key: np.ndarray, first: int, n: int) -> tuple[np.ndar
 
 def join(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Features (n,) uint32 and labels (n,) as one number each, (n,) uint64: x + y·2^32."""
-    return x | y.astype(np.uint64) << np.uint64(32)
+    return np.asarray(x | y.astype(np.uint64) << np.uint64(32))
 
 
 def example_log_odds(world: World, x: np.ndarray) -> np.ndarray:
     """xᵀθ or xᵀΘx of packed examples, float64 of the same shape."""
-    return world.log_odds[0, x & 0xFFFF] + world.log_odds[1, x >> 16]
+    return np.asarray(world.log_odds[0, x & 0xFFFF] + world.log_odds[1, x >> 16])

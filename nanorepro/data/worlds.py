@@ -5,7 +5,6 @@ of (seed, pair, index) alone.  One Philox call draws it: its two 16-bit halves b
 its label by a Bernoulli draw.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from nanorepro.data.distributions import DISTRIBUTIONS, HALF_FEATURES
 from nanorepro.numerics import numpy_arrays
+from nanorepro.numerics.array_namespace import Function
 from nanorepro.numerics.exp_log import exp64, log64
 from nanorepro.numerics.streams import stream_key, uniform, words
 
@@ -69,7 +69,7 @@ def true_weights(seed: int, world: str) -> np.ndarray:
     key = stream_key(seed, "theta")
     n = DISTRIBUTIONS[world].components
     mean = np.array([-2.0, 0.0, 2.0])[(uniform(key, n) * 3.0).astype(np.int64)]
-    return mean + normals(key, n)
+    return np.asarray(mean + normals(key, n))
 
 
 def marginals(world: str) -> np.ndarray:
@@ -138,7 +138,7 @@ def alias_table(probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @lru_cache(maxsize=4)
-def make_world(seed: int, world: str, exp: Callable = exp) -> World:
+def make_world(seed: int, world: str, exp: Function = exp) -> World:
     """A world of a seed by its distribution's name, its arrays read-only.
 
     `exp` is any backend's.
@@ -162,4 +162,4 @@ def make_world(seed: int, world: str, exp: Callable = exp) -> World:
 
 def sigmoid(z: np.ndarray) -> np.ndarray:
     """σ(z) = 1/(1 + exp(-z)) in float64, by the contract's own exp."""
-    return 1.0 / (1.0 + exp(-np.asarray(z, np.float64)))
+    return np.asarray(1.0 / (1.0 + exp(-np.asarray(z, np.float64))))

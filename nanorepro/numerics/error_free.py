@@ -10,10 +10,11 @@ A formula is written once, as a factory that takes an array namespace `xp`.
 """
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 
-from nanorepro.numerics.array_namespace import ArrayNamespace, Function
+from nanorepro.numerics.array_namespace import ArrayNamespace, Function, Value
 
 
 @cache
@@ -21,7 +22,7 @@ def two_sum(xp: ArrayNamespace) -> Function:
     """Knuth's TwoSum: (a, b) -> (s, e) with s = a + b rounded and s + e = a + b exactly."""
 
     @xp.function
-    def two_sum(a, b):
+    def two_sum(a: Value, b: Value) -> Value:
         s = a + b
         t = s - a
         return s, (a - (s - t)) + (b - t)
@@ -41,7 +42,7 @@ def to_odd(xp: ArrayNamespace) -> Function:
     one, last = np.uint64(1), np.uint64(63)
 
     @xp.function
-    def to_odd(s, e):
+    def to_odd(s: Value, e: Value) -> Value:
         # one less in magnitude where e points towards zero; then the last bit set
         odd = (bits(s) - ((bits(s) ^ bits(e)) >> last)) | one
         return where((e < 0.0) | (e > 0.0), from_bits(odd), s)
@@ -55,7 +56,7 @@ def odd_add(xp: ArrayNamespace) -> Function:
     pair, odd = two_sum(xp), to_odd(xp)
 
     @xp.function
-    def odd_add(a, b):
+    def odd_add(a: Value, b: Value) -> Value:
         s, e = pair(a, b)
         return odd(s, e)
 
@@ -68,7 +69,7 @@ def odd_sub(xp: ArrayNamespace) -> Function:
     add = odd_add(xp)
 
     @xp.function
-    def odd_sub(a, b):
+    def odd_sub(a: Value, b: Value) -> Value:
         return add(a, -b)
 
     return odd_sub
@@ -79,7 +80,7 @@ def odd_mul(xp: ArrayNamespace) -> Function:
     """(a64, b64) -> a * b, exact where a and b are widened float32 numbers."""
 
     @xp.function
-    def odd_mul(a, b):
+    def odd_mul(a: Value, b: Value) -> Value:
         return a * b
 
     return odd_mul
@@ -95,7 +96,7 @@ def odd_div(xp: ArrayNamespace) -> Function:
     fma, where, odd = xp.fma, xp.where, to_odd(xp)
 
     @xp.function
-    def odd_div(a, b):
+    def odd_div(a: Value, b: Value) -> Value:
         q = a / b
         remainder = fma(-q, b, a)
         return odd(q, where(b < 0.0, -remainder, remainder))
@@ -109,7 +110,7 @@ def odd_sqrt(xp: ArrayNamespace) -> Function:
     fma, sqrt, odd = xp.fma, xp.sqrt, to_odd(xp)
 
     @xp.function
-    def odd_sqrt(a):
+    def odd_sqrt(a: Value) -> Value:
         s = sqrt(a)
         return odd(s, fma(-s, s, a))
 
@@ -130,7 +131,7 @@ def decay(xp: ArrayNamespace) -> Function:
     base = shift.view(np.uint32)
 
     @xp.function
-    def decay(m, v, c, t=None):
+    def decay(m: Value, v: Value, c: Value, t: Any = None) -> Value:
         k = bits(v) & ~sign
         # 0 < k < least; k - 1 of 0 is the greatest number
         small = (k - one < least - one) & (bits(c) == (k ^ k))
@@ -147,7 +148,7 @@ def odd_fma(xp: ArrayNamespace) -> Function:
     add = odd_add(xp)
 
     @xp.function
-    def odd_fma(a, b, c):
+    def odd_fma(a: Value, b: Value, c: Value) -> Value:
         return add(a * b, c)
 
     return odd_fma

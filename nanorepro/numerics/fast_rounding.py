@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from nanorepro.numerics.array_namespace import ArrayNamespace, FastArrayNamespace, Function
+from nanorepro.numerics.array_namespace import ArrayNamespace, FastArrayNamespace, Function, Value
 from nanorepro.numerics.error_free import two_sum
 
 SHORT = 8  # bits of which float32 has three times as many
@@ -49,19 +49,19 @@ def round_pattern(xp: FastArrayNamespace, p: int) -> tuple[Function, Function, F
     dropped, kept = np.uint32((1 << (24 - p)) - 1), np.uint32((1 << 32) - (1 << (24 - p)))
 
     @xp.function
-    def nearest(s):
+    def nearest(s: Value) -> Value:
         u = bits(s)
         return from_bits((u + where((u & last) != 0, half, below)) & kept)
 
     @xp.function
-    def nearest_to(s, e):
+    def nearest_to(s: Value, e: Value) -> Value:
         u = bits(s)
         # positive as a float32 if a tie goes up in magnitude
         up = where(e == 0.0, u & last, bits(e) ^ (u & sign))
         return from_bits((u + where(from_bits(up) > 0.0, half, below)) & kept)
 
     @xp.function
-    def has_tie(s):
+    def has_tie(s: Value) -> Value:
         return any_true((bits(s) & dropped) == half)
 
     return nearest, nearest_to, has_tie
@@ -80,7 +80,7 @@ def cut_pattern(xp: ArrayNamespace, p: int) -> Function:
     kept = np.uint32((1 << 32) - (1 << (24 - p)))
 
     @xp.function
-    def cut(s, e):
+    def cut(s: Value, e: Value) -> Value:
         u = bits(s)
         return from_bits(where(from_bits(bits(e) ^ (u & sign)) < 0.0, u - one, u) & kept)
 
@@ -99,27 +99,27 @@ def float_errors(xp: ArrayNamespace) -> tuple[Function, ...]:
     below = np.float32(2.0**-100).view(np.uint32) - one
 
     @xp.function
-    def tiny(x):
+    def tiny(x: Value) -> Value:
         # 0 - 1 is the greatest number
         return (bits(x) & ~sign) - one < below
 
     @xp.function
-    def mul_error(a, b, s):
+    def mul_error(a: Value, b: Value, s: Value) -> Value:
         """s is not tiny."""
         return fma(a, b, -s)
 
     @xp.function
-    def div_error(a, b, s):
+    def div_error(a: Value, b: Value, s: Value) -> Value:
         """a and s are not tiny; the remainder a - sb is (a/b - s)b."""
         return from_bits(bits(fma(-s, b, a)) ^ (bits(b) & sign))
 
     @xp.function
-    def sqrt_error(a, s):
+    def sqrt_error(a: Value, s: Value) -> Value:
         """a is not tiny."""
         return fma(-s, s, a)
 
     @xp.function
-    def fma_error(a, b, c, ab, s):
+    def fma_error(a: Value, b: Value, c: Value, ab: Value, s: Value) -> Value:
         """ab is not tiny; NaN where a step overflows.
 
         ErrFmaNearest (Boldo and Muller, IEEE Trans. Comput. 60, 2011).  Where ab underflows to 0,
@@ -154,11 +154,11 @@ def complete(
     """All operations by their names: the given ones, subtraction, and fma as the dial says."""
 
     @xp.function
-    def sub(a, b, t=None):
+    def sub(a: Value, b: Value, t: Any = None) -> Value:
         return add(a, -b)
 
     @xp.function
-    def product_then_sum(a, b, c, t=None):
+    def product_then_sum(a: Value, b: Value, c: Value, t: Any = None) -> Value:
         return add(mul(a, b), c)
 
     joined = fma if plain.fused else product_then_sum
@@ -172,7 +172,7 @@ def of_few_bits(xp: FastArrayNamespace, p: int, plain: Any) -> dict[str, Any]:
     mul_float, div_float, sqrt_float, fma_float = xp.mul, xp.div, xp.sqrt, xp.fma
 
     @xp.function
-    def mul(a, b, t=None):
+    def mul(a: Value, b: Value, t: Any = None) -> Value:
         """A tie is exact.
 
         A product with bits below 2**-149 is at most (2**p - 1)**2 * 2**-150, and so is less than
@@ -181,7 +181,7 @@ def of_few_bits(xp: FastArrayNamespace, p: int, plain: Any) -> dict[str, Any]:
         return nearest(mul_float(a, b))
 
     @xp.function
-    def div(a, b, t=None):
+    def div(a: Value, b: Value, t: Any = None) -> Value:
         """A tie is exact: 24 >= 2p + 2 (Figueroa, SIGNUM 30, 1995).
 
         And as a subnormal number: what is not a tie is 2**(-126 - 2p) away from it, over 2**-150.
@@ -189,12 +189,12 @@ def of_few_bits(xp: FastArrayNamespace, p: int, plain: Any) -> dict[str, Any]:
         return nearest(div_float(a, b))
 
     @xp.function
-    def sqrt(a, t=None):
+    def sqrt(a: Value, t: Any = None) -> Value:
         """A tie is exact, as of quotients."""
         return nearest(sqrt_float(a))
 
     @xp.function
-    def fma(a, b, c, t=None):
+    def fma(a: Value, b: Value, c: Value, t: Any = None) -> Value:
         """e = (ab - s) + c is the error of a tie s.
 
         If c is a multiple of h, and c is not s, then |ab| >= h - 2**(k - 24), more than products
@@ -217,28 +217,28 @@ def with_ties_looked_for(xp: FastArrayNamespace, p: int, plain: Any) -> dict[str
     error = sign_of_error(xp)
 
     @xp.function
-    def mul(a, b, t=None):
+    def mul(a: Value, b: Value, t: Any = None) -> Value:
         s = mul_float(a, b)
         if has_tie(s):
             return plain_mul(a, b)
         return nearest(s)
 
     @xp.function
-    def div(a, b, t=None):
+    def div(a: Value, b: Value, t: Any = None) -> Value:
         s = div_float(a, b)
         if has_tie(s):
             return plain_div(a, b)
         return nearest(s)
 
     @xp.function
-    def sqrt(a, t=None):
+    def sqrt(a: Value, t: Any = None) -> Value:
         s = sqrt_float(a)
         if has_tie(s):
             return plain_sqrt(a)
         return nearest(s)
 
     @xp.function
-    def fma(a, b, c, t=None):
+    def fma(a: Value, b: Value, c: Value, t: Any = None) -> Value:
         s = fma_float(a, b, c)
         if has_tie(s):
             return nearest_to(s, error(a, b, c, s))
@@ -257,28 +257,28 @@ def with_errors(xp: FastArrayNamespace, p: int, toward_zero: bool, plain: Any) -
     add = sum_toward_zero(xp, p, plain) if toward_zero else sum_to_nearest(xp, p)
 
     @xp.function
-    def mul(a, b, t=None):
+    def mul(a: Value, b: Value, t: Any = None) -> Value:
         s = mul_float(a, b)
         if any_true(tiny(s)):
             return plain_mul(a, b)
         return to_side(s, mul_error(a, b, s))
 
     @xp.function
-    def div(a, b, t=None):
+    def div(a: Value, b: Value, t: Any = None) -> Value:
         s = div_float(a, b)
         if any_true(tiny(a)) or any_true(tiny(s)):
             return plain_div(a, b)
         return to_side(s, div_error(a, b, s))
 
     @xp.function
-    def sqrt(a, t=None):
+    def sqrt(a: Value, t: Any = None) -> Value:
         s = sqrt_float(a)
         if any_true(tiny(a)):
             return plain_sqrt(a)
         return to_side(s, sqrt_error(a, s))
 
     @xp.function
-    def fma(a, b, c, t=None):
+    def fma(a: Value, b: Value, c: Value, t: Any = None) -> Value:
         """Where ab underflows to 0, s is c: no tie to nearest, but toward zero not exact."""
         s = fma_float(a, b, c)
         ab = mul_float(a, b)
@@ -304,7 +304,7 @@ def sum_to_nearest(xp: FastArrayNamespace, p: int) -> Function:
     add_float, pair, ties_are_exact = xp.add, two_sum(xp), p <= 11
 
     @xp.function
-    def add(a, b, t=None):
+    def add(a: Value, b: Value, t: Any = None) -> Value:
         if ties_are_exact:
             return nearest(add_float(a, b))
         s, e = pair(a, b)
@@ -318,7 +318,7 @@ def sum_toward_zero(xp: FastArrayNamespace, p: int, plain: Any) -> Function:
     cut, pair, any_true, plain_add = cut_pattern(xp, p), two_sum(xp), xp.any_true, plain.add
 
     @xp.function
-    def add(a, b, t=None):
+    def add(a: Value, b: Value, t: Any = None) -> Value:
         s, e = pair(a, b)
         if any_true(e != e):
             return plain_add(a, b)
@@ -336,7 +336,7 @@ def sign_of_error(xp: FastArrayNamespace) -> Function:
     pair, widen, narrow = two_sum(xp), xp.widen, xp.narrow
 
     @xp.function
-    def error(a, b, c, s):
+    def error(a: Value, b: Value, c: Value, s: Value) -> Value:
         x, y = pair(widen(a) * widen(b), widen(c))
         return narrow(((x - widen(s)) + y) * 2.0**200)
 
@@ -363,26 +363,26 @@ def directed_operations(
     tiny, plain_div, plain_sqrt = float_errors(xp)[-1], plain.div, plain.sqrt
 
     @xp.function
-    def cut(z):
+    def cut(z: Value) -> Value:
         return from_bits(bits(z) & kept)
 
     @xp.function
-    def nearest(z, inexact):
+    def nearest(z: Value, inexact: Value) -> Value:
         u = bits(z)
         return from_bits((u + where(((u & last) != 0) | inexact, half, below)) & kept)
 
     @xp.function
-    def add(a, b, t=None):
+    def add(a: Value, b: Value, t: Any = None) -> Value:
         z = add_to(to_zero, a, b)
         return cut(z) if toward_zero else nearest(z, add_to(up, a, b) != add_to(down, a, b))
 
     @xp.function
-    def mul(a, b, t=None):
+    def mul(a: Value, b: Value, t: Any = None) -> Value:
         z = mul_to(to_zero, a, b)
         return cut(z) if toward_zero else nearest(z, mul_to(up, a, b) != mul_to(down, a, b))
 
     @xp.function
-    def div(a, b, t=None):
+    def div(a: Value, b: Value, t: Any = None) -> Value:
         """The remainder is exact; one division is enough."""
         z = div_to(to_zero, a, b)
         if toward_zero:
@@ -392,7 +392,7 @@ def directed_operations(
         return nearest(z, fma_float(-z, b, a) != 0.0)
 
     @xp.function
-    def sqrt(a, t=None):
+    def sqrt(a: Value, t: Any = None) -> Value:
         z = sqrt_to(to_zero, a)
         if toward_zero:
             return cut(z)
@@ -401,7 +401,7 @@ def directed_operations(
         return nearest(z, fma_float(-z, z, a) != 0.0)
 
     @xp.function
-    def fma(a, b, c, t=None):
+    def fma(a: Value, b: Value, c: Value, t: Any = None) -> Value:
         z = fma_to(to_zero, a, b, c)
         return cut(z) if toward_zero else nearest(z, fma_to(up, a, b, c) != fma_to(down, a, b, c))
 

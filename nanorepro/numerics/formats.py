@@ -1,5 +1,7 @@
 """Number formats and roundings by their names."""
 
+from contextlib import suppress
+
 from nanorepro.parsing import whole_number
 
 PRECISIONS = ("float32", "float64", "bits:p")
@@ -11,6 +13,7 @@ def significand_bits(precision: str) -> int:
     if precision in ("float64", "float32"):
         return 53 if precision == "float64" else 24
     kind, _, p = precision.partition(":")
-    if kind == "bits" and 2 <= whole_number(p) <= 24:
-        return int(p)
+    with suppress(ValueError):
+        if kind == "bits" and 2 <= whole_number(p) <= 24:
+            return whole_number(p)
     raise ValueError(f"precision {precision!r}: expected float64, float32 or bits:2 to bits:24")

@@ -1,4 +1,4 @@
-"""NumPy arrays under the names of `simd`: the slow, plain execution of the same formulas.
+"""NumPy as an array namespace: the slow, plain way to compute the formulas.
 
 The functions take float32 or float64 arrays and NumPy scalars.  NumPy has no fma, so it is built
 here from exact sums and products, and from fractions where those would over- or underflow.
@@ -7,11 +7,12 @@ here from exact sums and products, and from fractions where those would over- or
 import math
 import sys
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from nanorepro.numerics import error_free
+from nanorepro.numerics.array_namespace import Value
 from nanorepro.numerics.streams import philox as philox
 
 FAST_FORMULAS = False  # this is the specification
@@ -24,53 +25,53 @@ function = apart = np.errstate(all="ignore")
 
 
 @function
-def add(a, b, t=None) -> np.ndarray:
+def add(a: Value, b: Value, t: Any = None) -> Value:
     return a + b
 
 
 @function
-def sub(a, b, t=None) -> np.ndarray:
+def sub(a: Value, b: Value, t: Any = None) -> Value:
     return a - b
 
 
 @function
-def mul(a, b, t=None) -> np.ndarray:
+def mul(a: Value, b: Value, t: Any = None) -> Value:
     return a * b
 
 
 @function
-def div(a, b, t=None) -> np.ndarray:
+def div(a: Value, b: Value, t: Any = None) -> Value:
     return a / b
 
 
 @function
-def sqrt(a: ArrayLike, t=None) -> np.ndarray:
+def sqrt(a: Value, t: Any = None) -> Value:
     return np.sqrt(a)
 
 
-def where(condition: ArrayLike, a: ArrayLike, b: ArrayLike) -> np.ndarray:
-    return np.where(condition, a, b)[()]
+def where(condition: Value, a: Value, b: Value) -> Value:
+    return np.asarray(np.where(condition, a, b))[()]
 
 
 @function
-def widen(a: ArrayLike) -> np.ndarray:
+def widen(a: Value) -> Value:
     """To float64, exactly."""
     return np.asarray(a).astype(np.float64)[()]
 
 
 @function
-def narrow(a: ArrayLike) -> np.ndarray:
+def narrow(a: Value) -> Value:
     """To float32, rounded to nearest."""
     return np.asarray(a).astype(np.float32)[()]
 
 
-def bits(a: ArrayLike) -> np.ndarray:
+def bits(a: Value) -> Value:
     """The bits of a float as an unsigned integer of the same width."""
     a = np.asarray(a)
     return a.view(np.uint32 if a.dtype == np.float32 else np.uint64)[()]
 
 
-def from_bits(a: ArrayLike) -> np.ndarray:
+def from_bits(a: Value) -> Value:
     a = np.asarray(a)
     return a.view(np.float32 if a.dtype == np.uint32 else np.float64)[()]
 
@@ -81,7 +82,7 @@ _odd_add = error_free.odd_add(_this)
 _odd_fma = error_free.odd_fma(_this)
 
 
-def fma(a: ArrayLike, b: ArrayLike, c: ArrayLike, t=None) -> np.ndarray:
+def fma(a: Value, b: Value, c: Value, t: Any = None) -> Value:
     """a·b + c, rounded once; all three of one type, float32 or float64."""
     a, b, c = np.broadcast_arrays(a, b, c)
     if a.dtype == np.float32:
@@ -90,13 +91,15 @@ def fma(a: ArrayLike, b: ArrayLike, c: ArrayLike, t=None) -> np.ndarray:
 
 
 @function
-def _fma64(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+def _fma64(a: Value, b: Value, c: Value) -> Value:
     """Boldo and Melquiond's fma (IEEE Trans. Comput. 57, 2008); `_fma_exact` outside its range.
 
     a·b = u + u', c + u' = t + t', u + t = v + v', and the result is v + (t' + v' rounded to odd).
     """
     plain = (a == 0.0) | (b == 0.0)
-    safe = plain | (_moderate(a) & _moderate(b) & ((c == 0.0) | _moderate(c)))
+    safe = plain | (
+        _far_from_the_ends(a) & _far_from_the_ends(b) & ((c == 0.0) | _far_from_the_ends(c))
+    )
     high, low = _two_product(a, b)
     t, t_low = _two_sum(c, low)
     v, v_low = _two_sum(high, t)
@@ -108,7 +111,7 @@ def _fma64(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     return result[()]
 
 
-def _moderate(a: np.ndarray) -> np.ndarray:
+def _far_from_the_ends(a: np.ndarray) -> Value:
     """Where products and residuals of a are far from overflow and underflow."""
     return (abs(a) > 2.0**-300) & (abs(a) < 2.0**300)
 

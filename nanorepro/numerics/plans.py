@@ -6,11 +6,12 @@ leaves.
 
 import numpy as np
 
+from nanorepro.numerics.array_namespace import Value
 from nanorepro.numerics.streams import bounded, permutation, philox
 from nanorepro.numerics.trees import LEAF_ORDERS, TREES, find_tree
 
 
-def random_tree(n, key, block_low, block_high, plan):
+def random_tree(n: Value, key: Value, block_low: Value, block_high: Value, plan: Value) -> None:
     """Fill `plan` (2n - 1, 2): every term a slot; n - 1 times, two of the slots left are joined.
 
     The two are drawn from words 0, 1 and 2, 3 of the counter (n_left, block_low, block_high, 2);

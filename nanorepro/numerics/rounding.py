@@ -1,6 +1,6 @@
 """The arithmetic of a run: rounding to p bits, and operations that round once.
 
-The formulas are of the kind that `errorfree` describes.  `x64` is a float64; "p-bit" is a number
+The formulas are of the kind that `error_free` describes.  `x64` is a float64; "p-bit" is a number
 of p significand bits in float32's exponent range, stored as a float32.
 """
 
@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from nanorepro.numerics.array_namespace import ArrayNamespace, FastArrayNamespace, Function
+from nanorepro.numerics.array_namespace import ArrayNamespace, FastArrayNamespace, Function, Value
 from nanorepro.numerics.error_free import (
     decay,
     odd_add,
@@ -55,20 +55,20 @@ def round_to(xp: ArrayNamespace, p: int, rounding: str, narrowed: bool = False) 
     least = np.float64(2.0**-126).view(np.uint64)
     to_quantum = 2.0 ** (1 - p)
     to_c = 2.0 ** (53 - p)
-    beyond = 2.0**128
+    too_large = 2.0**128
     greatest = (2.0 - 2.0 ** (1 - p)) * 2.0**127
     inf = float("inf")
 
     @xp.function
-    def power(x):
+    def power(x: Value) -> Value:
         """(|x|, the power of two below it), |x| at most 2**128."""
         a = from_bits(bits(x) & magnitude)
-        a = where(beyond < a, beyond, a)
+        a = where(too_large < a, too_large, a)
         e = bits(a) & exponent
         return a, from_bits(where(e < least, least, e))
 
     @xp.function
-    def split(x):
+    def split(x: Value) -> Value:
         """(|x|, q, |x| to nearest), |x| at most 2**128."""
         a, e = power(x)
         q = e * to_quantum
@@ -76,30 +76,30 @@ def round_to(xp: ArrayNamespace, p: int, rounding: str, narrowed: bool = False) 
         return a, q, (a + c) - c
 
     @xp.function
-    def nearest(x):
+    def nearest(x: Value) -> Value:
         a, e = power(x)
         c = e * to_c
         y = (a + c) - c
         if not narrowed:
-            y = where(beyond <= y, inf, y)
+            y = where(too_large <= y, inf, y)
         return from_bits(bits(y) | (bits(x) & sign))
 
     @xp.function
-    def toward_zero(x):
+    def toward_zero(x: Value) -> Value:
         a, q, y = split(x)
         y = where(a < y, y - q, y)
-        y = where(beyond <= y, greatest, y)
+        y = where(too_large <= y, greatest, y)
         # a * inf: inf or NaN, as x is
         y = where(from_bits(bits(x) & magnitude) < inf, y, a * inf)
         return from_bits(bits(y) | (bits(x) & sign))
 
     @xp.function
-    def stochastic(x, u):
+    def stochastic(x: Value, u: Value) -> Value:
         a, q, y = split(x)
         y = where(a < y, y - q, y)
         uniform = from_bits((u >> drop) | one) - 1.0
         y = where(uniform * q < a - y, y + q, y)
-        y = where(beyond <= y, inf, y)
+        y = where(too_large <= y, inf, y)
         return from_bits(bits(y) | (bits(x) & sign))
 
     found: dict[str, Function]
@@ -165,15 +165,15 @@ def _native(xp: ArrayNamespace, dtype: type[np.floating], fused: bool) -> Operat
     exponential = quick_exp(xp) if short else exp(xp, dtype)  # type: ignore[arg-type]
 
     @xp.function
-    def product_then_sum(a, b, c, t=None):
+    def product_then_sum(a: Value, b: Value, c: Value, t: Any = None) -> Value:
         return add(mul(a, b), c)
 
     @xp.function
-    def exp_native(a, t=None):
+    def exp_native(a: Value, t: Any = None) -> Value:
         return exponential(a)
 
     @xp.function
-    def round(a, t=None):
+    def round(a: Value, t: Any = None) -> Value:
         return a if double else narrow(a)
 
     joined = xp.fma if fused else product_then_sum
@@ -210,39 +210,39 @@ def _rounded(xp: ArrayNamespace, p: int, rounding: str, fused: bool) -> Operatio
         wide_div, wide_sqrt = odd_div(xp), odd_sqrt(xp)
 
     @xp.function
-    def add(a, b, t=None):
+    def add(a: Value, b: Value, t: Any = None) -> Value:
         return narrow(final(wide_add(widen(a), widen(b)), t))
 
     @xp.function
-    def sub(a, b, t=None):
+    def sub(a: Value, b: Value, t: Any = None) -> Value:
         return narrow(final(wide_sub(widen(a), widen(b)), t))
 
     @xp.function
-    def mul(a, b, t=None):
+    def mul(a: Value, b: Value, t: Any = None) -> Value:
         return narrow(final(wide_mul(widen(a), widen(b)), t))
 
     @xp.function
-    def div(a, b, t=None):
+    def div(a: Value, b: Value, t: Any = None) -> Value:
         return narrow(final(wide_div(widen(a), widen(b)), t))
 
     @xp.function
-    def sqrt(a, t=None):
+    def sqrt(a: Value, t: Any = None) -> Value:
         return narrow(final(wide_sqrt(widen(a)), t))
 
     @xp.function
-    def fma(a, b, c, t=None):
+    def fma(a: Value, b: Value, c: Value, t: Any = None) -> Value:
         return narrow(final(fma_odd(widen(a), widen(b), widen(c)), t))
 
     @xp.function
-    def product_then_sum(a, b, c, t=None):
+    def product_then_sum(a: Value, b: Value, c: Value, t: Any = None) -> Value:
         return add(mul(a, b, t), c, t)
 
     @xp.function
-    def exp_rounded(a, t=None):
+    def exp_rounded(a: Value, t: Any = None) -> Value:
         return narrow(final(exponential(widen(a)), t))
 
     @xp.function
-    def round(a, t=None):
+    def round(a: Value, t: Any = None) -> Value:
         return narrow(final(a, t))
 
     joined = fma if fused else product_then_sum
@@ -276,13 +276,13 @@ def _last_rounding(xp: ArrayNamespace, p: int, rounding: str) -> Function:
     if rounding != "stochastic":
 
         @xp.function
-        def final(x, t):
+        def final(x: Value, t: Any) -> Value:
             return rounded(x)
 
         return final
 
     @xp.apart
-    def draw(x, t):
+    def draw(x: Value, t: Any) -> Value:
         v = bits(x)
         step = (v ^ v) + t[2]  # of the same type as v
         k0, k1 = t[0] & low, t[1] & low  # where the compiler sees that they have 32 bits

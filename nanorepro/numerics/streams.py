@@ -7,6 +7,8 @@ The functions work on Python integers held as np.uint64, on arrays of them, and 
 
 import numpy as np
 
+from nanorepro.numerics.array_namespace import Function, Value
+
 STREAMS = {
     "theta": 1,  # the true weights of the world
     "evaluation": 2,  # the evaluation examples
@@ -22,15 +24,17 @@ STREAMS = {
 
 U32 = np.uint64(32)
 LOW = np.uint64(0xFFFFFFFF)
-PIECE = 1 << 12  # values at a time, whose words fit in the caches: 35 → 17 ms for the deep model
+PIECE = 1 << 12  # values at a time, whose words fit in the caches
 M0, M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 W0, W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 
 
-def make_philox():
+def make_philox() -> Function:
     """`philox`, made anew: the compiler knows a function in one way only, as a call or in line."""
 
-    def philox(c0, c1, c2, c3, k0, k1):
+    def philox(
+        c0: Value, c1: Value, c2: Value, c3: Value, k0: Value, k1: Value
+    ) -> tuple[Value, Value, Value, Value]:
         """Philox4x32-10 (Salmon et al., SC 2011): four 32-bit words from a counter and a key.
 
         Arguments and results are 32-bit values in uint64 scalars or arrays.
@@ -67,7 +71,9 @@ def words(key: np.ndarray, counters: np.ndarray, block: int = 0) -> tuple[np.nda
     """Philox words at the counters (c mod 2^32, c div 2^32, block, 0): four arrays of uint64."""
     c = counters.astype(np.uint64)
     zero = np.zeros_like(c)
-    return philox(c & LOW, c >> U32, zero + np.uint64(block), zero, key[0], key[1])
+    found: tuple[np.ndarray, ...]
+    found = philox(c & LOW, c >> U32, zero + np.uint64(block), zero, key[0], key[1])
+    return found
 
 
 def uniform(key: np.ndarray, n: int, block: int = 0) -> np.ndarray:
@@ -79,12 +85,12 @@ def uniform(key: np.ndarray, n: int, block: int = 0) -> np.ndarray:
     return values
 
 
-def bounded(high, low, n):
+def bounded(high: Value, low: Value, n: Value) -> Value:
     """⌊(high·2^32 + low)·n / 2^64⌋: a whole number below n ≤ 2^32 from two random words."""
     return (high * n + ((low * n) >> U32)) >> U32
 
 
-def permute(order, key, block_low, block_high):
+def permute(order: Value, key: Value, block_low: Value, block_high: Value) -> None:
     """Fisher-Yates shuffle of `order` in place, by the words of one block of a stream.
 
     For i = n-1, ..., 1: swap order[i] and order[j], j = bounded(·, i + 1) from words 0 and 1 (i

@@ -372,7 +372,7 @@ def test_short_products_and_ties_one_by_one():
     ],
 )
 def test_a_fast_operation_goes_no_further_than_it_is_right(p, a, b, c):
-    """The first precision at which a tie is inexact unseen: of 9 bits in fma, of 12 in a sum."""
+    """The first precision with an inexact tie that goes unnoticed: 9 bits in fma, 12 in a sum."""
     x, y, z = (np.full(8, value, np.float32) for value in (a, b, c))
     for way in WAYS:
         fast = all_operations(f"bits:{p}", "nearest", True, way)
