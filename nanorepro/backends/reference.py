@@ -4,7 +4,7 @@ Every sum is a loop over the plan's instructions; NumPy only carries out the sam
 all outputs at once.  docs/arithmetic.md says the same in words.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -17,11 +17,14 @@ from nanorepro.numerics.accumulators import ACCUMULATORS
 from nanorepro.numerics.exact_sum import fsum
 from nanorepro.numerics.exp_log import exp64, log64
 from nanorepro.numerics.plans import plan
-from nanorepro.numerics.rounding import operations
+from nanorepro.numerics.rounding import Operations, operations
 from nanorepro.specification import ModelSpec
 
 examples, pack = sampling.examples, packing.pack
 exp, log = exp64(numpy_arrays), log64(numpy_arrays)
+RoundingKey = tuple[np.uint64, np.uint64, np.uint64]
+State = tuple[np.ndarray, ...]  # of an accumulator
+
 __all__ = [
     "Model", "draw", "examples", "exp", "fsum", "log", "pack", "permutations", "shuffle", "split",
     "train_models",
@@ -53,7 +56,7 @@ def permutations(key: np.ndarray, first: int, count: int, n: int) -> np.ndarray:
 class Model:
     """One model in training."""
 
-    def __init__(self, spec: ModelSpec, parameters: Parameters, step: int = 0):
+    def __init__(self, spec: ModelSpec, parameters: Parameters, step: int = 0) -> None:
         config, dials = spec.config, spec.dials
         self.spec, self.net, self.step = spec, spec.net, step
         self.ops = operations(numpy_arrays, dials.precision, dials.rounding, dials.fma)
@@ -84,6 +87,7 @@ class Model:
             self.step += 1
 
     def bits(self, x: np.ndarray) -> np.ndarray:
+        """The features of packed examples as bool (n, d)."""
         return packing.unpack(x, self.spec.features).astype(bool)
 
     def logits(self, x: np.ndarray) -> np.ndarray:
@@ -98,12 +102,15 @@ class Model:
         return plan(dials.unit_tree, dials.unit_order, n, key, block)
 
     def batch_plan(self, n: int) -> np.ndarray:
+        """The plan of the sums over the n examples of the mini-batch."""
         dials = self.spec.dials
         return plan(dials.tree, dials.leaf_order, n, self.spec.key("order"), self.step)
 
     def forward(self, bits: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Equations 4 to 6: z[k] (s, fan_out) before and h[k] after the activation of layer k."""
-        z, h, t = [], [], self.rounding_key()
+        z: list[np.ndarray] = []
+        h: list[np.ndarray] = []
+        t = self.rounding_key()
         for k, layer in enumerate(self.net):
             n = layer.fan_in // layer.sets
             plan = self.unit_plan(k, 0, n)
@@ -152,7 +159,10 @@ class Model:
                 delta = self.sum_units.products(back, w, delta.T[:, :, None], t)
         return g
 
-    def first_gradients(self, layer: Layer, plan, bits, delta, t) -> Parameters:
+    def first_gradients(
+        self, layer: Layer, plan: np.ndarray, bits: np.ndarray, delta: np.ndarray, t: RoundingKey
+    ) -> Parameters:
+        """Of the first layer: Σ of the δ of the examples that have the feature."""
         n, row = layer.fan_in // layer.sets, layer.row
         return {
             layer.names[part]: self.sum_batch.terms(
@@ -173,7 +183,7 @@ class Model:
                 self.w[name], self.state[name], g[name], rate, t
             )
 
-    def rounding_key(self) -> tuple[np.uint64, np.uint64, np.uint64]:
+    def rounding_key(self) -> RoundingKey:
         """What stochastic rounding draws from in this step: the key of its stream, and the step."""
         key = self.spec.key("rounding")
         return key[0], key[1], np.uint64(self.step)
@@ -194,21 +204,25 @@ def train_models(
 class Sum:
     """Sums by a plan and an accumulator; the terms of all outputs lie along the first axis."""
 
-    def __init__(self, accumulator: str, ops):
+    def __init__(self, accumulator: str, ops: Operations) -> None:
         parts = ACCUMULATORS[accumulator].make(numpy_arrays, ops)
         self.start, self.product, self.term, self.merge, self.result = parts
         self.zero = ops.const(0.0)
 
-    def products(self, plan, a: np.ndarray, b: np.ndarray, t) -> np.ndarray:
+    def products(
+        self, plan: np.ndarray, a: np.ndarray, b: np.ndarray, t: RoundingKey
+    ) -> np.ndarray:
         """Σ a·b over the first axis, in the order of the plan; a and b broadcast."""
         return self.by(plan, lambda state, i: self.product(state, a[i], b[i], t), a[0], b[0], t)
 
-    def terms(self, plan, present: np.ndarray, a: np.ndarray, t) -> np.ndarray:
+    def terms(
+        self, plan: np.ndarray, present: np.ndarray, a: np.ndarray, t: RoundingKey
+    ) -> np.ndarray:
         """Σ a over those of the first axis that are present (bool, broadcasts with a)."""
 
         a = np.broadcast_to(a, np.broadcast_shapes(present.shape, a.shape))
 
-        def join(state, i):
+        def join(state: State, i: int) -> State:
             joined = self.term(state, a[i], t)
             return tuple(
                 np.where(present[i], new, old) for new, old in zip(joined, state, strict=True)
@@ -216,7 +230,15 @@ class Sum:
 
         return self.by(plan, join, present[0], a[0], t)
 
-    def by(self, plan, join, like_a, like_b, t):
+    def by(
+        self,
+        plan: np.ndarray,
+        join: Callable[[State, int], State],
+        like_a: np.ndarray,
+        like_b: np.ndarray,
+        t: RoundingKey,
+    ) -> np.ndarray:
+        """The sum in the order of the plan; join(state, i) adds the i-th term to a partial sum."""
         zero = np.full(np.broadcast_shapes(like_a.shape, like_b.shape), self.zero)
         state = [self.start(zero) for _ in range(int(plan[:, 0].max()) + 1)]
         for slot, source in plan.tolist():

@@ -51,7 +51,9 @@ def binary_labels(name: str, a: object) -> np.ndarray:
     return ones.view(np.uint8)
 
 
-def packed_examples(name: str, a: object, pack: Callable = pack) -> tuple[np.ndarray, int]:
+def packed_examples(
+    name: str, a: object, pack: Callable[[np.ndarray], np.ndarray | None] = pack
+) -> tuple[np.ndarray, int]:
     """The caller's examples (n, d) of 0 and 1, packed by a backend's `pack`, and d.
 
     Raises ConfigError for anything else.

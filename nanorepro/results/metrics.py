@@ -13,6 +13,7 @@ import numpy as np
 
 from nanorepro.model.layers import Parameters
 from nanorepro.numerics import numpy_arrays
+from nanorepro.numerics.array_namespace import Function
 from nanorepro.numerics.exact_sum import fsum
 from nanorepro.numerics.exp_log import exp64, log64
 from nanorepro.numerics.streams import bounded, words
@@ -40,7 +41,7 @@ class Prediction:
     exp, log and fsum are any backend's; the sums are those of the truth.
     """
 
-    def __init__(self, z: np.ndarray, exp: Callable = exp, log: Callable = log, fsum: Sum = fsum):
+    def __init__(self, z: np.ndarray, exp: Function = exp, log: Function = log, fsum: Sum = fsum):
         self.z = np.asarray(z, np.float64)
         self.exp, self.log, self.fsum = exp, log, fsum
 
