@@ -1,381 +1,141 @@
-"""Results that are never lost and never silently wrong: one immutable HDF5 file a run.
+"""Results that are never lost and never silently wrong: one immutable HDF5 file a run, `<id>.h5`.
 
-`<id>.h5` is written under another name in the same folder, closed, sealed, read back, compared,
-flushed to the disk and only then given its name.  The seal is the last line of the file: the
-SHA-256 of everything before it, which HDF5 does not look at.  xarray opens the file as it is.
+A file is whole or absent (`files`), sealed and checked (`hdf5`), read-only, and never overwritten.
 """
 
-import contextlib
-import hashlib
-import json
 import os
-import secrets
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import h5py
 import numpy as np
 
-from nanorepro.config import CONTRACT, Config, check_sequence, dials
-from nanorepro.data.sampling import FEATURES
+from nanorepro.config import Config, command
 from nanorepro.errors import ConfigError
-from nanorepro.model.layers import Parameters, shapes
+from nanorepro.results import hdf5
+from nanorepro.results.files import NotWritten, read_file, replace_file, write_new
+from nanorepro.results.hdf5 import contents
 from nanorepro.results.provenance import provenance
-from nanorepro.results.result import Evaluation, Pair, Result, fingerprint
-from nanorepro.specification import layers
+from nanorepro.results.result import Result
 
-FORMAT = "nanorepro result 1"
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
-SEAL = b"\nsha256 %s\n"
-SEAL_BYTES = len(SEAL % (64 * b"0"))
+__all__ = [
+    "Conflict", "NotWritten", "check", "find", "load", "path_of", "provenance", "replace_file",
+    "save",
+]  # fmt: skip
 
 
 class Conflict(RuntimeError):
     """A stored run has the same id as a new one and other bits: a finding, never overwritten."""
 
 
-@dataclass(frozen=True)
-class Variable:
-    """A dataset of the file: its dimensions, type, and what it is."""
-
-    dims: tuple[str, ...]
-    dtype: str
-    meaning: str
+def path_of(config: Config, folder: str | Path) -> Path:
+    """Where a run is stored in a folder."""
+    return Path(folder) / f"{config.id}.h5"
 
 
 def save(result: Result, folder: str | Path) -> Path:
-    """Store a result as `<id>.h5` and return the path; a file already there is kept.
+    """Store a result as `<id>.h5` in a folder.
 
-    Raises Conflict if that file holds another result, ConfigError if it holds none, OSError if the
-    disk refuses.
+    Parameters
+    ----------
+    result : Result
+        What `simulate` returned.
+    folder : str or Path
+        Where; made if it is not there.
+
+    Returns
+    -------
+    Path
+        The file, read-only.  A file that holds this result already is kept as it is.
+
+    Raises
+    ------
+    Conflict
+        If the file there holds another result of the same configuration: it is kept.
+    ConfigError
+        If the file there is none of this program, or damaged: it is kept.
+    NotWritten
+        An OSError whose message says in a line what the system refuses; nothing is left behind.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nanorepro import Config, load, save, simulate
+    >>> config = Config(model="linear", log2_examples=6, log2_eval=6, pairs=1)
+    >>> result = simulate(config, backend="reference")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = save(result, folder)
+    ...     path.name == f"{config.id}.h5", load(path) == result
+    (True, True)
     """
-    folder = Path(folder)
-    path = folder / f"{result.config.id}.h5"
-    if path.exists():
+    path = path_of(result.config, folder)
+    if os.path.exists(path):
         return _same(result, path)
-    folder.mkdir(parents=True, exist_ok=True)
-    with _temporary(path) as unnamed:
-        _write(result, unnamed)
-        _seal(unnamed)
-        _same(result, unnamed)
-        try:
-            os.link(unnamed, path)  # a rename would replace a file that appeared meanwhile
-        except FileExistsError:
-            return _same(result, path)
-        except OSError:  # a file system without links
-            os.rename(unnamed, path)
-    _flush(folder)
+    try:
+        write_new(path, hdf5.encode(result))
+    except FileExistsError:  # it appeared meanwhile, or is a broken link
+        return _same(result, path)
     return path
 
 
 def load(path: str | Path) -> Result:
-    """Read a stored result and check all of it; the logits are those of the last checkpoint.
+    """Read a stored result and check all of it.
 
-    Raises ConfigError for a file that is missing, truncated, damaged, foreign or inconsistent.
+    Parameters
+    ----------
+    path : str or Path
+        A file `<id>.h5` of a run, under whatever name it is now.
+
+    Returns
+    -------
+    Result
+        Equal to what was stored; its logits are those of the last checkpoint.
+
+    Raises
+    ------
+    ConfigError
+        For a file that is missing, truncated, damaged, foreign or inconsistent, and for one of
+        another contract or of a newer version.
     """
     path = Path(path)
     try:
-        _check_seal(path)
-        with h5py.File(path, "r") as f:
-            return _read(f)
+        return hdf5.decode(read_file(path))
     except ConfigError as error:
-        raise ConfigError(f"{str(path)!r}: {error}") from None
-    except OSError as error:
-        reason = error.strerror or "HDF5 cannot open it"
-        raise ConfigError(f"{str(path)!r}: {reason}; give a file <id>.h5 of a run") from None
-    except Exception as error:
-        raise ConfigError(f"{str(path)!r}: not a stored run ({type(error).__name__})") from None
+        raise ConfigError(str(error), repr(str(path))) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        if os.path.islink(path):
+            reason += ", a link"
+        raise ConfigError(reason, repr(str(path)), "a file <id>.h5 of a run") from None
 
 
-def layout(config: Config) -> dict[str, Variable]:
-    """The datasets of a run's file; parameters are named as in their record."""
-    found = {
-        "pattern": Variable(("pattern",), "u4", "evaluation example, feature j in bit j"),
-        "count": Variable(("pattern",), "i8", "evaluation examples of the pattern"),
-        "log_odds": Variable(("pattern",), "f8", "true log-odds of the label"),
-        "logits": Variable(("pair", "model", "pattern"), "f8", "logits after the last step"),
-        "pd": Variable(("checkpoint", "pair"), "f8", "relative PD, eq. 3"),
-        "loss": Variable(
-            ("checkpoint", "pair", "model"), "f8", "excess label loss, eq. 2, in nats"
-        ),
-        "churn": Variable(("checkpoint", "pair"), "f8", "share of examples classified otherwise"),
-        "disagreement": Variable(("checkpoint", "pair"), "f8", "mean |p1 - p2|"),
-        "stuck": Variable(("checkpoint", "pair", "model"), "u1", "learned no more than a constant"),
-        "diverged": Variable(("checkpoint", "pair", "model"), "u1", "NaN or infinite"),
-        "weight_distance": Variable(("pair",), "f8", "distance of the two models' parameters"),
-        "weight_correlation": Variable(("pair",), "f8", "correlation of the parameters"),
-        "deviation_cosine": Variable(("pair",), "f8", "cosine between w1 - theta and w2 - theta"),
-    }
-    real = "f8" if "f8" in (_dtype(config, 0), _dtype(config, 1)) else "f4"
-    found["logits"] = Variable(found["logits"].dims, real, found["logits"].meaning)
-    below = "feature"
-    for layer in layers(config, FEATURES):
-        above = "unit_" + layer.names[0][1:]  # w0 leads to unit_0
-        inner = (below, above)
-        if layer.sets > 1:
-            inner, above = ("feature_of_set", "embedding"), "embedded"
-        for name in layer.names:
-            dims = ("pair", "model", *(inner[1:] if name.startswith("b") else inner))
-            found[name] = Variable(dims, real, "parameter after the last step")
-        below = above
-    return found
+def check(path: str | Path, config: Config) -> Result:
+    """The stored result of a configuration; raises ConfigError if the file holds another run."""
+    result = load(path)
+    if result.config.id != config.id:
+        made = f"run {result.config.id} ({command(result.config)}), renamed or copied"
+        raise ConfigError(
+            f"holds {made}", repr(str(path)), f"it its name {result.config.id}.h5, or move it away"
+        )
+    return result
 
 
-def contents(result: Result) -> dict[str, np.ndarray]:
-    """The arrays of a run's file by name."""
+def find(folder: str | Path, config: Config) -> Result | None:
+    """The stored result of a configuration, None if there is none.
 
-    def measure(name: str) -> np.ndarray:
-        return np.array([[getattr(pair, name) for pair in pairs] for pairs in result.series])
-
-    found = {
-        "pattern": result.evaluation.x,
-        "count": result.evaluation.counts,
-        "log_odds": result.evaluation.log_odds,
-        "logits": result.logits[:, :, -1],
-        "weight_distance": np.array(result.weight_distance),
-        "weight_correlation": np.array(result.weight_correlation),
-        "deviation_cosine": np.array(result.deviation_cosine),
-    }
-    for name in ("pd", "loss", "churn", "disagreement", "stuck", "diverged"):
-        found[name] = measure(name)
-    for name in result.parameters[0][0]:
-        found[name] = np.array([[model[name] for model in pair] for pair in result.parameters])
-    return {name: found[name].astype(v.dtype) for name, v in layout(result.config).items()}
-
-
-def _dtype(config: Config, model: int) -> str:
-    return "f8" if dials(config, model).precision == "float64" else "f4"
-
-
-def _sizes(config: Config, patterns: int) -> dict[str, int]:
-    """Length of every dimension."""
-    sizes = {"pair": config.pairs, "model": 2, "pattern": patterns}
-    sizes["checkpoint"] = len(config.checkpoints)
-    variables = layout(config)
-    for name, shape in shapes(layers(config, FEATURES)).items():
-        sizes.update(zip(variables[name].dims[2:], shape, strict=True))
-    return sizes
-
-
-def _write(result: Result, path: Path) -> None:
-    config = result.config
-    arrays = contents(result)
-    with h5py.File(path, "x") as f:
-        scales = _sizes(config, len(result.evaluation.x))
-        coordinates = {name: np.arange(n, dtype="i8") for name, n in scales.items()}
-        coordinates["checkpoint"] = np.array(result.checkpoints, "i8")
-        coordinates["pattern"] = arrays["pattern"]
-        for name, values in coordinates.items():
-            f.create_dataset(name, data=values).make_scale(name)
-        f["checkpoint"].attrs["long_name"] = "mini-batches trained on"
-        for name, variable in layout(config).items():
-            dataset = f[name] if name in coordinates else f.create_dataset(name, data=arrays[name])
-            dataset.attrs["long_name"] = variable.meaning
-            if name not in coordinates:
-                for axis, dim in enumerate(variable.dims):
-                    dataset.dims[axis].attach_scale(f[dim])
-        f.attrs["format"] = FORMAT
-        f.attrs["contract"] = CONTRACT
-        f.attrs["id"] = config.id
-        f.attrs["config"] = json.dumps(asdict(config))
-        f.attrs["fingerprint"] = result.fingerprint
-        f.attrs["backend"] = result.backend
-        f.attrs["seconds"] = result.seconds
-        f.attrs["constant_loss"] = result.constant_loss
-        f.attrs["relative_pd"] = result.relative_pd
-        f.attrs["relative_pd_interval"] = result.relative_pd_interval
-        f.attrs["excess_loss"] = result.excess_loss
-        f.attrs["excess_loss_interval"] = result.excess_loss_interval
-        f.attrs["provenance"] = json.dumps({**provenance(config), **result.provenance})
-
-
-def _read(f: h5py.File) -> Result:
-    config = _read_config(f)
-    patterns = f["pattern"].shape
-    if len(patterns) != 1 or not 0 < patterns[0] <= 1 << config.log2_eval:
-        raise ConfigError("the number of evaluation patterns is wrong")
-    sizes = _sizes(config, patterns[0])
-    arrays = {
-        name: _read_array(f, name, tuple(sizes[d] for d in v.dims), v.dtype)
-        for name, v in layout(config).items()
-    }
-    names = shapes(layers(config, FEATURES))
-    parameters = [
-        [{n: arrays[n][k, m].astype(_dtype(config, m)) for n in names} for m in (0, 1)]
-        for k in range(config.pairs)
-    ]
-    _check_values(arrays, parameters, config)
-    if fingerprint(parameters) != f.attrs["fingerprint"]:
-        raise ConfigError("the parameters are not those of the fingerprint")
-    return Result(
-        config=config,
-        backend=_text(f, "backend"),
-        parameters=parameters,
-        evaluation=Evaluation(arrays["pattern"], arrays["count"], arrays["log_odds"]),
-        logits=arrays["logits"][:, :, None],
-        checkpoints=config.checkpoints,
-        series=_read_series(arrays),
-        weight_distance=arrays["weight_distance"].tolist(),
-        weight_correlation=arrays["weight_correlation"].tolist(),
-        deviation_cosine=arrays["deviation_cosine"].tolist(),
-        constant_loss=float(f.attrs["constant_loss"]),
-        fingerprint=_text(f, "fingerprint"),
-        seconds=float(f.attrs["seconds"]),
-        provenance=_record(f, "provenance"),
-    )
-
-
-def _read_config(f: h5py.File) -> Config:
-    if f.attrs.get("format") != FORMAT:
-        raise ConfigError("not a stored run of this program")
-    if f.attrs["contract"] != CONTRACT:
-        raise ConfigError(f"made under contract {f.attrs['contract']}; this program has {CONTRACT}")
-    config = Config(**_record(f, "config"))
-    check_sequence(config)
-    if f.attrs["id"] != config.id:
-        raise ConfigError("the id is not that of the configuration")
-    return config
-
-
-def _read_array(f: h5py.File, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """A dataset that lies in the file itself, whole, with the shape and type it must have."""
-    if not isinstance(f.get(name, getlink=True), h5py.HardLink):
-        raise ConfigError(f"{name} is missing")
-    dataset = f[name]
-    if not isinstance(dataset, h5py.Dataset) or (dataset.shape, dataset.dtype) != (shape, dtype):
-        raise ConfigError(f"{name} has not the type {np.dtype(dtype)} and the shape {shape}")
-    plain = dataset.id.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS
-    if not plain or dataset.external or dataset.id.get_storage_size() != dataset.nbytes:
-        raise ConfigError(f"{name} is not in the file")
-    return dataset[...]
-
-
-def _read_series(arrays: dict[str, np.ndarray]) -> list[list[Pair]]:
-    def two(name: str, c: int, k: int) -> tuple[Any, Any]:
-        first, second = arrays[name][c, k].tolist()
-        return first, second
-
-    return [
-        [
-            Pair(
-                pd=float(arrays["pd"][c, k]),
-                loss=two("loss", c, k),
-                stuck=(arrays["stuck"][c, k, 0] == 1, arrays["stuck"][c, k, 1] == 1),
-                diverged=(arrays["diverged"][c, k, 0] == 1, arrays["diverged"][c, k, 1] == 1),
-                churn=float(arrays["churn"][c, k]),
-                disagreement=float(arrays["disagreement"][c, k]),
-            )
-            for k in range(arrays["pd"].shape[1])
-        ]
-        for c in range(arrays["pd"].shape[0])
-    ]
-
-
-def _check_values(
-    arrays: dict[str, np.ndarray], parameters: list[list[Parameters]], config: Config
-) -> None:
-    """What is not finite must belong to a diverged model; counts and flags must be such."""
-    for name in ("stuck", "diverged"):
-        if arrays[name].max() > 1:
-            raise ConfigError(f"{name} is not 0 or 1")
-    if arrays["count"].min() < 1 or arrays["count"].sum() != 1 << config.log2_eval:
-        raise ConfigError("the counts are not those of the evaluation set")
-    if not np.isfinite(arrays["log_odds"]).all():
-        raise ConfigError("log_odds has NaN or infinity")
-    bad = arrays["diverged"].astype(bool)
-    measures = {name: arrays[name] for name in ("pd", "churn", "disagreement")}
-    measures["loss"] = arrays["loss"].sum(axis=2)
-    for name, values in measures.items():
-        if not np.logical_or(np.isfinite(values), bad.any(axis=2)).all():
-            raise ConfigError(f"{name} has NaN or infinity")
-    for k, records in enumerate(parameters):
-        for m, model in enumerate(records):
-            trained = [*model.values(), arrays["logits"][k, m]]
-            if not (bad[-1, k, m] or all(np.isfinite(v).all() for v in trained)):
-                raise ConfigError(f"model {m} of pair {k} has NaN or infinity")
-
-
-def _text(f: h5py.File, name: str) -> str:
-    value = f.attrs[name]
-    if not isinstance(value, str):
-        raise ConfigError(f"{name} is not text")
-    return value
-
-
-def _record(f: h5py.File, name: str) -> dict[str, Any]:
-    value = json.loads(_text(f, name))
-    if not isinstance(value, dict):
-        raise ConfigError(f"{name} is not a record")
-    return value
+    Raises ConfigError for a file of that name which cannot be read or holds another run.
+    """
+    path = path_of(config, folder)
+    return check(path, config) if os.path.exists(path) else None
 
 
 def _same(result: Result, path: Path) -> Path:
     """The path, if its file holds this result; raises Conflict if it holds another."""
-    stored = load(path)
+    stored = check(path, result.config)
     there, here = contents(stored), contents(result)
-    ids = (stored.config.id, stored.fingerprint) == (result.config.id, result.fingerprint)
-    if ids and all(np.array_equal(there[n], here[n], equal_nan=True) for n in here):
+    if stored.fingerprint == result.fingerprint and all(
+        np.array_equal(there[name], here[name], equal_nan=True) for name in here
+    ):
         return path
     raise Conflict(
         f"{str(path)!r} holds another result under the same id and was left as it is:"
         f" fingerprint {stored.fingerprint} there, {result.fingerprint} here"
     )
-
-
-@contextlib.contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
-    """A name in the same folder; the file of that name is gone afterwards."""
-    unnamed = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        yield unnamed
-    finally:
-        unnamed.unlink(missing_ok=True)
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file that can be made again, such as a picture, so that it is whole or absent."""
-    with _temporary(path) as unnamed:
-        unnamed.write_bytes(data)
-        os.replace(unnamed, path)
-
-
-def _digest(path: Path, size: int) -> bytes:
-    """SHA-256 of the first `size` bytes of a file, in hex."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as f:
-        while size > 0 and (part := f.read(min(size, 1 << 20))):
-            digest.update(part)
-            size -= len(part)
-    return digest.hexdigest().encode()
-
-
-def _seal(path: Path) -> None:
-    """Append the SHA-256 of the file to it and flush it to the disk."""
-    digest = _digest(path, path.stat().st_size)
-    with open(path, "ab") as f:
-        f.write(SEAL % digest)
-        f.flush()
-        os.fsync(f.fileno())
-
-
-def _check_seal(path: Path) -> None:
-    with open(path, "rb") as f:
-        if f.read(8) != SIGNATURE:
-            raise ConfigError("not an HDF5 file; give a file <id>.h5 of a run")
-        size = f.seek(0, os.SEEK_END) - SEAL_BYTES
-        f.seek(max(size, 0))
-        seal = f.read()
-    if seal != SEAL % _digest(path, size):
-        raise ConfigError("truncated or damaged, or not a file of this program")
-
-
-def _flush(folder: Path) -> None:
-    """Make the new name in a folder survive a power cut."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -387,10 +387,10 @@ def test_ctrl_c_ends_at_once(when, tmp_path):
 
 
 def test_ctrl_c_while_storing_leaves_nothing_behind(tmp_path, monkeypatch):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(store, "_seal", interrupted)
+    monkeypatch.setattr("nanorepro.results.files._fill", interrupted)
     status, _, _ = call(*SMALL.split(), out=tmp_path)
     assert status == 130
     assert os.listdir(tmp_path) == []
