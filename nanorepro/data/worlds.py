@@ -24,12 +24,20 @@ log = log64(numpy_arrays)
 
 @dataclass(frozen=True)
 class World:
-    """What examples are drawn from: tables over the patterns of half an example.
+    """What examples are drawn from: tables over the 2^16 patterns of half an example.
 
-    accept, alias: (65536,) uint32 thresholds and uint16 patterns of the alias method, one table for
-    both halves; columns: (65536,) uint64, both in one number, accept·2^16 + alias.  log_odds, odds:
-    (2, 65536) float64, by half; an example's log-odds are the sum of its halves', its odds the
-    product.
+    Attributes
+    ----------
+    theta : np.ndarray
+        (components,) float64, the true weights.
+    accept, alias : np.ndarray
+        (65536,) uint32 and uint16, thresholds and patterns of the alias method, one table for both
+        halves.
+    columns : np.ndarray
+        (65536,) uint64, both in one number, accept·2^16 + alias.
+    log_odds, odds : np.ndarray
+        (2, 65536) float64, by half: an example's log-odds are the sum of its halves', its odds the
+        product.
     """
 
     theta: np.ndarray

@@ -31,6 +31,15 @@ class EpsilonSetting:
     )
 
 
+def all_used(setting: Any) -> tuple[str, ...]:
+    """No setting is without effect beside the others."""
+    return ()
+
+
+def all_allowed(setting: Any) -> None:
+    """No settings contradict each other."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Optimizer:
     """An optimizer: one update of one weight, the same code for every backend.
@@ -73,8 +82,8 @@ class Optimizer:
     operations: int
     divisions: int = 0
     roots: int = 0
-    unused: Callable[[Any], tuple[str, ...]] = lambda setting: ()
-    check: Callable[[Any], None] = lambda setting: None
+    unused: Callable[[Any], tuple[str, ...]] = all_used
+    check: Callable[[Any], None] = all_allowed
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -1,0 +1,71 @@
+"""Documentation that is checked: examples run, and every attribute of a record is described."""
+
+import dataclasses
+import doctest
+import inspect
+from importlib import import_module
+
+import pytest
+
+DOCUMENTED = [
+    "errors", "parsing", "settings", "config", "specification", "data.distributions", "data.worlds",
+    "model.activations", "model.architectures", "model.initializers", "model.layers",
+    "model.optimizers", "model.optimizers.shared", "numerics.accumulators",
+    "numerics.array_namespace", "numerics.trees",
+]  # fmt: skip
+
+
+def module_of(name):
+    return import_module("nanorepro." + name)
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_examples_give_what_they_say(name):
+    failed, _ = doctest.testmod(module_of(name))
+    assert failed == 0
+
+
+def test_there_are_examples():
+    finder = doctest.DocTestFinder()
+    count = sum(len(t.examples) for n in DOCUMENTED for t in finder.find(module_of(n)))
+    assert count >= 8
+
+
+def records():
+    """The frozen records of these modules that have fields."""
+    for name in DOCUMENTED:
+        for kind in vars(module_of(name)).values():
+            if (
+                inspect.isclass(kind)
+                and dataclasses.is_dataclass(kind)
+                and kind.__module__ == "nanorepro." + name
+                and not kind.__name__.endswith(("Settings", "Setting", "Choice"))
+            ):
+                yield kind
+
+
+@pytest.mark.parametrize("kind", list(records()), ids=lambda kind: kind.__name__)
+def test_every_attribute_is_described(kind):
+    described = [
+        name.strip()
+        for line in kind.__doc__.splitlines()
+        if " : " in line or line.strip().isidentifier() or line.strip().startswith("UP,")
+        for name in line.split(" : ")[0].split(",")
+    ]
+    for f in dataclasses.fields(kind):
+        assert f.name in described, f.name
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_what_is_public_is_documented(name):
+    for found in vars(module_of(name)).values():
+        if getattr(found, "__module__", "") != "nanorepro." + name:
+            continue
+        if found.__name__.startswith("_"):
+            continue
+        if inspect.isclass(found) or inspect.isfunction(found):
+            assert found.__doc__, found.__qualname__
+            methods = vars(found).values() if inspect.isclass(found) else ()
+            for method in methods:
+                if inspect.isfunction(method) and not method.__name__.startswith("_"):
+                    assert method.__doc__, method.__qualname__
