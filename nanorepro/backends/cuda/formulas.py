@@ -1,0 +1,161 @@
+"""The arithmetic of a model as CUDA C: operations, activation, loss, optimizer, accumulators.
+
+Everything is traced (`trace`) from the factories that all backends share, except the exact sums,
+which `exact.cuh` adds in integers.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from nanorepro.backends.cuda.trace import TYPES, Namespace, Program, Value
+from nanorepro.config import Config, Dials
+from nanorepro.model.activations import ACTIVATIONS, sigmoid
+from nanorepro.model.optimizers import OPTIMIZERS
+from nanorepro.numerics.accumulators import ACCUMULATORS
+from nanorepro.numerics.fast_rounding import SHORT
+from nanorepro.numerics.rounding import Operations, operations, significand_bits
+
+# float32's operations in any direction are instructions of the GPU; of SHORT bits, to nearest, the
+# results of its own operations say enough
+DIRECTED, PAIRED = Namespace(directed=True), Namespace(directed=False)
+ARGUMENTS = {
+    "add": "ab", "sub": "ab", "mul": "ab", "div": "ab", "sqrt": "a", "fma": "abc", "exp": "a",
+}  # fmt: skip
+FUNCTIONS = ("add", "sub", "mul", "div", "sqrt", "fma", "exp", "round")
+
+
+@dataclass(frozen=True)
+class Formulas:
+    """A model's arithmetic: its text, the type of its numbers, and what memory its parts take.
+
+    starts: where each array of the optimizer's state starts
+    batch_bytes, unit_bytes: of a partial sum over the mini-batch, and over units
+    """
+
+    text: str
+    dtype: Any
+    starts: tuple[float, ...]
+    batch_bytes: int
+    unit_bytes: int
+    exact: bool
+
+
+def namespace(dials: Dials) -> Namespace:
+    """The way in which operations of a precision take the fewest instructions."""
+    short = dials.rounding == "nearest" and significand_bits(dials.precision) <= SHORT
+    return PAIRED if short else DIRECTED
+
+
+def write_operations(program: Program, dials: Dials) -> tuple[Namespace, Operations, str]:
+    """The operations, each a device function that is called; and the kind of their numbers."""
+    xp = namespace(dials)
+    ops = operations(xp, dials.precision, dials.rounding, dials.fma)  # type: ignore[arg-type]
+    kind = "d" if ops.dtype == np.float64 else "f"
+    written: dict[str, Callable] = {}
+    for name, arguments in ARGUMENTS.items():
+        kinds = kind * len(arguments)
+        written[name] = program.define(f"op_{name}", getattr(ops, name), kinds, list(arguments))
+    written["round"] = program.define("op_round", ops.round, "d", ["a"])
+    # a GPU takes no longer for subnormal numbers
+    return xp, replace(ops, decay=written["fma"], **written), kind
+
+
+def write_accumulator(program: Program, name: str, xp: Any, ops: Operations, kind: str, how: str):
+    """A struct of a partial sum; its size in bytes."""
+    number = TYPES[kind]
+    if how == "exact":
+        words = 140 if kind == "d" else 20
+        program.texts.append(f"typedef Exact<{words}> {name};\n")
+        return 8 * (words + 1)
+    start, product, term, merge, result = ACCUMULATORS[how](xp, ops)
+    zero = np.float64(0.0) if kind == "d" else np.float32(0.0)
+    kinds = "".join("d" if np.asarray(v).dtype == np.float64 else "f" for v in start(zero))
+    n = len(kinds)
+    own, other = [[f"{who}s{k}" for k in range(n)] for who in ("", "o.")]
+    names = [f"s{k}" for k in range(n)]
+
+    def define(what: str, f: Callable, more: str, arguments: list[str]) -> None:
+        program.define(f"{name}_{what}", f, kinds + more, names + arguments)
+
+    define("product", lambda *v: product(v[:n], v[n], v[n + 1], v[-1]), kind * 2, ["a", "b"])
+    define("term", lambda *v: term(v[:n], v[n], v[-1]), kind, ["a"])
+    define("merge", lambda *v: merge(v[:n], v[n:-1], v[-1]), kinds, [f"o{k}" for k in range(n)])
+    define("result", lambda *v: result(v[:n], v[-1]), "", [])
+    fields = " ".join(f"{TYPES[k]} {s} = 0;" for k, s in zip(kinds, own, strict=True))
+    mine, theirs = ", ".join(own), ", ".join(other)
+    program.texts.append(f"""struct {name} {{
+  {fields}
+  __device__ __forceinline__ void product({number} a, {number} b, Ticket t) {{
+    {name}_product({mine}, a, b, t, {mine});
+  }}
+  __device__ __forceinline__ void term({number} a, Ticket t) {{
+    {name}_term({mine}, a, t, {mine});
+  }}
+  __device__ __forceinline__ void merge(const {name}& o, Ticket t) {{
+    {name}_merge({mine}, {theirs}, t, {mine});
+  }}
+  __device__ __forceinline__ {number} result(Ticket t) const {{
+    return {name}_result({mine}, t);
+  }}
+}};
+""")
+    return sum(8 if k == "d" else 4 for k in kinds)
+
+
+def write_optimizer(program: Program, xp: Any, ops: Operations, kind: str, config: Config):
+    """`update(m, at, g, rate, t)`: one weight at m[at] and its states; where those start."""
+    update, starts = OPTIMIZERS[config.optimizer](xp, ops, config)
+    if not isinstance(starts, tuple):  # TODO until states are tuples
+        one, starts = update, (starts,)
+
+        def update(w, s, g, rate, t):
+            w, a = one(w, s[0], g, rate, t)
+            return w, (a,)
+    n = len(starts)
+
+    def flat(w: Value, *rest: Any) -> tuple:
+        states, (g, rate, t) = rest[:n], rest[n:]
+        w, found = update(w, states, g, rate, t)
+        return w, *found
+
+    arguments = ["w", *(f"s{k}" for k in range(n)), "g", "rate"]
+    program.define("op_update", flat, kind * len(arguments), arguments)
+    places = ["m[at]"] + [f"m[at + {k + 1} * PARAMETERS]" for k in range(n)]
+    given = ", ".join(places)
+    program.texts.append(f"""#define STATES {n}
+__device__ __forceinline__ void update(number* m, u32 at, number g, number rate, Ticket t) {{
+  op_update({given}, g, rate, t, {given});
+}}
+""")
+    return starts
+
+
+def formulas(config: Config, dials: Dials, parameters: int) -> Formulas:
+    """All formulas of a model of so many parameters (with what lies between them)."""
+    program = Program()
+    xp, ops, kind = write_operations(program, dials)
+    value, backward = ACTIVATIONS[config.act](xp, ops, config.beta)
+    squash = sigmoid(xp, ops)
+    size = ops.const(float(config.batch))
+    number = TYPES[kind]
+
+    def delta(z: Value, y: Value, t: Any) -> Value:
+        return ops.div(ops.sub(squash(z, t), y, t), size, t)
+
+    program.define("activation", value, kind, ["z"])
+    program.define("activation_backward", backward, kind * 2, ["d", "z"])
+    program.define("output_delta", delta, kind * 2, ["z", "y"])
+    starts = write_optimizer(program, xp, ops, kind, config)
+    sizes = [
+        write_accumulator(program, name, xp, ops, kind, how)
+        for name, how in (("Batch", dials.accumulator), ("Unit", dials.unit_accumulator))
+    ]
+    head = f"typedef {number} number;\n#define PARAMETERS {parameters}u\n"
+    fused = f"constexpr bool FUSED = {str(ops.fused).lower()};\n"
+    exact = "exact" in (dials.accumulator, dials.unit_accumulator)
+    return Formulas(
+        head + fused + program.text(), ops.dtype, tuple(ops.const(s) for s in starts), *sizes, exact
+    )

@@ -1,0 +1,151 @@
+// Training and evaluation of models of any shape: a launch for each layer's equation, all models in
+// it (blockIdx.y).  docs/arithmetic.md, "One step", has the equations.
+//
+//   memory  (models, 1 + STATES, PARAMETERS): weights and biases, then the optimizer's states
+//   rows    (models, ..., words + 1): packed features and the label of each example
+//   z, h, d (models, UNITS, n): sums, activations and deltas of n examples
+//   plans   (count, length) of each model, or one of all if count is 0: numerics/trees.py
+//   spare   partial sums of plans that hold several: (slots, threads)
+//   keys    (models, 2): of stochastic rounding
+//
+// `layers` is the table of the layers, in front of this text.
+
+struct Plan {
+  const int2* rows;
+  u32 length, slots;
+};
+
+__device__ inline Plan plan_of(const int2* plans, u32 count, u32 index, u32 length, u32 slots) {
+  const u64 which = count ? (u64)blockIdx.y * count + index : 0;
+  return Plan{plans + which * length, length, slots};
+}
+
+// The sum of the terms that join(partial, i) adds to a partial sum, in the order of a plan.
+template <class Sum, class Join>
+__device__ inline number sum_by_plan(const Plan& plan, Sum* spare, Ticket t, Join join) {
+  if (plan.slots == 1) {
+    Sum sum;
+    for (u32 row = 0; row < plan.length; ++row) join(sum, (u32)plan.rows[row].y);
+    return sum.result(t);
+  }
+  const u64 threads = (u64)gridDim.x * gridDim.y * blockDim.x;
+  Sum* mine = spare + ((u64)blockIdx.y * gridDim.x + blockIdx.x) * blockDim.x + threadIdx.x;
+  for (u32 slot = 0; slot < plan.slots; ++slot) mine[slot * threads] = Sum();
+  for (u32 row = 0; row < plan.length; ++row) {
+    const int2 next = plan.rows[row];
+    Sum& sum = mine[next.x * threads];
+    if (next.y >= 0) {
+      join(sum, (u32)next.y);
+    } else {
+      Sum& other = mine[~next.y * threads];
+      sum.merge(other, t);
+      other = Sum();
+    }
+  }
+  return mine->result(t);
+}
+
+__device__ inline Ticket ticket(const u64* keys, u64 step) {
+  return Ticket{keys[2 * blockIdx.y], keys[2 * blockIdx.y + 1], step};
+}
+
+__device__ inline bool has(const u32* example, u32 feature) {
+  return example[feature >> 5] >> (feature & 31) & 1;
+}
+
+#define THREAD (blockIdx.x * blockDim.x + threadIdx.x)
+#define THREADS (gridDim.x * blockDim.x)
+
+// z = sum + b, h = A(z) of layer k.
+extern "C" __global__ void forward(u32 k, const number* memory, const u32* rows, u64 row_stride,
+                                   u32 words, number* z, number* h, u32 n, const int2* plans,
+                                   u32 count, u32 index, u32 length, u32 slots, Unit* spare,
+                                   const u64* keys, u64 step) {
+  const Layer layer = layers[k];
+  const u32 inputs = layer.fan_in / layer.sets, row = layer.fan_out / layer.sets;
+  const Plan plan = plan_of(plans, count, index, length, slots);
+  const Ticket t = ticket(keys, step);
+  const number* w = memory + (u64)blockIdx.y * (1 + STATES) * PARAMETERS;
+  const number* below = h + ((u64)blockIdx.y * UNITS + layer.units - layer.fan_in) * n;
+  const u32* examples = rows + blockIdx.y * row_stride;
+  for (u64 q = THREAD; q < (u64)layer.fan_out * n; q += THREADS) {
+    const u32 u = (u32)(q / n), i = (u32)(q % n), set = u / row;
+    number sum;
+    if (k == 0) {
+      const u32* example = examples + (u64)i * (words + 1);
+      sum = sum_by_plan(plan, spare, t, [&](Unit& partial, u32 term) {
+        const u32 j = set * inputs + term;
+        if (has(example, j)) partial.term(w[layer.weights + j * row + u % row], t);
+      });
+    } else {
+      sum = sum_by_plan(plan, spare, t, [&](Unit& partial, u32 j) {
+        partial.product(below[(u64)j * n + i], w[layer.weights + j * row + u], t);
+      });
+    }
+    if (layer.biases) sum = op_add(sum, w[layer.biases + u], t);
+    const u64 at = ((u64)blockIdx.y * UNITS + layer.units + u) * n + i;
+    z[at] = sum;
+    h[at] = layer.active ? activation(sum, t) : sum;
+  }
+}
+
+// delta = (sigma(z) - y) / s of the output.
+extern "C" __global__ void output(const u32* rows, u64 row_stride, u32 words, const number* z,
+                                  number* d, u32 n, const u64* keys, u64 step) {
+  const Ticket t = ticket(keys, step);
+  for (u32 i = THREAD; i < n; i += THREADS) {
+    const u64 at = ((u64)blockIdx.y * UNITS + UNITS - 1) * n + i;
+    const u32 y = rows[blockIdx.y * row_stride + (u64)i * (words + 1) + words];
+    d[at] = output_delta(z[at], (number)y, t);
+  }
+}
+
+// delta of the layer below layer k, by the weights as they are before the step.
+extern "C" __global__ void backward(u32 k, const number* memory, const number* z, number* d, u32 n,
+                                    const int2* plans, u32 count, u32 index, u32 length, u32 slots,
+                                    Unit* spare, const u64* keys, u64 step) {
+  const Layer layer = layers[k];
+  const bool active = layers[k - 1].active;
+  const Plan plan = plan_of(plans, count, index, length, slots);
+  const Ticket t = ticket(keys, step);
+  const number* w = memory + (u64)blockIdx.y * (1 + STATES) * PARAMETERS + layer.weights;
+  const u64 above = ((u64)blockIdx.y * UNITS + layer.units) * n;
+  const u64 below = above - (u64)layer.fan_in * n;
+  for (u64 q = THREAD; q < (u64)layer.fan_in * n; q += THREADS) {
+    const u32 j = (u32)(q / n), i = (u32)(q % n);
+    const number sum = sum_by_plan(plan, spare, t, [&](Unit& partial, u32 u) {
+      partial.product(w[(u64)j * layer.fan_out + u], d[above + (u64)u * n + i], t);
+    });
+    d[below + q] = active ? activation_backward(sum, z[below + q], t) : sum;
+  }
+}
+
+// The gradient of each weight and bias of layer k, and its update.
+extern "C" __global__ void descend(u32 k, number* memory, const u32* rows, u64 row_stride,
+                                   u32 words, const number* h, const number* d, u32 n,
+                                   const int2* plans, u32 count, u32 index, u32 length, u32 slots,
+                                   Batch* spare, const u64* keys, u64 step, const number* rates,
+                                   u32 rate) {
+  const Layer layer = layers[k];
+  const u32 inputs = layer.fan_in / layer.sets, row = layer.fan_out / layer.sets;
+  const u32 weights = layer.fan_in * row;
+  const Plan plan = plan_of(plans, count, index, length, slots);
+  const Ticket t = ticket(keys, step);
+  number* m = memory + (u64)blockIdx.y * (1 + STATES) * PARAMETERS;
+  const number* delta = d + ((u64)blockIdx.y * UNITS + layer.units) * n;
+  const number* below = h + ((u64)blockIdx.y * UNITS + layer.units - layer.fan_in) * n;
+  const u32* examples = rows + blockIdx.y * row_stride;
+  const u32 all = weights + (layer.biases ? layer.fan_out : 0);
+  for (u32 q = THREAD; q < all; q += THREADS) {
+    const u32 j = q / row, u = q < weights ? j / inputs * row * (k == 0) + q % row : q - weights;
+    const number* of_unit = delta + (u64)u * n;
+    const number g = sum_by_plan(plan, spare, t, [&](Batch& partial, u32 i) {
+      if (q >= weights || (k == 0 && has(examples + (u64)i * (words + 1), j))) {
+        partial.term(of_unit[i], t);
+      } else if (k > 0) {
+        partial.product(below[(u64)j * n + i], of_unit[i], t);
+      }
+    });
+    update(m, q < weights ? layer.weights + q : layer.biases + u, g, rates[rate], t);
+  }
+}

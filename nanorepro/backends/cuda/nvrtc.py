@@ -1,0 +1,105 @@
+"""CUDA C compiled by NVRTC, called directly: neither a GPU nor a driver is needed.
+
+CuPy's own compiler appends `-ftz=true` to the caller's options (cupy #9576), where it wins over
+them; subnormal numbers would then be flushed to zero by every operation, intrinsics included.
+"""
+
+import ctypes
+import importlib.util
+from functools import cache
+from pathlib import Path
+
+# no product is contracted into a sum, subnormal numbers stay, quotients and roots are rounded
+# correctly; the operations of a run are explicit intrinsics all the same
+OPTIONS = (
+    "--std=c++17",
+    "--fmad=false",
+    "--ftz=false",
+    "--prec-div=true",
+    "--prec-sqrt=true",
+    "--no-source-include",
+)
+
+
+class CompileError(RuntimeError):
+    """What NVRTC had to say."""
+
+
+class NoCompiler(RuntimeError):
+    """NVRTC is not installed, or cannot be loaded."""
+
+
+def _candidates() -> list[str]:
+    """Where NVRTC may be: what CUDA's own package says, wheels beside CuPy, the system's."""
+    found = []
+    try:
+        from cuda.pathfinder import load_nvidia_dynamic_lib
+
+        found.append(str(load_nvidia_dynamic_lib("nvrtc").abs_path))
+    except Exception:  # not installed, or it found none: the next ones may
+        pass
+    spec = importlib.util.find_spec("nvidia")
+    for folder in spec.submodule_search_locations or () if spec else ():
+        found += sorted(map(str, Path(folder).glob("*/lib/libnvrtc.so.*[0-9]")), reverse=True)
+    return [*found, "libnvrtc.so.13", "libnvrtc.so.12"]
+
+
+@cache
+def library() -> ctypes.CDLL:
+    """NVRTC; raises NoCompiler if there is none."""
+    for name in _candidates():
+        if "alt" in Path(name).name:
+            continue
+        try:
+            return ctypes.CDLL(name)
+        except OSError:
+            continue
+    raise NoCompiler("the CUDA compiler NVRTC is not found")
+
+
+def version() -> tuple[int, int]:
+    """NVRTC's version."""
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    library().nvrtcVersion(ctypes.byref(major), ctypes.byref(minor))
+    return major.value, minor.value
+
+
+def compiled(source: str, architecture: str, binary: bool = False, options=OPTIONS) -> bytes:
+    """PTX, or the binary for one GPU; `architecture` is "80", "90", ...  Raises CompileError."""
+    nvrtc = library()
+    program = ctypes.c_void_p()
+
+    def check(status: int) -> None:
+        if status:
+            raise CompileError(f"NVRTC: status {status}: {log()}")
+
+    def text(size: str, get: str) -> bytes:
+        n = ctypes.c_size_t()
+        check(getattr(nvrtc, size)(program, ctypes.byref(n)))
+        buffer = ctypes.create_string_buffer(n.value)
+        check(getattr(nvrtc, get)(program, buffer))
+        return buffer.raw
+
+    def log() -> str:
+        n = ctypes.c_size_t()
+        if not program or nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(n)):
+            return "no log"
+        buffer = ctypes.create_string_buffer(n.value)
+        nvrtc.nvrtcGetProgramLog(program, buffer)
+        return buffer.value.decode(errors="replace")
+
+    check(
+        nvrtc.nvrtcCreateProgram(
+            ctypes.byref(program), source.encode(), b"nanorepro.cu", 0, None, None
+        )
+    )
+    try:
+        kind = "sm" if binary else "compute"
+        words = [f"--gpu-architecture={kind}_{architecture}", *options]
+        array = (ctypes.c_char_p * len(words))(*(w.encode() for w in words))
+        check(nvrtc.nvrtcCompileProgram(program, len(words), array))
+        if binary:
+            return text("nvrtcGetCUBINSize", "nvrtcGetCUBIN")
+        return text("nvrtcGetPTXSize", "nvrtcGetPTX").rstrip(b"\0")
+    finally:
+        nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
