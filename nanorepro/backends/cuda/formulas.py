@@ -6,6 +6,7 @@ which `exact.cuh` adds in integers.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,11 @@ from nanorepro.model.optimizers import OPTIMIZERS
 from nanorepro.numerics.accumulators import ACCUMULATORS
 from nanorepro.numerics.fast_rounding import SHORT
 from nanorepro.numerics.rounding import Operations, operations, significand_bits
+
+def source_text(name: str) -> str:
+    """One of the files of CUDA C beside this one."""
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
 
 # float32's operations in any direction are instructions of the GPU; of SHORT bits, to nearest, the
 # results of its own operations say enough
@@ -68,6 +74,8 @@ def write_accumulator(program: Program, name: str, xp: Any, ops: Operations, kin
     number = TYPES[kind]
     if how == "exact":
         words = 140 if kind == "d" else 20
+        if source_text("exact.cu") not in program.texts:
+            program.texts.append(source_text("exact.cu"))
         program.texts.append(f"typedef Exact<{words}> {name};\n")
         return 8 * (words + 1)
     start, product, term, merge, result = ACCUMULATORS[how](xp, ops)

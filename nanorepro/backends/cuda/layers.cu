@@ -2,7 +2,8 @@
 // it (blockIdx.y).  docs/arithmetic.md, "One step", has the equations.
 //
 //   memory  (models, 1 + STATES, PARAMETERS): weights and biases, then the optimizer's states
-//   rows    (models, ..., words + 1): packed features and the label of each example
+//   rows    packed features and the label of each example, words + 1 numbers; those of the models
+//           are row_stride numbers apart, the `first` example is where the n begin
 //   z, h, d (models, UNITS, n): sums, activations and deltas of n examples
 //   plans   (count, length) of each model, or one of all if count is 0: numerics/trees.py
 //   spare   partial sums of plans that hold several: (slots, threads)
@@ -58,7 +59,7 @@ __device__ inline bool has(const u32* example, u32 feature) {
 
 // z = sum + b, h = A(z) of layer k.
 extern "C" __global__ void forward(u32 k, const number* memory, const u32* rows, u64 row_stride,
-                                   u32 words, number* z, number* h, u32 n, const int2* plans,
+                                   u64 first, u32 words, number* z, number* h, u32 n, const int2* plans,
                                    u32 count, u32 index, u32 length, u32 slots, Unit* spare,
                                    const u64* keys, u64 step) {
   const Layer layer = layers[k];
@@ -67,7 +68,7 @@ extern "C" __global__ void forward(u32 k, const number* memory, const u32* rows,
   const Ticket t = ticket(keys, step);
   const number* w = memory + (u64)blockIdx.y * (1 + STATES) * PARAMETERS;
   const number* below = h + ((u64)blockIdx.y * UNITS + layer.units - layer.fan_in) * n;
-  const u32* examples = rows + blockIdx.y * row_stride;
+  const u32* examples = rows + blockIdx.y * row_stride + first * (words + 1);
   for (u64 q = THREAD; q < (u64)layer.fan_out * n; q += THREADS) {
     const u32 u = (u32)(q / n), i = (u32)(q % n), set = u / row;
     number sum;
@@ -90,12 +91,12 @@ extern "C" __global__ void forward(u32 k, const number* memory, const u32* rows,
 }
 
 // delta = (sigma(z) - y) / s of the output.
-extern "C" __global__ void output(const u32* rows, u64 row_stride, u32 words, const number* z,
-                                  number* d, u32 n, const u64* keys, u64 step) {
+extern "C" __global__ void output(const u32* rows, u64 row_stride, u64 first, u32 words,
+                                  const number* z, number* d, u32 n, const u64* keys, u64 step) {
   const Ticket t = ticket(keys, step);
   for (u32 i = THREAD; i < n; i += THREADS) {
     const u64 at = ((u64)blockIdx.y * UNITS + UNITS - 1) * n + i;
-    const u32 y = rows[blockIdx.y * row_stride + (u64)i * (words + 1) + words];
+    const u32 y = rows[blockIdx.y * row_stride + (first + i) * (words + 1) + words];
     d[at] = output_delta(z[at], (number)y, t);
   }
 }
@@ -122,7 +123,7 @@ extern "C" __global__ void backward(u32 k, const number* memory, const number* z
 
 // The gradient of each weight and bias of layer k, and its update.
 extern "C" __global__ void descend(u32 k, number* memory, const u32* rows, u64 row_stride,
-                                   u32 words, const number* h, const number* d, u32 n,
+                                   u64 first, u32 words, const number* h, const number* d, u32 n,
                                    const int2* plans, u32 count, u32 index, u32 length, u32 slots,
                                    Batch* spare, const u64* keys, u64 step, const number* rates,
                                    u32 rate) {
@@ -134,7 +135,7 @@ extern "C" __global__ void descend(u32 k, number* memory, const u32* rows, u64 r
   number* m = memory + (u64)blockIdx.y * (1 + STATES) * PARAMETERS;
   const number* delta = d + ((u64)blockIdx.y * UNITS + layer.units) * n;
   const number* below = h + ((u64)blockIdx.y * UNITS + layer.units - layer.fan_in) * n;
-  const u32* examples = rows + blockIdx.y * row_stride;
+  const u32* examples = rows + blockIdx.y * row_stride + first * (words + 1);
   const u32 all = weights + (layer.biases ? layer.fan_out : 0);
   for (u32 q = THREAD; q < all; q += THREADS) {
     const u32 j = q / row, u = q < weights ? j / inputs * row * (k == 0) + q % row : q - weights;

@@ -1,0 +1,187 @@
+"""The seam to the GPU: compile, array, empty, get, launch.  CuPy is one side, imported here only.
+
+The other side is in the tests: what the compiler gives, carried out on the CPU by NumPy.
+"""
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from nanorepro.backends.cuda import nvrtc
+from nanorepro.errors import ConfigError
+
+OLDEST = 80  # compute capability: the first with a reduction over the lanes of a warp
+INSTALL = "pip install 'nanorepro[gpu]' for CUDA 12, 'nanorepro[gpu13]' for CUDA 13"
+STATIC_SHARED = 48 << 10  # bytes that need no permission
+
+
+class Loaded(Protocol):
+    """A compiled program on a device."""
+
+    def launch(
+        self, name: str, grid: tuple[int, int], block: int, arguments: Sequence[Any], shared: int = 0
+    ) -> None:
+        """Start a kernel: so many blocks of so many threads, with so much shared memory in bytes.
+
+        The arguments are the device's arrays and NumPy's scalars of the kernel's own types.
+        """
+
+
+class Device(Protocol):
+    """A GPU; memory: free bytes, shared: bytes that a block can have."""
+
+    memory: int
+    shared: int
+
+    def compile(self, source: str) -> Loaded: ...
+    def array(self, host: np.ndarray) -> Any: ...
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any: ...
+    def get(self, array: Any) -> np.ndarray: ...
+    def synchronize(self) -> None: ...
+
+
+def refused(what: str, right: str) -> ConfigError:
+    """Why `--backend cupy` cannot be had here."""
+    return ConfigError(f"--backend: cupy: {what}; {right}, or give --backend numba")
+
+
+def cache_folder() -> Path:
+    """Where compiled programs are kept."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "nanorepro" / "cuda"
+
+
+def cached_binary(source: str, architecture: str) -> Path:
+    """The file of a program's binary, compiled if it is not there.
+
+    Named by a digest of all that determines it; written whole under another name, then renamed, so
+    that no process ever loads a part of one.
+    """
+    major, minor = nvrtc.version()
+    parts = (source, architecture, f"{major}.{minor}", *nvrtc.OPTIONS)
+    name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32] + ".cubin"
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / name).exists():
+            return folder / name
+    except OSError:
+        folder = Path(tempfile.mkdtemp(prefix="nanorepro-"))  # nowhere to keep it
+    binary = nvrtc.compiled(source, architecture, binary=True)
+    handle, part = tempfile.mkstemp(dir=folder, suffix=".part")
+    try:
+        with open(handle, "wb") as file:
+            file.write(binary)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, folder / name)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(part)
+        raise
+    return folder / name
+
+
+class CupyModule:
+    """A program loaded by CuPy."""
+
+    def __init__(self, module: Any):
+        self.module = module
+        self.kernels: dict[str, Any] = {}
+
+    def launch(
+        self, name: str, grid: tuple[int, int], block: int, arguments: Sequence[Any], shared: int = 0
+    ) -> None:
+        if name not in self.kernels:
+            self.kernels[name] = self.module.get_function(name)
+        kernel = self.kernels[name]
+        if shared > STATIC_SHARED:
+            kernel.max_dynamic_shared_size_bytes = shared
+        kernel(grid, (block,), tuple(arguments), shared_mem=shared)
+
+
+class CupyDevice:
+    """The current GPU of CuPy; raises ConfigError with the reason if it cannot be used."""
+
+    def __init__(self) -> None:
+        try:
+            import cupy
+        except ImportError as error:
+            what = "CuPy is not installed" if error.name == "cupy" else f"CuPy: {error}"
+            raise refused(what, INSTALL) from None
+        self.cupy, runtime = cupy, cupy.cuda.runtime
+        try:
+            driver = runtime.driverGetVersion()
+            if driver == 0:
+                raise refused("there is no NVIDIA driver", "install one")
+            if runtime.getDeviceCount() == 0:
+                raise refused("there is no GPU", "use a machine with one")
+            device = cupy.cuda.Device()
+            self.architecture = str(device.compute_capability)
+            self.shared = int(device.attributes["MaxSharedMemoryPerBlockOptin"])
+            self.memory = int(runtime.memGetInfo()[0])
+        except runtime.CUDARuntimeError as error:
+            raise refused(*_reason(error)) from None
+        if int(self.architecture) < OLDEST:
+            has = f"{self.architecture[:-1]}.{self.architecture[-1]}"
+            raise refused(f"the GPU has compute capability {has}", "use one of 8.0 or more")
+        try:
+            nvrtc.library()
+        except nvrtc.NoCompiler as error:
+            raise refused(str(error), "pip install nvidia-cuda-nvrtc") from None
+        self.programs: dict[str, CupyModule] = {}
+
+    def compile(self, source: str) -> CupyModule:
+        if source not in self.programs:
+            path = cached_binary(source, self.architecture)
+            try:
+                module = self.cupy.RawModule(path=str(path))
+                self.programs[source] = CupyModule(module)
+            except self.cupy.cuda.driver.CUDADriverError as error:
+                major, minor = nvrtc.version()
+                what = f"the driver does not load what CUDA {major}.{minor} compiled ({error})"
+                raise refused(what, "update the driver") from None
+        return self.programs[source]
+
+    def array(self, host: np.ndarray) -> Any:
+        return self._allocated(lambda: self.cupy.asarray(host), host.nbytes)
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        return self._allocated(lambda: self.cupy.empty(shape, dtype), size)
+
+    def _allocated(self, make: Any, size: int) -> Any:
+        try:
+            return make()
+        except self.cupy.cuda.memory.OutOfMemoryError:
+            what = f"the GPU has no {size:,} bytes of memory left"
+            raise refused(what, "give fewer pairs or a shorter window") from None
+
+    def get(self, array: Any) -> np.ndarray:
+        return self.cupy.asnumpy(array)
+
+    def synchronize(self) -> None:
+        self.cupy.cuda.runtime.deviceSynchronize()
+
+
+def _reason(error: Exception) -> tuple[str, str]:
+    """What a failure of CUDA's runtime means, and what to do."""
+    text = str(error)
+    if "cudaErrorInsufficientDriver" in text:
+        return "the NVIDIA driver is missing or too old for this CuPy", "update the driver"
+    if "cudaErrorNoDevice" in text:
+        return "there is no GPU", "use a machine with one"
+    return f"the GPU cannot be used ({text})", "see nvidia-smi"
+
+
+@cache
+def current() -> CupyDevice:
+    """The GPU of this process."""
+    return CupyDevice()

@@ -1,0 +1,197 @@
+"""Models with the same dials, trained side by side on the GPU."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from nanorepro.backends.cuda.device import Device
+from nanorepro.backends.cuda.plans import Plans
+from nanorepro.backends.cuda.program import program_of, streams
+from nanorepro.model.layers import Parameters
+from nanorepro.model.optimizers import learning_rates
+from nanorepro.numerics import numpy_arrays
+from nanorepro.numerics.rounding import operations
+from nanorepro.specification import Recipe
+
+THREADS = 128
+SPARE = 1 << 28  # bytes of partial sums at most
+PATTERNS = 1 << 22  # activations of an evaluation at a time, about
+
+
+def pairs_of(keys: Sequence[np.ndarray], dtype: Any) -> np.ndarray:
+    """Keys as rows of two numbers."""
+    return np.array([[int(word) for word in key] for key in keys], dtype)
+
+
+class Ensemble:
+    """Models that have one Config and equal dials, with their parameters, at one step.
+
+    Everything lies on the device: their memory (models, 1 + states, parameters), and what a step
+    needs besides.
+    """
+
+    def __init__(self, device: Device, specs: Sequence[Recipe], records: Sequence[Parameters]):
+        self.device, self.specs, self.step = device, tuple(specs), 0
+        self.config, self.dials = specs[0].config, specs[0].dials
+        self.models, self.batch = len(specs), self.config.batch
+        self.program = program_of(self.config, self.dials, specs[0].features)
+        self.shape, self.dtype = self.program.shape, self.program.formulas.dtype
+        self.streams = device.compile(streams())
+        self.layers = device.compile(self.program.layers)
+        d = self.dials
+        self.const = operations(numpy_arrays, d.precision, d.rounding, d.fma).const
+        starts = self.program.formulas.starts
+        memory = np.zeros((self.models, 1 + len(starts), self.shape.parameters), self.dtype)
+        for k, start in enumerate(starts):
+            memory[:, 1 + k] = start
+        for of_model, record in zip(memory, records, strict=True):
+            for name, (at, shape) in self.shape.places().items():
+                value = self.const(np.asarray(record[name], np.float64))
+                of_model[0, at : at + value.size] = np.reshape(value, -1)
+        self.memory = device.array(memory)
+        self.keys = device.array(pairs_of([s.key("rounding") for s in specs], np.uint64))
+
+    def parameters(self) -> list[Parameters]:
+        """A copy of each model's parameters."""
+        memory = self.device.get(self.memory)[:, 0]
+        return [
+            {
+                name: row[at : at + int(np.prod(shape))].reshape(shape).copy()
+                for name, (at, shape) in self.shape.places().items()
+            }
+            for row in memory
+        ]
+
+    def _plans(self, tree: str, leaf_order: str, exact: bool, n: int, stream: str, block) -> Plans:
+        if exact:  # no order changes a bit of the exact sum
+            tree, leaf_order = "chain", "given"
+        keys = pairs_of([s.key("order", stream) for s in self.specs], np.uint32)
+        return Plans(
+            self.device, self.streams, tree, leaf_order, n, self.device.array(keys), self.models,
+            *block,
+        )  # fmt: skip
+
+    @cached_property
+    def batch_plans(self) -> Plans:
+        """Of the sums over the mini-batch."""
+        d = self.dials
+        exact = d.accumulator == "exact"
+        return self._plans(d.tree, d.leaf_order, exact, self.batch, "order", (1, 0))
+
+    @cached_property
+    def unit_plans(self) -> list[tuple[Plans, Plans]]:
+        """Of the sums over units, forward and backward, of each layer."""
+        d, count = self.dials, 2 * len(self.shape.net)
+        exact = d.unit_accumulator == "exact"
+        return [
+            tuple(
+                self._plans(d.unit_tree, d.unit_order, exact, n, "units", (count, 2 * k + back))
+                for back, n in enumerate((layer.fan_in // layer.sets, layer.fan_out))
+            )
+            for k, layer in enumerate(self.shape.net)
+        ]
+
+    @cached_property
+    def activations(self) -> tuple[Any, Any, Any]:
+        """z, h and the deltas of a mini-batch."""
+        size = (self.models, self.shape.all_units, self.batch)
+        z, h, d = (self.device.empty(size, self.dtype) for _ in range(3))
+        return z, h, d
+
+    def _grid(self, outputs: int, slots: int = 1, size: int = 0) -> tuple[tuple[int, int], Any]:
+        """Blocks for so many results of each model, and memory for their partial sums."""
+        blocks = -(-outputs // THREADS)
+        if slots == 1:
+            return (min(blocks, 1 << 20), self.models), self._spare(0)
+        most = max(1, SPARE // (slots * size * THREADS * self.models))
+        blocks = min(blocks, most)
+        return (blocks, self.models), self._spare(blocks * self.models * THREADS * slots * size)
+
+    def _spare(self, size: int) -> Any:
+        if size > self._spare_size or not self._spare_size:
+            self._spare_size = max(size, 16)
+            self._spare_memory = self.device.empty((self._spare_size,), np.uint8)
+        return self._spare_memory
+
+    _spare_size, _spare_memory = 0, None
+
+    def forward(self, rows: Any, stride: int, first: int, words: int, z: Any, h: Any, n: int):
+        """z and h of n examples in all layers."""
+        for k, layer in enumerate(self.shape.net):
+            plans = self.unit_plans[k][0]
+            size = self.program.formulas.unit_bytes
+            grid, spare = self._grid(layer.fan_out * n, plans.slots, size)
+            self.layers.launch("forward", grid, THREADS, [
+                np.uint32(k), self.memory, rows, np.uint64(stride), np.uint64(first),
+                np.uint32(words), z, h, np.uint32(n), *plans.arguments(self.step), spare, self.keys,
+                np.uint64(self.step),
+            ])  # fmt: skip
+
+    def train(self, rows: Any, stride: int, first: int, words: int, steps: int) -> None:
+        """Train on so many mini-batches from the example `first` of each model's rows on.
+
+        rows: packed features and label of each example, words + 1 numbers of uint32; those of the
+        models are `stride` numbers apart (0: all see the same).
+        """
+        most = min(p.together for p in self._all_plans())
+        for done in range(0, steps, most):
+            some = min(most, steps - done)
+            for plans in self._all_plans():
+                plans.prepare(self.step, some)
+            self._train(rows, stride, first + done * self.batch, words, some)
+
+    def _all_plans(self) -> list[Plans]:
+        return [self.batch_plans, *(p for both in self.unit_plans for p in both)]
+
+    def _rates(self, steps: int) -> tuple[Any, int]:
+        """The rates of the next steps on the device, and how many there are: one of all, or each."""
+        rates = np.asarray(self.const(learning_rates(self.config, self.step, steps)), self.dtype)
+        return self.device.array(rates), len(rates)
+
+    def _train(self, rows: Any, stride: int, first: int, words: int, steps: int) -> None:
+        rates, many = self._rates(steps)
+        z, h, d = self.activations
+        n, net = np.uint32(self.batch), self.shape.net
+        for s in range(steps):
+            where = [np.uint64(stride), np.uint64(first + s * self.batch), np.uint32(words)]
+            end = [self.keys, np.uint64(self.step)]
+            self.forward(rows, stride, first + s * self.batch, words, z, h, self.batch)
+            grid, _ = self._grid(self.batch)
+            self.layers.launch("output", grid, THREADS, [rows, *where, z, d, n, *end])
+            for k in range(len(net) - 1, -1, -1):
+                layer = net[k]
+                if k:
+                    plans, size = self.unit_plans[k][1], self.program.formulas.unit_bytes
+                    grid, spare = self._grid(layer.fan_in * self.batch, plans.slots, size)
+                    self.layers.launch("backward", grid, THREADS, [
+                        np.uint32(k), self.memory, z, d, n, *plans.arguments(self.step), spare, *end,
+                    ])  # fmt: skip
+                plans, size = self.batch_plans, self.program.formulas.batch_bytes
+                outputs = layer.fan_in * layer.row + layer.fan_out
+                grid, spare = self._grid(outputs, plans.slots, size)
+                self.layers.launch("descend", grid, THREADS, [
+                    np.uint32(k), self.memory, rows, *where, h, d, n, *plans.arguments(self.step),
+                    spare, *end, rates, np.uint32(s % many),
+                ])  # fmt: skip
+            self.step += 1
+
+    def logits(self, x: np.ndarray) -> np.ndarray:
+        """Logits (models, n) of packed examples (n, words), the same for all models."""
+        x = np.ascontiguousarray(x, np.uint32)
+        count, words = x.shape
+        for plans in (p for both in self.unit_plans for p in both):
+            plans.prepare(self.step, 1)
+        rows = self.device.array(np.pad(x, ((0, 0), (0, 1))))
+        units = self.shape.all_units
+        piece = max(1, min(count, PATTERNS // (units * self.models)))
+        z, h = (self.device.empty((self.models, units, piece), self.dtype) for _ in range(2))
+        found = np.empty((self.models, count), self.dtype)
+        for first in range(0, count, piece):
+            n = min(piece, count - first)
+            if n < piece:
+                z, h = (self.device.empty((self.models, units, n), self.dtype) for _ in range(2))
+            self.forward(rows, 0, first, words, z, h, n)
+            found[:, first : first + n] = self.device.get(z)[:, -1]
+        return found
