@@ -18,7 +18,7 @@ from nanorepro.backends.cuda import nvrtc
 from nanorepro.errors import ConfigError
 
 OLDEST = 80  # compute capability: the first with a reduction over the lanes of a warp
-INSTALL = "pip install 'nanorepro[gpu]' for CUDA 12, 'nanorepro[gpu13]' for CUDA 13"
+INSTALL = "first pip install 'nanorepro[gpu]' for CUDA 12, 'nanorepro[gpu13]' for CUDA 13"
 STATIC_SHARED = 48 << 10  # bytes that need no permission
 
 
@@ -49,7 +49,7 @@ class Device(Protocol):
 
 def refused(what: str, right: str) -> ConfigError:
     """Why `--backend cupy` cannot be had here."""
-    return ConfigError(f"--backend: cupy: {what}; {right}, or give --backend numba")
+    return ConfigError(f"cupy: {what}", "backend", f"numba, or {right}")
 
 
 def cache_folder() -> Path:

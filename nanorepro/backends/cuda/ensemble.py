@@ -8,7 +8,7 @@ import numpy as np
 
 from nanorepro.backends.cuda.device import Device
 from nanorepro.backends.cuda.plans import Plans
-from nanorepro.backends.cuda.program import program_of, streams
+from nanorepro.backends.cuda.program import LANES, program_of, streams
 from nanorepro.model.layers import Parameters
 from nanorepro.model.optimizers import learning_rates
 from nanorepro.numerics import numpy_arrays
@@ -40,6 +40,8 @@ class Ensemble:
         self.shape, self.dtype = self.program.shape, self.program.formulas.dtype
         self.streams = device.compile(streams())
         self.layers = device.compile(self.program.layers)
+        small = self.program.small and self.program.shared <= device.shared
+        self.small = device.compile(self.program.small) if small else None
         d = self.dials
         self.const = operations(numpy_arrays, d.precision, d.rounding, d.fma).const
         starts = self.program.formulas.starts
@@ -52,6 +54,7 @@ class Ensemble:
                 of_model[0, at : at + value.size] = np.reshape(value, -1)
         self.memory = device.array(memory)
         self.keys = device.array(pairs_of([s.key("rounding") for s in specs], np.uint64))
+        self.order_keys = device.array(pairs_of([s.key("order") for s in specs], np.uint32))
 
     def parameters(self) -> list[Parameters]:
         """A copy of each model's parameters."""
@@ -135,12 +138,23 @@ class Ensemble:
         rows: packed features and label of each example, words + 1 numbers of uint32; those of the
         models are `stride` numbers apart (0: all see the same).
         """
+        if self.small:
+            self._train_small(rows, stride, first, steps)
+            return
         most = min(p.together for p in self._all_plans())
         for done in range(0, steps, most):
             some = min(most, steps - done)
             for plans in self._all_plans():
                 plans.prepare(self.step, some)
             self._train(rows, stride, first + done * self.batch, words, some)
+
+    def _train_small(self, rows: Any, stride: int, first: int, steps: int) -> None:
+        rates, many = self._rates(steps)
+        self.small.launch("train_small", (self.models, 1), LANES, [
+            self.memory, rows, np.uint64(stride // 2), np.uint64(first), rates, np.uint32(many),
+            np.uint32(steps), self.keys, self.order_keys, np.uint64(self.step),
+        ], self.program.shared)  # fmt: skip
+        self.step += steps
 
     def _all_plans(self) -> list[Plans]:
         return [self.batch_plans, *(p for both in self.unit_plans for p in both)]
@@ -187,11 +201,13 @@ class Ensemble:
         units = self.shape.all_units
         piece = max(1, min(count, PATTERNS // (units * self.models)))
         z, h = (self.device.empty((self.models, units, piece), self.dtype) for _ in range(2))
-        found = np.empty((self.models, count), self.dtype)
+        found = self.device.empty((self.models, count), self.dtype)
         for first in range(0, count, piece):
             n = min(piece, count - first)
             if n < piece:
                 z, h = (self.device.empty((self.models, units, n), self.dtype) for _ in range(2))
             self.forward(rows, 0, first, words, z, h, n)
-            found[:, first : first + n] = self.device.get(z)[:, -1]
-        return found
+            self.layers.launch("collect", self._grid(n)[0], THREADS, [
+                z, np.uint32(n), found, np.uint64(first), np.uint64(count),
+            ])  # fmt: skip
+        return self.device.get(found)

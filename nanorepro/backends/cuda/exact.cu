@@ -2,7 +2,7 @@
 
 template <int WORDS> struct Exact {
   // digit k counts 2^(32 k - OFFSET); a digit takes 2^31 terms before any carry
-  static constexpr int OFFSET = WORDS == 20 ? 320 : 2176;
+  static constexpr int OFFSET = WORDS == 22 ? 384 : 2176;
   long long digit[WORDS];
   double special;  // the sum of what is infinite or NaN
 
@@ -34,6 +34,7 @@ template <int WORDS> struct Exact {
   }
 
   __device__ void add(double x) {
+    if (x == 0.0) return;
     if (finite(x)) {
       add(sign(x), significand(x), exponent(x) + OFFSET);
     } else {

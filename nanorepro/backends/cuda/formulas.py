@@ -73,7 +73,7 @@ def write_accumulator(program: Program, name: str, xp: Any, ops: Operations, kin
     """A struct of a partial sum; its size in bytes."""
     number = TYPES[kind]
     if how == "exact":
-        words = 140 if kind == "d" else 20
+        words = 140 if kind == "d" else 22
         if source_text("exact.cu") not in program.texts:
             program.texts.append(source_text("exact.cu"))
         program.texts.append(f"typedef Exact<{words}> {name};\n")
@@ -116,12 +116,6 @@ def write_accumulator(program: Program, name: str, xp: Any, ops: Operations, kin
 def write_optimizer(program: Program, xp: Any, ops: Operations, kind: str, config: Config):
     """`update(m, at, g, rate, t)`: one weight at m[at] and its states; where those start."""
     update, starts = OPTIMIZERS[config.optimizer](xp, ops, config)
-    if not isinstance(starts, tuple):  # TODO until states are tuples
-        one, starts = update, (starts,)
-
-        def update(w, s, g, rate, t):
-            w, a = one(w, s[0], g, rate, t)
-            return w, (a,)
     n = len(starts)
 
     def flat(w: Value, *rest: Any) -> tuple:

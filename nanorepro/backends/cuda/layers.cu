@@ -90,6 +90,13 @@ extern "C" __global__ void forward(u32 k, const number* memory, const u32* rows,
   }
 }
 
+// The logits of n examples, from `first` on of those (models, count) that are asked for.
+extern "C" __global__ void collect(const number* z, u32 n, number* logits, u64 first, u64 count) {
+  for (u32 i = THREAD; i < n; i += THREADS) {
+    logits[blockIdx.y * count + first + i] = z[((u64)blockIdx.y * UNITS + UNITS - 1) * n + i];
+  }
+}
+
 // delta = (sigma(z) - y) / s of the output.
 extern "C" __global__ void output(const u32* rows, u64 row_stride, u64 first, u32 words,
                                   const number* z, number* d, u32 n, const u64* keys, u64 step) {

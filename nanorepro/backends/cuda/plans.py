@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from nanorepro.backends.cuda.device import Device, Loaded
+from nanorepro.backends.cuda.program import LEAF_ORDERS
 from nanorepro.numerics.plans import fixed_plan, plan_rows, plan_slots
 
 BYTES = 1 << 26  # of drawn plans at a time, about
-LEAF_ORDERS = ("given", "reversed", "random")
 THREADS = 128
 
 

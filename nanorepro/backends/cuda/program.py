@@ -1,14 +1,21 @@
 """The text of the programs: files of CUDA C behind the formulas and the shape of a model."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+
+import numpy as np
 
 from nanorepro.backends.cuda.formulas import Formulas, formulas, source_text
 from nanorepro.config import Config, Dials
 from nanorepro.errors import ConfigError
 from nanorepro.model.layers import Layer, layers, shapes
+from nanorepro.numerics.plans import fixed_plan
 
 MOST = 1 << 31  # parameters of a model, which 32-bit numbers count
+LANES = 32  # of a warp
+ROW = 36  # `small.cu`: numbers from one unit's activations to the next one's
+LEAF_ORDERS = ("given", "reversed", "random")
 
 
 def padded(n: int) -> int:
@@ -72,20 +79,76 @@ def shape_of(net: tuple[Layer, ...]) -> Shape:
         unit += layer.fan_out
     shape = Shape(net, tuple(weights), tuple(units), at, padded(at + unit))
     if shape.parameters >= MOST:
-        raise ConfigError(
-            f"--backend: cupy trains models of up to {MOST} parameters, not"
-            f" {shape.parameters}; give numba, or narrower layers"
-        )
+        problem = f"cupy trains models of up to {MOST - 1:,} parameters, not {shape.parameters:,}"
+        raise ConfigError(problem, "backend", "numba, or narrower layers")
     return shape
 
 
 @dataclass(frozen=True)
 class Program:
-    """What a model's programs are made from."""
+    """A model's programs.
+
+    layers: a launch for each layer's equation; small: all steps in one launch, a warp a model, or
+    nothing, with the shared memory of a model in bytes
+    """
 
     shape: Shape
     formulas: Formulas
-    layers: str  # a launch for each layer's equation
+    layers: str
+    small: str
+    shared: int
+
+
+def plan_text(head: str, rows: np.ndarray) -> str:
+    """A plan as a struct of constants."""
+    slots = int(rows[:, 0].max()) + 1
+    columns = [", ".join(map(str, rows[:, k].tolist())) for k in (0, 1)]
+    functions = "".join(
+        f"  static __device__ constexpr int {name}(int row) {{\n"
+        f"    constexpr int of[] = {{{column}}};\n    return of[row];\n  }}\n"
+        for name, column in zip(("slot", "source"), columns, strict=True)
+    )
+    return (
+        f"{head} {{\n  static constexpr int LENGTH = {len(rows)}, SLOTS = {slots};\n"
+        f"{functions}}};\n"
+    )
+
+
+def is_small(config: Config, dials: Dials, net: tuple[Layer, ...]) -> bool:
+    """Whether a warp can train such a model: its sums are unrolled, its units are in registers."""
+    widths = [net[0].fan_in, *(layer.fan_out for layer in net)]
+    fixed = "random" not in (dials.tree, dials.unit_tree, dials.unit_order)
+    exact = "exact" in (dials.accumulator, dials.unit_accumulator)
+    return (
+        fixed and not exact and net[0].sets == 1 and config.batch <= LANES and max(widths) <= LANES
+    )
+
+
+def small_text(config: Config, dials: Dials, shape: Shape) -> str:
+    """What stands in front of `small.cu`."""
+    fans = [shape.net[0].fan_in, *(layer.fan_out for layer in shape.net)]
+
+    def table(name: str, values: Sequence[int]) -> str:
+        return f"__device__ constexpr int {name}[] = {{{', '.join(map(str, values))}}};\n"
+
+    chain = dials.unit_tree == "chain"
+    numbers = {
+        "LAYERS": len(shape.net), "BIASES": shape.biases, "BATCH": config.batch,
+        "LEAF_ORDER": LEAF_ORDERS.index(dials.leaf_order),
+        "UNIT_CHAIN": chain * (-1 if dials.unit_order == "reversed" else 1),
+        "SPARSE": int(config.optimizer == "adagrad"),
+    }  # fmt: skip
+    text = "".join(f"constexpr int {name} = {value};\n" for name, value in numbers.items())
+    text += table("FAN", fans) + table("WEIGHTS", shape.weights) + table("UNIT", shape.units)
+    text += plan_text("struct BatchPlan", fixed_plan(dials.tree, config.batch))
+    text += "template <int N> struct UnitPlan;\n"
+    for n in sorted(set(fans)):
+        rows = fixed_plan(dials.unit_tree, n)
+        if dials.unit_order == "reversed":
+            leaves = rows[:, 1] >= 0
+            rows[leaves, 1] = n - 1 - rows[leaves, 1]
+        text += plan_text(f"template <> struct UnitPlan<{n}>", rows)
+    return text + source_text("small.cu")
 
 
 @cache
@@ -100,4 +163,9 @@ def program_of(config: Config, dials: Dials, features: int) -> Program:
     shape = shape_of(layers(config, features))
     found = formulas(config, dials, shape.parameters)
     head = source_text("common.cu") + found.text + shape.text()
-    return Program(shape, found, head + source_text("layers.cu"))
+    small, shared = "", 0
+    if is_small(config, dials, shape.net):
+        small = head + small_text(config, dials, shape)
+        numbers = (1 + len(found.starts)) * shape.parameters + 2 * shape.all_units * ROW
+        shared = numbers * np.dtype(found.dtype).itemsize
+    return Program(shape, found, head + source_text("layers.cu"), small, shared)

@@ -52,7 +52,7 @@ def compile_blocks(module: Module) -> dict[int, tuple[Any, int]]:
 def _replaced(expression: str, name: str, value: str) -> str:
     import re
 
-    return re.sub(rf"(?<![\w.]){name}(?![\w(.])", value, expression)
+    return re.sub(rf"(?<![\w.]){name}(?![\w(])", value, expression)
 
 
 def canonical(floats, bits, i) -> None:
@@ -96,7 +96,7 @@ class Launch:
                 self.files[file][register] = special[value]
             elif not isinstance(value, tuple):
                 self.files[file][register] = value
-            elif value[:2] == ("parameter", self.name):
+            elif value[:2] == ("parameter", self.name) and value[2] in values:
                 self.files[file][register] = values[value[2]]
 
     def fail(self, what: str, instruction: Instruction, who: np.ndarray) -> PtxError:

@@ -119,9 +119,8 @@ class Space:
 
     def find(self, address: np.ndarray, who: np.ndarray):
         """(words, indices, which of the threads) of the memories that addresses lie in."""
-        kind = address >> 36
-        shared, local = (address >= SHARED) & (address < CONSTANT), (kind == LOCAL >> 36)
-        local &= address < SHARED
+        shared = (address >= SHARED) & (address < CONSTANT)
+        local = (address >= LOCAL) & (address < SHARED)
         found = []
         if shared.any():
             at = (address[shared] - SHARED) // 4
@@ -143,7 +142,8 @@ class Space:
                     found.append((self.local, address[part], part, np.zeros(part.sum(), bool), False))
                     continue
                 at = (address[part] - b) // 4
-                found.append((words, at, part, at < len(words.values), b != CONSTANT))
+                inside = (at >= 0) & (at < len(words.values))
+                found.append((words, at, part, inside, b != CONSTANT))
         return found
 
     def access(self, load: bool, size: int, address: np.ndarray, who: np.ndarray, values, races):

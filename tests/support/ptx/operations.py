@@ -254,6 +254,7 @@ def table() -> dict[str, Operation]:
     put("not.pred", "p", "p", "~a")
     put("mov.pred", "p", "p", "a")
     put("mul.hi.u32", "u", "uu", "u(U(a) * U(b) >> U(32))")
+    put("mul.hi.s32", "s", "ss", "s(S(a) * S(b) >> S(32))")
     put("mul.hi.u64", "U", "UU", "high_product(a, b)")
     put("mul.wide.u32", "U", "uu", "U(a) * U(b)")
     put("mul.wide.s32", "S", "ss", "S(a) * S(b)")
@@ -271,6 +272,8 @@ def table() -> dict[str, Operation]:
     put("cvt.rn.f32.u32", "f", "u", "f(a)")
     put("cvt.rn.f32.s32", "f", "s", "f(a)")
     put("cvt.u16.u32 cvt.u32.u16 cvt.u16.u16", "u", "u", "a & u(0xFFFF)")
+    put("cvt.u16.u64", "u", "U", "u(a & U(0xFFFF))")
+    put("cvt.u64.u16", "U", "u", "U(a & u(0xFFFF))")
     put("cvt.s32.s16 cvt.s32.s8", "s", "s", "a")
     for name, expression in {
         "mul.lo.s16": "a * b", "add.s16": "a + b", "sub.s16": "a - b", "or.b16": "a | b",

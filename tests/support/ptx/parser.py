@@ -8,7 +8,7 @@ from support.ptx.operations import OPERATIONS, SAME, Operation
 
 FILES = {"u": 0, "s": 0, "f": 0, "U": 1, "S": 1, "d": 1, "p": 2}  # 32 bits, 64 bits, predicates
 # where addresses of each kind of memory begin; each array of global memory has so much of its own
-LOCAL, SHARED, CONSTANT, GLOBAL = 1 << 36, 1 << 37, 1 << 38, 1 << 40
+LOCAL, SHARED, CONSTANT, GLOBAL = 1 << 28, 1 << 29, 1 << 30, 1 << 40
 SPACES = {"local": LOCAL, "shared": SHARED, "const": CONSTANT, "global": GLOBAL}
 COLLECTIVES = {
     "bar.warp.sync": "sync", "shfl.sync.idx.b32": "shfl", "vote.sync.ballot.b32": "ballot",
@@ -182,6 +182,10 @@ class _Reader:
             file = 2 if kind == "pred" else 1 if kind.endswith("64") else 0
             self.registers[prefix] = file, module.files[file]
             module.files[file] += int(count)
+        for kind, name in re.findall(r"\.reg \.(\w+)\s+(%[A-Z]+);", self.body):
+            file = 1 if kind.endswith("64") else 0
+            self.registers[name] = file, module.files[file]
+            module.files[file] += 1
         body = re.sub(
             r"\{\s*\.reg \.b32 tmp;\s*mov\.b64 \{(tmp|%r\d+), (tmp|%r\d+)\}, (%\w+);\s*\}",
             lambda m: f"high {m[2]}, {m[3]};" if m[1] == "tmp" else f"low {m[1]}, {m[3]};",
@@ -207,12 +211,16 @@ class _Reader:
         module.leaders |= set(self.labels.values())
 
     def register(self, name: str) -> int:
+        if name in self.registers:
+            return self.registers[name][1]
         found = re.fullmatch(r"%([a-z]+)(\d+)", name)
         if not found or found[1] not in self.registers:
             raise PtxError(f"{self.name}: no such register: {name}")
         return self.registers[found[1]][1] + int(found[2])
 
     def file(self, name: str) -> int:
+        if name in self.registers:
+            return self.registers[name][0]
         found = re.fullmatch(r"%([a-z]+)(\d+)", name)
         return self.registers[found[1]][0] if found and found[1] in self.registers else -1
 

@@ -1,0 +1,264 @@
+// Training of small models, a warp each: up to 32 features and units a layer, mini-batches of up to
+// 32 examples, fixed trees.  All steps of a launch in one kernel; what a model is lies in shared memory.
+//
+//   forward, backward    lane = example, at its place in the leaf order; units in registers
+//   gradients, updates   lane = weight; activations and deltas of all examples in shared memory
+//
+// In front of this text stand, of the model: LAYERS, FAN[k] (features, then units of each layer),
+// WEIGHTS[k] and UNIT[k] (where the layer's weights and units begin), BIASES; BATCH, LEAF_ORDER,
+// SPARSE (a row without a gradient stays as it is); UnitPlan<n> and BatchPlan, a tree's instructions;
+// UNIT_CHAIN: 1 if sums over units are chains, -1 if from the last term on.
+
+// numbers from one unit's activations to the next one's: aligned, and on other banks
+constexpr int ROW = 36;
+constexpr int NUMBERS = (1 + STATES) * PARAMETERS, H = NUMBERS, D = H + UNITS * ROW;
+
+// N numbers that lie side by side
+template <int N> __device__ __forceinline__ void load(const number* p, number (&v)[N]) {
+  if constexpr (N % 4 == 0 && sizeof(number) == 4) {
+#pragma unroll
+    for (int k = 0; k < N; k += 4) {
+      const float4 four = *reinterpret_cast<const float4*>(p + k);
+      v[k] = four.x;
+      v[k + 1] = four.y;
+      v[k + 2] = four.z;
+      v[k + 3] = four.w;
+    }
+  } else {
+#pragma unroll
+    for (int k = 0; k < N; ++k) v[k] = p[k];
+  }
+}
+
+// M sums side by side in the order of a plan; join(k, m, partial) adds term k of sum m.
+template <class Plan, int M, class Sum, class Join>
+__device__ __forceinline__ void sums_by_plan(Sum (&result)[M], Ticket t, Join join) {
+  Sum slots[Plan::SLOTS][M];
+#pragma unroll
+  for (int row = 0; row < Plan::LENGTH; ++row) {
+    const int slot = Plan::slot(row), source = Plan::source(row);
+#pragma unroll
+    for (int m = 0; m < M; ++m) {
+      if (source >= 0) {
+        join(source, m, slots[slot][m]);
+      } else {
+        slots[slot][m].merge(slots[source < 0 ? ~source : 0][m], t);
+        slots[source < 0 ? ~source : 0][m] = Sum();
+      }
+    }
+  }
+#pragma unroll
+  for (int m = 0; m < M; ++m) result[m] = slots[0][m];
+}
+
+// The features that a mini-batch has: lane r holds the r-th, and which of the examples have it.
+struct Present { u32 count, feature, examples; };
+
+// All features as if they were present.
+__device__ __forceinline__ Present all_features(u32 x, u32 lane) {
+  Present found{FAN[0], lane, 0};
+#pragma unroll
+  for (int j = 0; j < FAN[0]; ++j) {
+    const u32 examples = __ballot_sync(ALL_LANES, x >> j & 1);
+    if (lane == j) found.examples = examples;
+  }
+  return found;
+}
+
+// The sums of the first layer; chains pass over features that no example has.
+__device__ __forceinline__ Present first_layer(const number* m, u32 x, u32 lane, Ticket t,
+                                               Unit (&sums)[FAN[1]]) {
+  constexpr int M = FAN[1];
+  if constexpr (UNIT_CHAIN != 0) {
+    Present found{0, 0, 0};
+    for (u32 rest = __reduce_or_sync(ALL_LANES, x); rest;) {
+      const u32 j = UNIT_CHAIN > 0 ? __ffs((int)rest) - 1 : 31 - __clz((int)rest);
+      rest &= ~(1u << j);
+      const bool present = x >> j & 1;
+      const u32 examples = __ballot_sync(ALL_LANES, present);
+      if (lane == found.count) {
+        found.feature = j;
+        found.examples = examples;
+      }
+      ++found.count;
+      number row[M];
+      load<M>(m + j * M, row);
+#pragma unroll
+      for (int u = 0; u < M; ++u) {
+        if (present) sums[u].term(row[u], t);
+      }
+    }
+    return found;
+  } else {
+    sums_by_plan<UnitPlan<FAN[0]>, M>(sums, t, [&](int j, int u, Unit& partial) {
+      if (x >> j & 1) partial.term(m[j * M + u], t);
+    });
+    return all_features(x, lane);
+  }
+}
+
+// From the sums of layer K up to the output, and its deltas back down; both stay in shared memory.
+template <int K>
+__device__ __forceinline__ void pass(number* m, u32 lane, const Unit (&sums)[FAN[K + 1]],
+                                     number label, Ticket t) {
+  constexpr int N = FAN[K + 1];
+  number z[N], d[N];
+#pragma unroll
+  for (int u = 0; u < N; ++u) z[u] = op_add(sums[u].result(t), m[BIASES + UNIT[K] + u], t);
+  if constexpr (K == LAYERS - 1) {
+    d[0] = output_delta(z[0], label, t);
+  } else {
+    constexpr int M = FAN[K + 2];
+    const number* w = m + WEIGHTS[K + 1];
+    number h[N];
+    Unit above[M];
+#pragma unroll
+    for (int j = 0; j < N; ++j) {
+      h[j] = activation(z[j], t);
+      m[H + (UNIT[K] + j) * ROW + lane] = h[j];
+    }
+    sums_by_plan<UnitPlan<N>, M>(above, t, [&](int j, int u, Unit& partial) {
+      partial.product(h[j], w[j * M + u], t);
+    });
+    pass<K + 1>(m, lane, above, label, t);
+    number delta[M];
+#pragma unroll
+    for (int u = 0; u < M; ++u) delta[u] = m[D + (UNIT[K + 1] + u) * ROW + lane];
+#pragma unroll
+    for (int j = 0; j < N; ++j) {
+      Unit back[1];
+      number row[M];
+      load<M>(w + j * M, row);
+      sums_by_plan<UnitPlan<M>, 1>(back, t, [&](int u, int, Unit& partial) {
+        partial.product(row[u], delta[u], t);
+      });
+      d[j] = activation_backward(back[0].result(t), z[j], t);
+    }
+  }
+#pragma unroll
+  for (int u = 0; u < N; ++u) m[D + (UNIT[K] + u) * ROW + lane] = d[u];
+}
+
+// Weights of the layers K and up, R of one input side by side.
+template <int K> __device__ __forceinline__ void update_weights(number* m, u32 lane, number rate,
+                                                                Ticket t) {
+  if constexpr (K < LAYERS) {
+    constexpr int M = FAN[K + 1], ALL = FAN[K] * M, EACH = (ALL + 31) / 32;
+    constexpr int R = M % EACH == 0 ? EACH : 1;
+#pragma unroll 1
+    for (int first = 0; first < ALL; first += 32 * R) {
+      const int q = first + lane * R;
+      if (ALL % (32 * R) == 0 || q < ALL) {
+        const number* h = m + H + (UNIT[K - 1] + q / M) * ROW;
+        const number* d = m + D + (UNIT[K] + q % M) * ROW;
+        number a[4], b[R][4];
+        Batch g[R];
+        sums_by_plan<BatchPlan, R>(g, t, [&](int i, int r, Batch& partial) {
+          if (i % 4 == 0) {
+            if (r == 0) load<4>(h + i, a);
+            load<4>(d + r * ROW + i, b[r]);
+          }
+          partial.product(a[i % 4], b[r][i % 4], t);
+        });
+#pragma unroll
+        for (int r = 0; r < R; ++r) update(m, WEIGHTS[K] + q + r, g[r].result(t), rate, t);
+      }
+    }
+    update_weights<K + 1>(m, lane, rate, t);
+  }
+}
+
+__device__ __forceinline__ void update_biases(number* m, u32 lane, number rate, Ticket t) {
+#pragma unroll 1
+  for (u32 q = lane; q < UNITS; q += 32) {
+    const number* d = m + D + q * ROW;
+    number b[4];
+    Batch g[1];
+    sums_by_plan<BatchPlan, 1>(g, t, [&](int i, int, Batch& partial) {
+      if (i % 4 == 0) load<4>(d + i, b);
+      partial.term(b[i % 4], t);
+    });
+    update(m, BIASES + q, g[0].result(t), rate, t);
+  }
+}
+
+__device__ constexpr int power_of_two(int n) { return n <= 1 ? 1 : 2 * power_of_two((n + 1) / 2); }
+
+// Weights of the first layer: some lanes a feature, R units each.
+__device__ __forceinline__ void update_first(number* m, u32 lane, Present present, number rate,
+                                             Ticket t) {
+  constexpr int M = FAN[1], R = M % 4 == 0 ? 4 : 1;
+  constexpr int LANES = power_of_two(M / R), FEATURES = 32 / LANES;
+  const u32 part = lane / LANES, u = lane % LANES * R;
+#pragma unroll 1
+  for (u32 first = 0; first < present.count; first += FEATURES) {
+    const u32 feature = __shfl_sync(ALL_LANES, present.feature, first + part & 31);
+    const u32 examples = __shfl_sync(ALL_LANES, present.examples, first + part & 31);
+    if (first + part < present.count && u < M) {
+      const number* d = m + D + u * ROW;
+      number b[R][4];
+      Batch g[R];
+      sums_by_plan<BatchPlan, R>(g, t, [&](int i, int r, Batch& partial) {
+        if (i % 4 == 0) load<4>(d + r * ROW + i, b[r]);
+        if (examples >> i & 1) partial.term(b[r][i % 4], t);
+      });
+#pragma unroll
+      for (int r = 0; r < R; ++r) update(m, feature * M + u + r, g[r].result(t), rate, t);
+    }
+  }
+}
+
+// The place of each lane's leaf in the mini-batch of a step.
+__device__ __forceinline__ u32 leaf_of(u32 lane, u64 step, const u32* orders) {
+  if constexpr (LEAF_ORDER == 1) return lane < BATCH ? BATCH - 1 - lane : lane;
+  if constexpr (LEAF_ORDER == 2) {
+    // lane e follows where the exchanges take term e; then each leaf asks which term came to it
+    const u32 j = lane < BATCH ? exchanged(lane, step, orders + 2 * blockIdx.x) : lane;
+    u32 term = lane;
+#pragma unroll 1
+    for (u32 i = BATCH - 1; i >= 1; --i) {
+      const u32 other = __shfl_sync(ALL_LANES, j, i);
+      const u32 here = __shfl_sync(ALL_LANES, term, i), there = __shfl_sync(ALL_LANES, term, other);
+      term = lane == i ? there : lane == other ? here : term;
+    }
+    return term;
+  }
+  return lane;
+}
+
+// `steps` mini-batches of each model (blockIdx.x), the first of them step `step`.
+//
+//   memory (models, 1 + STATES, PARAMETERS); rows: x + y * 2^32 of each example, `stride` apart
+//   rates (many): of each step, or one of all
+extern "C" __global__ void __launch_bounds__(32)
+    train_small(number* memory, const u64* rows, u64 stride, u64 first, const number* rates,
+                u32 many, u32 steps, const u64* keys, const u32* orders, u64 step) {
+  extern __shared__ float4 shared[];
+  number* m = reinterpret_cast<number*>(shared);
+  const u32 lane = threadIdx.x;
+  number* mine = memory + (u64)blockIdx.x * NUMBERS;
+  for (u32 k = lane; k < NUMBERS; k += 32) m[k] = mine[k];
+  const u64* examples = rows + blockIdx.x * stride + first;
+  u32 leaf = leaf_of(lane, step, orders);
+  u64 next = lane < BATCH ? examples[leaf] : 0;
+  __syncwarp();
+  for (u32 s = 0; s < steps; ++s) {
+    const Ticket t{keys[2 * blockIdx.x], keys[2 * blockIdx.x + 1], step + s};
+    const u32 x = (u32)next;
+    const number label = (number)(u32)(next >> 32), rate = rates[many > 1 ? s : 0];
+    if (s + 1 < steps) {  // while this step is computed
+      leaf = leaf_of(lane, step + s + 1, orders);
+      if (lane < BATCH) next = examples[(u64)(s + 1) * BATCH + leaf];
+    }
+    Unit sums[FAN[1]];
+    Present present = first_layer(m, x, lane, t, sums);
+    pass<0>(m, lane, sums, label, t);
+    __syncwarp();
+    update_weights<1>(m, lane, rate, t);
+    update_biases(m, lane, rate, t);
+    if (!SPARSE && UNIT_CHAIN != 0) present = all_features(x, lane);
+    update_first(m, lane, present, rate, t);
+    __syncwarp();
+  }
+  for (u32 k = lane; k < NUMBERS; k += 32) mine[k] = m[k];
+}
