@@ -27,7 +27,7 @@ from nanorepro.settings import parameters_section, setting, setting_of, summarie
 CONTRACT = 1  # version of docs/arithmetic.md: any change of any bit raises it
 
 ROLES = ("init", "shuffle", "order", "rounding", "nudge")
-BACKENDS = ("numba", "reference")
+BACKENDS = ("numba", "reference", "cupy")
 WIDTH = range(1, 65537)
 EVALUATIONS = 1024  # checkpoints of a run at most
 

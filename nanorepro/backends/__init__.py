@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def load_backend(name: str) -> "Backend":
-    """The backend of a name, `numba` or `reference`; raises ConfigError for another."""
+    """The backend of a name, `numba`, `reference` or `cupy`; raises ConfigError for another."""
     if name == "numba":
         from nanorepro.backends.numba import backend
 
@@ -19,4 +19,10 @@ def load_backend(name: str) -> "Backend":
         from nanorepro.backends import reference
 
         return reference
+    if name == "cupy":
+        from nanorepro.backends.cuda import backend as cuda
+        from nanorepro.backends.cuda.device import current
+
+        current()  # here, before any work, it is said why the GPU cannot be used
+        return cuda
     raise wrong("backend", name, " or ".join(BACKENDS))

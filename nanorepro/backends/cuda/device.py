@@ -37,6 +37,7 @@ class Loaded(Protocol):
 class Device(Protocol):
     """A GPU; memory: free bytes, shared: bytes that a block can have."""
 
+    name: str
     memory: int
     shared: int
 
@@ -127,6 +128,8 @@ class CupyDevice:
             self.architecture = str(device.compute_capability)
             self.shared = int(device.attributes["MaxSharedMemoryPerBlockOptin"])
             self.memory = int(runtime.memGetInfo()[0])
+            properties = runtime.getDeviceProperties(device.id)
+            self.name = properties["name"].decode()
         except runtime.CUDARuntimeError as error:
             raise refused(*_reason(error)) from None
         if int(self.architecture) < OLDEST:

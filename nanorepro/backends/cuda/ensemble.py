@@ -13,7 +13,7 @@ from nanorepro.model.layers import Parameters
 from nanorepro.model.optimizers import learning_rates
 from nanorepro.numerics import numpy_arrays
 from nanorepro.numerics.rounding import operations
-from nanorepro.specification import Recipe
+from nanorepro.specification import ModelSpec
 
 THREADS = 128
 SPARE = 1 << 28  # bytes of partial sums at most
@@ -32,7 +32,7 @@ class Ensemble:
     needs besides.
     """
 
-    def __init__(self, device: Device, specs: Sequence[Recipe], records: Sequence[Parameters]):
+    def __init__(self, device: Device, specs: Sequence[ModelSpec], records: Sequence[Parameters]):
         self.device, self.specs, self.step = device, tuple(specs), 0
         self.config, self.dials = specs[0].config, specs[0].dials
         self.models, self.batch = len(specs), self.config.batch

@@ -149,7 +149,7 @@ class Namespace:
     `DIRECTED` chooses how p-bit operations are taken (`numerics.fast_rounding`).
     """
 
-    SHORTCUTS = True
+    FAST_FORMULAS = True
     TOWARD_ZERO, UP, DOWN = "rz", "ru", "rd"
 
     def __init__(self, directed: bool):

@@ -82,10 +82,17 @@ class Device:
     def __init__(self, architecture: str = "90", races: bool = True, options=nvrtc.OPTIONS):
         self.architecture, self.races, self.options = architecture, races, options
         self.regions: dict[int, Words] = {}
+        self.programs: dict[str, Loaded] = {}
         self.count = self.launches = self.executed = 0
 
     def compile(self, source: str) -> Loaded:
-        return Loaded(self, nvrtc.compiled(source, self.architecture, options=self.options).decode())
+        if source not in self.programs:
+            ptx = nvrtc.compiled(source, self.architecture, options=self.options)
+            self.programs[source] = self.load(ptx.decode())
+        return self.programs[source]
+
+    def load(self, ptx: str) -> Loaded:
+        return Loaded(self, ptx)
 
     def _region(self, dtype, shape, written: bool) -> Array:
         size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize

@@ -1,0 +1,98 @@
+"""The GPU's backend: what `training` asks of one (`backends.protocols`), from the files here.
+
+Models are trained and evaluated on the GPU; the measures and the caller's arrays are the host's,
+by the same compiled code as the CPU's backend.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nanorepro.backends.cuda import group as groups
+from nanorepro.backends.cuda.device import current
+from nanorepro.backends.cuda.ensemble import Ensemble
+from nanorepro.backends.numba.backend import (
+    draw,
+    examples,
+    exp,
+    fsum,
+    log,
+    pack,
+    permutations,
+    shuffle,
+    split,
+)
+from nanorepro.backends.protocols import Group, Report, Trained
+from nanorepro.model.layers import Parameters
+from nanorepro.specification import ModelSpec
+
+__all__ = [
+    "Model",
+    "device",
+    "draw",
+    "examples",
+    "exp",
+    "fsum",
+    "log",
+    "pack",
+    "permutations",
+    "shuffle",
+    "split",
+    "train_group",
+    "train_models",
+]
+
+
+def joined(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Rows of packed features (n, words) and labels (n,), as the kernels read them."""
+    return np.concatenate([x, y[:, None]], axis=1, dtype=np.uint32)
+
+
+def trained(ensemble: Ensemble, x: np.ndarray, y: np.ndarray) -> None:
+    """Train all models of an ensemble on the same packed examples in the given order."""
+    if len(y):
+        rows = ensemble.device.array(joined(x, y))
+        ensemble.train(rows, 0, 0, x.shape[1], len(y) // ensemble.batch)
+
+
+class Model:
+    """One model in training."""
+
+    def __init__(self, spec: ModelSpec, parameters: Parameters):
+        self.ensemble = Ensemble(current(), [spec], [parameters])
+
+    @property
+    def step(self) -> int:
+        """Mini-batches that it was trained on."""
+        return self.ensemble.step
+
+    def train(self, x: np.ndarray, y: np.ndarray) -> None:
+        """Train on packed examples (n, words) uint32 and labels (n,) in the given order."""
+        trained(self.ensemble, x, y)
+
+    def logits(self, x: np.ndarray) -> np.ndarray:
+        """Logits (n,) of packed examples (n, words)."""
+        return self.ensemble.logits(x)[0]
+
+    def parameters(self) -> Parameters:
+        """A copy of the parameters."""
+        return self.ensemble.parameters()[0]
+
+
+def train_models(
+    spec: ModelSpec, records: Sequence[Parameters], x: np.ndarray, y: np.ndarray
+) -> list[Parameters]:
+    """The records, each trained from step 0 on the same packed examples in the given order."""
+    ensemble = Ensemble(current(), [spec] * len(records), records)
+    trained(ensemble, x, y)
+    return ensemble.parameters()
+
+
+def train_group(group: Group, report: Report) -> list[Trained]:
+    """Train all models of a group from step 0 to the end of the run, in the group's order."""
+    return groups.train_group(current(), group, report)
+
+
+def device() -> str:
+    """The GPU's name."""
+    return current().name

@@ -1,0 +1,108 @@
+"""A module with CuPy's interface over the interpreter, as far as `backends.cuda.device` uses it.
+
+It takes what CuPy takes and no more: grids and blocks as tuples, arrays of its own, NumPy's scalars.
+"""
+
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from nanorepro.backends.cuda import device as seam
+from nanorepro.backends.cuda import nvrtc
+from support.ptx.device import Array, Device
+
+
+class CUDARuntimeError(RuntimeError):
+    pass
+
+
+class CUDADriverError(RuntimeError):
+    pass
+
+
+class OutOfMemoryError(MemoryError):
+    pass
+
+
+class Kernel:
+    """What RawModule.get_function returns."""
+
+    def __init__(self, loaded: Any, name: str):
+        self.loaded, self.name, self.max_dynamic_shared_size_bytes = loaded, name, 48 << 10
+        if name not in loaded.module.entries:
+            raise CUDADriverError("CUDA_ERROR_NOT_FOUND: named symbol not found")
+
+    def __call__(self, grid: tuple, block: tuple, args: tuple, *, shared_mem: int = 0) -> None:
+        assert isinstance(grid, tuple) and isinstance(block, tuple) and isinstance(args, tuple)
+        assert all(type(n) is int for n in (*grid, *block, shared_mem))
+        if shared_mem > self.max_dynamic_shared_size_bytes:
+            raise CUDADriverError("CUDA_ERROR_INVALID_VALUE: invalid argument")
+        self.loaded.launch(self.name, grid, *block, args, shared_mem)
+
+
+def stand_in(interpreter: Device, **other: Any) -> ModuleType:
+    """The module; `other` replaces functions of its runtime, or what the GPU is."""
+
+    class RawModule:
+        def __init__(self, *, path: str):
+            found = other.get("load", lambda: None)()
+            assert found is None
+            self.loaded = interpreter.load(Path(path).read_text())
+
+        def get_function(self, name: str) -> Kernel:
+            return Kernel(self.loaded, name)
+
+        def compile(self) -> None:
+            pass
+
+    def empty(shape: tuple, dtype: Any) -> Array:
+        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        if size > other.get("free", 1 << 34):
+            raise OutOfMemoryError(f"Out of memory allocating {size} bytes")
+        return interpreter.empty(shape, dtype)
+
+    module: Any = ModuleType("cupy")
+    runtime = SimpleNamespace(
+        CUDARuntimeError=CUDARuntimeError,
+        driverGetVersion=lambda: 13000,
+        getDeviceCount=lambda: 1,
+        memGetInfo=lambda: (other.get("free", 1 << 34), 1 << 34),
+        getDeviceProperties=lambda number: {"name": b"NumPy"},
+        deviceSynchronize=lambda: None,
+    )
+    gpu = SimpleNamespace(
+        id=0,
+        compute_capability=other.get("capability", interpreter.architecture),
+        attributes={"MaxSharedMemoryPerBlockOptin": interpreter.shared},
+    )
+    for name in set(other) & set(vars(runtime)):
+        setattr(runtime, name, other[name])
+    module.cuda = SimpleNamespace(
+        runtime=runtime,
+        Device=lambda: gpu,
+        driver=SimpleNamespace(CUDADriverError=CUDADriverError),
+        memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+    )
+    module.RawModule = RawModule
+    module.asarray = interpreter.array
+    module.empty = empty
+    module.asnumpy = interpreter.get
+    return module
+
+
+def install(monkeypatch: Any, folder: Path, interpreter: Device | None = None, **other: Any) -> Device:
+    """Let `--backend cupy` run on the interpreter, with its compiled programs kept in a folder."""
+    interpreter = interpreter or Device()
+    compiled = nvrtc.compiled
+
+    def as_ptx(source: str, architecture: str, binary: bool = False, options=nvrtc.OPTIONS) -> bytes:
+        return compiled(source, architecture, False, options)
+
+    monkeypatch.setitem(sys.modules, "cupy", stand_in(interpreter, **other))
+    monkeypatch.setattr(nvrtc, "compiled", as_ptx)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    seam.current.cache_clear()
+    return interpreter
