@@ -8,7 +8,11 @@ typedef unsigned long long u64;
 // Stochastic rounding draws from it: the key of the model's stream, and the step.
 struct Ticket { u64 k0, k1, step; };
 
-__device__ __forceinline__ u32 pattern(float x) { return __float_as_uint(x); }
+// A GPU's float32 operations give the NaN of which all bits but the sign are set, a CPU's one whose
+// last bits are 0; roundings of the pattern count on those, as 0x7FFFFFFF + 1 would be -0.
+__device__ __forceinline__ u32 pattern(float x) {
+  return (u32)min(__float_as_int(x), 0x7FC00000);
+}
 __device__ __forceinline__ u64 pattern(double x) { return (u64)__double_as_longlong(x); }
 __device__ __forceinline__ float from_pattern(u32 bits) { return __uint_as_float(bits); }
 __device__ __forceinline__ double from_pattern(u64 bits) {

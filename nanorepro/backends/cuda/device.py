@@ -144,10 +144,14 @@ class CupyDevice:
     def compile(self, source: str) -> CupyModule:
         if source not in self.programs:
             path = cached_binary(source, self.architecture)
+            failures = (
+                self.cupy.cuda.driver.CUDADriverError, self.cupy.cuda.runtime.CUDARuntimeError
+            )  # fmt: skip
+            module = self.cupy.RawModule(path=str(path))
             try:
-                module = self.cupy.RawModule(path=str(path))
+                module.compile()  # loads it
                 self.programs[source] = CupyModule(module)
-            except self.cupy.cuda.driver.CUDADriverError as error:
+            except failures as error:
                 major, minor = nvrtc.version()
                 what = f"the driver does not load what CUDA {major}.{minor} compiled ({error})"
                 raise refused(what, "update the driver") from None
