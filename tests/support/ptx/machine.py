@@ -107,7 +107,6 @@ class Launch:
         ready: dict[int, np.ndarray] = {start: self.everyone}
         parked: dict[int, np.ndarray] = {}  # at a collective, not yet all lanes
         waiting: dict[int, np.ndarray] = {}  # at a barrier of the block
-        gone = np.zeros(self.n, bool)
         executed, code, env = 0, self.module.code, self.environment
 
         def go(at: int, who: np.ndarray) -> None:
@@ -119,7 +118,7 @@ class Launch:
                 if parked:
                     at, who = next(iter(parked.items()))
                     raise self.fail("deadlock: not all lanes come to it", code[at], who)
-                self.release(waiting, gone, go)
+                self.release(waiting, go)
                 continue
             at = min(ready)
             who = ready.pop(at)
@@ -152,7 +151,6 @@ class Launch:
                 if kind in ("load", "store"):
                     self.access(instruction, who, i, races)
                 elif kind == "exit":
-                    gone[who] = True
                     break
                 elif kind == "call":
                     for source, target in instruction.copies:
@@ -191,13 +189,12 @@ class Launch:
                 self.files[1][target][these] = self.files[1][source][these]
             go(int(place), these)
 
-    def release(self, waiting: dict[int, np.ndarray], gone: np.ndarray, go) -> None:
+    def release(self, waiting: dict[int, np.ndarray], go) -> None:
         """Let the blocks go on whose threads have all come to a barrier, to the same one."""
         threads, free = self.threads, False
-        alive = np.bincount(threads.block_of[~gone], minlength=self.n // self.block)
         for at, who in list(waiting.items()):
             there = np.bincount(threads.block_of[who], minlength=self.n // self.block)
-            full = (there == alive) & (there > 0)
+            full = there == self.block  # none may be gone
             if not full.any():
                 continue
             free, passes = True, full[threads.block_of[who]]

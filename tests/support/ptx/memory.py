@@ -13,16 +13,16 @@ from support.ptx.parser import CONSTANT, GLOBAL, LOCAL, SHARED, PtxError
 
 @dataclass
 class Words:
-    """32-bit words; who (thread + 1) wrote and read each last, and after how many barriers."""
+    """32-bit words; who wrote and read each last (thread, warp, block), and after how many barriers."""
 
     values: np.ndarray
     written: np.ndarray
-    writer: np.ndarray = field(init=False)
+    writers: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
         n = len(self.values)
-        self.writer, self.reader, self.reading_warp = (np.zeros(n, np.int64) for _ in range(3))
-        # epochs of the warp and the block at that time; they are never used twice
+        self.writers, self.readers = np.zeros((3, n), np.int64), np.zeros((3, n), np.int64)
+        # epochs of the warp and the block at that time; no launch has the number 0
         self.written_at, self.read_at = np.zeros((2, n), np.int64), np.zeros((2, n), np.int64)
 
 
@@ -47,57 +47,49 @@ class Threads:
         self.block_of = np.arange(self.count) // self.block
 
 
-MANY = -1  # readers of more than one thread, or warp
+MANY = -1  # readers of more than one thread, warp or block
 
 
-def ordered(threads: Threads, who, other, at, mine):
-    """Whether the access of thread `other` at the epochs `at` comes before now, for `who`."""
-    warp, block = threads.warp_of, threads.block_of
-    earlier_launch = at[1] >> 32 < threads.launch
-    other = np.where(earlier_launch, who, other)
-    by_warp = (warp[other] == warp[who]) & (at[0] < mine[0])
-    by_block = (block[other] == block[who]) & (at[1] < mine[1])
-    return earlier_launch | (other == who) | by_warp | by_block
+def conflict(threads: Threads, who, other, at, mine):
+    """Whether an access of others (thread, warp, block; MANY of several) is not ordered before now.
+
+    at: the epochs of that access, of its warp and its block; mine: those of the threads `who`.
+    """
+    thread, warp, block = other
+    same_launch = at[1] >> 32 == threads.launch
+    elsewhere = block != threads.block_of[who]
+    by_warp = (warp == threads.warp_of[who]) & (thread != who) & (at[0] >= mine[0])
+    by_block = (warp != threads.warp_of[who]) & (at[1] >= mine[1])
+    return same_launch & (elsewhere | by_warp | by_block)
 
 
 def check(words: Words, threads: Threads, load: bool, at, who) -> tuple[str, int]:
     """What is wrong with an access of words by threads, and a thread; note what they do."""
-    mine = threads.warp_epoch[threads.warp_of[who]], threads.block_epoch[threads.block_of[who]]
+    here = who, threads.warp_of[who], threads.block_of[who]
+    mine = threads.warp_epoch[here[1]], threads.block_epoch[here[2]]
     if load and not words.written[at].all():
         return "nobody wrote this", int(who[~words.written[at]][0])
-    writer, written_at = words.writer[at] - 1, words.written_at[:, at]
-    wrong = (writer >= 0) & ~ordered(threads, who, writer, written_at, mine)
+    wrong = conflict(threads, who, words.writers[:, at], words.written_at[:, at], mine)
     if wrong.any():
         return "race: another thread's write without a barrier", int(who[wrong][0])
-    reader, read_at, warp = words.reader[at] - 1, words.read_at[:, at], words.reading_warp[at]
-    here = threads.warp_of[who]
-    now = (read_at[1] == mine[1]) & (words.reader[at] != 0)  # read since the last barrier of the block
-    same_launch = (read_at[1] >> 32 == threads.launch) & (words.reader[at] != 0)
+    readers, read_at = words.readers[:, at], words.read_at[:, at]
     if load:
-        first_block = np.where(warp >= 0, warp * 32 // threads.block, -2)
-        other_block = same_launch & (first_block != threads.block_of[who])
-        keep = now | other_block
-        several = keep & ((warp != here) | other_block)
-        alike = keep & ~several & (read_at[0] == mine[0]) & (reader != who)
-        words.reader[at] = np.where(several | alike, MANY, who + 1)
-        words.reading_warp[at] = np.where(several, MANY, here)
+        # who read before and is not ordered before this stays known, as one of several
+        keep = conflict(threads, who, readers, read_at, mine)
+        for k, me in enumerate(here):
+            words.readers[k, at] = np.where(keep & (readers[k] != me), MANY, me)
+            mixed = (words.readers[k, at] != me) & (words.readers[k, at] != MANY)
+            words.readers[k, at[mixed]] = MANY  # of lanes that read one word in one instruction
         words.read_at[0, at], words.read_at[1, at] = mine
-        # lanes that read one word in one instruction
-        mixed = (words.reader[at] != who + 1) & (words.reader[at] != MANY)
-        if mixed.any():
-            words.reader[at[mixed]] = MANY
-            apart = words.reading_warp[at] != here
-            words.reading_warp[at[apart]] = MANY
         return "", 0
-    warp_wrong = np.where(warp == here, read_at[0] >= mine[0], now)
-    known = np.where(warp >= 0, warp * 32 // threads.block, -2) != threads.block_of[who]
-    wrong = same_launch & (words.reader[at] != who + 1) & (warp_wrong | known)
+    wrong = conflict(threads, who, readers, read_at, mine)
     if wrong.any():
         return "race: written after another thread's read without a barrier", int(who[wrong][0])
-    words.writer[at], words.written[at] = who + 1, True
+    for k, me in enumerate(here):
+        words.writers[k, at] = me
+    words.written[at] = True
     words.written_at[0, at], words.written_at[1, at] = mine
-    words.reader[at] = 0
-    if (words.writer[at] != who + 1).any():
+    if (words.writers[0, at] != who).any():
         return "race: two threads write at once", int(who[0])
     return "", 0
 

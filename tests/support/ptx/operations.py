@@ -267,6 +267,8 @@ def table() -> dict[str, Operation]:
     put("cvt.s64.s32", "S", "s", "S(a)")
     put("cvt.f64.f32", "d", "f", "d(a)")
     put("cvt.rn.f32.f64", "f", "d", "f(a)")
+    put("cvt.rn.f64.u64", "d", "U", "d(a)")
+    put("cvt.rn.f32.u64", "f", "U", "f(a)")
     put("cvt.rn.f64.u32", "d", "u", "d(a)")
     put("cvt.rn.f64.s32", "d", "s", "d(a)")
     put("cvt.rn.f32.u32", "f", "u", "f(a)")
