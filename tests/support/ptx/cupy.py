@@ -61,11 +61,17 @@ def stand_in(interpreter: Device, **other: Any) -> ModuleType:
             if self.loaded is None:
                 self.loaded = interpreter.load(Path(self.path).read_text())
 
-    def empty(shape: tuple, dtype: Any) -> Array:
-        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    def check(size: int) -> None:
         if size > other.get("free", 1 << 34):
             raise OutOfMemoryError(f"Out of memory allocating {size} bytes")
+
+    def empty(shape: tuple, dtype: Any) -> Array:
+        check(int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize)
         return interpreter.empty(shape, dtype)
+
+    def asarray(host: np.ndarray) -> Array:
+        check(host.nbytes)
+        return interpreter.array(host)
 
     module: Any = ModuleType("cupy")
     runtime = SimpleNamespace(
@@ -90,7 +96,7 @@ def stand_in(interpreter: Device, **other: Any) -> ModuleType:
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
     )
     module.RawModule = RawModule
-    module.asarray = interpreter.array
+    module.asarray = asarray
     module.empty = empty
     module.asnumpy = interpreter.get
     return module

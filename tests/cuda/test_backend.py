@@ -1,0 +1,124 @@
+"""The GPU's backend gives the CPU's bits: the caller's arrays, any shape, whole runs, few bytes."""
+
+import numpy as np
+import pytest
+from support.records import arrays_of, assert_same_bits, assert_same_record, random_parameters
+
+from nanorepro import Config, fit, predict, simulate
+from nanorepro.backends.cuda import device as seam
+from nanorepro.backends.cuda import group as groups
+from nanorepro.numerics.streams import permutation, stream_key
+
+SMALL = {"log2_examples": 8, "log2_eval": 5, "pairs": 2, "hidden": "4", "batch": 8}
+
+
+def assert_same_fit(config, d, steps=4):
+    rng = np.random.default_rng(d)
+    x, y = arrays_of(rng, steps * config.batch, d)
+    starts = [random_parameters(rng, config, d) for _ in range(2)]
+    ours = fit(config, x, y, starts, backend="cupy")
+    theirs = fit(config, x, y, starts, backend="reference")
+    for a, b in zip(ours, theirs, strict=True):
+        assert_same_record(a, b, str(config))
+    z = [predict(config, x, theirs, backend=b) for b in ("cupy", "reference")]
+    assert_same_bits(*z, "logits")
+
+
+@pytest.mark.parametrize(
+    ("options", "d"),
+    [
+        ({"hidden": "5", "batch": 3}, 1),
+        ({"hidden": "16,8,4,2", "batch": 20, "act": "swish"}, 24),
+        ({"hidden": "3,31", "batch": 31, "optimizer": "sgd", "lr": 0.05}, 31),
+        # more features than a word has, more examples and more units than a warp
+        ({"hidden": "5", "batch": 4}, 50),
+        ({"model": "linear", "batch": 7}, 70),
+        ({"hidden": "3", "batch": 40, "tree": "blocks:7", "unit_tree": "pairwise"}, 32),
+        ({"hidden": "40,3", "batch": 5, "act": "smelu"}, 9),
+        ({"model": "wide", "batch": 4}, 50),
+        ({"hidden": "7", "batch": 9, "tree": "random", "unit_tree": "random",
+          "leaf_order": "random", "unit_order": "random", "accumulator": "kahan"}, 5),
+        ({"hidden": "3", "batch": 6, "accumulator": "exact", "unit_accumulator": "exact",
+          "fma": "off", "precision": "float64"}, 40),
+    ],
+)  # fmt: skip
+def test_fit_and_predict(interpreter, options, d):
+    assert_same_fit(Config(**{"lr": 0.3, "seed": 5, **options}), d)
+
+
+def assert_same_run(config, **more):
+    ours = simulate(config, backend="cupy", **more)
+    theirs = simulate(config, backend="numba", threads=1, **{k: more[k] for k in more if k == "start"})
+    assert ours.fingerprint == theirs.fingerprint
+    assert_same_bits(ours.logits, theirs.logits, "logits")
+    assert [p.pd for p in ours.pairs] == [p.pd for p in theirs.pairs]
+    return ours
+
+
+def test_the_series_and_the_progress(interpreter):
+    seen = []
+    config = Config(**SMALL, eval_every="log", log2_window=2)
+    result = assert_same_run(config, progress=lambda done, total: seen.append((done, total)))
+    assert result.logits.shape[2] == len(config.checkpoints) == 6
+    assert seen[-1] == (4 * config.examples, 4 * config.examples)
+    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
+
+
+def test_warm_start_and_examples_of_any_index(interpreter):
+    first = simulate(Config(**SMALL), backend="numba", threads=1)
+    config = Config(**SMALL, warm_start=first.fingerprint, first_example=2**40 + 256)
+    assert_same_run(config, start=first.parameters)
+
+
+def test_windows_longer_than_a_warp_and_several_chunks(interpreter, monkeypatch):
+    monkeypatch.setattr(groups, "CHUNK", 64)
+    monkeypatch.setattr(groups, "PIECE", 16)
+    assert_same_run(Config(**SMALL, log2_window=4, differ="init,shuffle"))
+    assert_same_run(Config(**{**SMALL, "hidden": "33"}, data="quadratic"))
+
+
+def test_models_train_in_parts_where_memory_is_short(interpreter, monkeypatch):
+    one = assert_same_run(Config(**SMALL, optimizer="sgd"))
+    launches = interpreter.launches
+    monkeypatch.setattr(seam.current(), "memory", 1)
+    again = simulate(one.config, backend="cupy")
+    assert again.fingerprint == one.fingerprint
+    assert interpreter.launches - launches > launches
+
+
+def test_an_interrupted_run_ends_at_the_next_report(interpreter):
+    class Enough(Exception):
+        pass
+
+    def stop(done, total):
+        raise Enough
+
+    with pytest.raises(Enough):
+        simulate(Config(**SMALL), backend="cupy", progress=stop)
+
+
+@pytest.mark.parametrize(("n", "windows"), [(1, 3), (2, 3), (31, 2), (32, 2), (33, 2), (100, 2)])
+def test_permutations(interpreter, n, windows):
+    """Windows of any length come in the order of the contract's permutations, from any block on."""
+    from nanorepro.backends.cuda.program import streams
+
+    device, first = seam.current(), 2**33 + 5
+    program = device.compile(streams())
+    keys = [stream_key(3, "shuffle", pair) for pair in (0, 1)]
+    rows = np.arange(2 * windows * n, dtype=np.uint64).reshape(2, windows, n)
+    there = device.array(rows)
+    name, grid, block = ("shuffle_short", (1, 2), 128) if n <= 32 else ("shuffle_long", (windows, 2), 32)
+    program.launch(name, grid, block, [
+        device.array(np.array(keys, np.uint32)), np.uint64(first), there, np.uint32(n),
+        np.uint32(windows),
+    ])  # fmt: skip
+    got = device.get(there)
+    for model, key in enumerate(keys):
+        for k in range(windows):
+            order = permutation(key, first + k, n)
+            np.testing.assert_array_equal(got[model, k], rows[model, k][order])
+
+
+@pytest.mark.slow
+def test_a_long_permutation(interpreter):
+    test_permutations(interpreter, 5000, 1)

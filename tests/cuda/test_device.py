@@ -1,0 +1,139 @@
+"""CuPy's side of the seam: what is said where it cannot be used, and the cache of programs."""
+
+import json
+import os
+import sys
+
+import numpy as np
+import pytest
+from support.ptx import cupy as stand_in
+from support.ptx.device import Device
+
+from nanorepro import Config, simulate
+from nanorepro.backends.cuda import device as seam
+from nanorepro.backends.cuda import nvrtc
+from nanorepro.backends.cuda.program import MOST, program_of
+from nanorepro.commands import run
+from nanorepro.config import dials
+from nanorepro.errors import ConfigError
+
+RUN = ["--model", "linear", "--log2-examples", "6", "--log2-eval", "4", "--pairs", "1"]
+
+
+@pytest.fixture(autouse=True)
+def anew():
+    """Each test with a GPU of its own."""
+    seam.current.cache_clear()
+    yield
+    seam.current.cache_clear()
+
+
+def fails(error):
+    def call(*arguments):
+        raise error
+
+    return call
+
+
+CUDA = stand_in.CUDARuntimeError
+MISSING = {
+    "driver": (dict(driverGetVersion=lambda: 0), "no NVIDIA driver"),
+    "old driver": (
+        dict(getDeviceCount=fails(CUDA("cudaErrorInsufficientDriver: CUDA driver version is"))),
+        "driver is missing or too old",
+    ),
+    "device": (dict(getDeviceCount=fails(CUDA("cudaErrorNoDevice: no CUDA-capable"))), "there is no GPU"),
+    "devices": (dict(getDeviceCount=lambda: 0), "there is no GPU"),
+    "old card": (dict(capability="75"), "compute capability 7.5"),
+    "other": (dict(memGetInfo=fails(CUDA("cudaErrorDevicesUnavailable: busy"))), "busy"),
+    "load": (dict(load=fails(stand_in.CUDADriverError("CUDA_ERROR_UNSUPPORTED_PTX_VERSION"))), "driver does not load"),
+    "memory": (dict(free=5000), "bytes of memory left"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", MISSING)
+def test_one_line_and_status_2(what, monkeypatch, tmp_path, capsys):
+    other, message = MISSING[what]
+    stand_in.install(monkeypatch, tmp_path / "cache", Device(), **other)
+    assert run.main([*RUN, "--backend", "cupy", "--out", str(tmp_path / "out")]) == 2
+    error = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
+    assert len(error) == 1 and message in error[0]
+    assert "--backend: cupy: " in error[0] and "give numba, or " in error[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_cupy(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    assert run.main([*RUN, "--backend", "cupy", "--out", str(tmp_path / "out")]) == 2
+    assert "CuPy is not installed; give numba, or first pip install" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="backend: cupy"):
+        simulate(Config(), backend="cupy")
+
+
+def test_without_a_compiler(monkeypatch, tmp_path):
+    stand_in.install(monkeypatch, tmp_path)
+    monkeypatch.setattr(nvrtc, "library", fails(nvrtc.NoCompiler("NVRTC is not found")))
+    with pytest.raises(ConfigError, match="pip install nvidia-cuda-nvrtc"):
+        seam.current()
+
+
+def test_nvrtc_is_sought_and_not_found(monkeypatch):
+    monkeypatch.setattr(nvrtc, "_candidates", lambda: ["/nowhere/libnvrtc.so.13"])
+    nvrtc.library.cache_clear()
+    with pytest.raises(nvrtc.NoCompiler):
+        nvrtc.library()
+    nvrtc.library.cache_clear()
+
+
+def test_the_command(interpreter, tmp_path, capsys):
+    out = str(tmp_path / "out")
+    assert run.main([*RUN, "--backend", "cupy", "--out", out, "--json"]) == 0
+    ours = json.loads(capsys.readouterr().out)
+    assert run.main([*RUN, "--backend", "numba", "--out", out, "--json"]) == 0
+    assert ours["fingerprint"] == json.loads(capsys.readouterr().out)["fingerprint"]
+    assert ours["backend"] == "cupy"
+
+
+def test_programs_are_kept_on_disk(interpreter, monkeypatch, tmp_path):
+    compilations = []
+    compiled = nvrtc.compiled
+    monkeypatch.setattr(nvrtc, "compiled", lambda *a, **k: compilations.append(a) or compiled(*a, **k))
+    config = Config(model="linear", log2_examples=6, log2_eval=4, pairs=1)
+    one = simulate(config, backend="cupy")
+    kept = sorted((tmp_path / "nanorepro" / "cuda").iterdir())
+    assert len(kept) == len(compilations) == 3
+    assert all(path.suffix == ".cubin" for path in kept)
+    seam.current.cache_clear()
+    assert simulate(config, backend="cupy").fingerprint == one.fingerprint
+    assert len(compilations) == 3
+    monkeypatch.setattr(nvrtc, "OPTIONS", (*nvrtc.OPTIONS, "--dopt=on"))
+    assert seam.cached_binary("// another", "90") not in kept
+
+
+def test_a_program_that_cannot_be_kept_is_used(monkeypatch, tmp_path):
+    (tmp_path / "nanorepro").write_text("a file where the folder should be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    path = seam.cached_binary('extern "C" __global__ void k() {}', "90")
+    assert path.read_bytes().startswith(b"\x7fELF")
+
+
+def test_nothing_is_left_of_a_program_whose_writing_fails(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(os, "replace", fails(OSError("no space left")))
+    with pytest.raises(OSError, match="no space"):
+        seam.cached_binary('extern "C" __global__ void k() {}', "90")
+    assert list((tmp_path / "nanorepro" / "cuda").iterdir()) == []
+
+
+def test_a_model_of_too_many_parameters():
+    config = Config(hidden="65536,65536")
+    with pytest.raises(ConfigError, match=f"up to {MOST - 1:,} parameters"):
+        program_of(config, dials(config, 0), 32)
+
+
+def test_arrays(interpreter):
+    device = seam.current()
+    a = np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.testing.assert_array_equal(device.get(device.array(a)), a)
+    assert device.empty((2, 3), np.uint64).shape == (2, 3)
+    device.synchronize()
