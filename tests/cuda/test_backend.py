@@ -48,7 +48,9 @@ def test_fit_and_predict(interpreter, options, d):
 
 def assert_same_run(config, **more):
     ours = simulate(config, backend="cupy", **more)
-    theirs = simulate(config, backend="numba", threads=1, **{k: more[k] for k in more if k == "start"})
+    theirs = simulate(
+        config, backend="numba", threads=1, **{k: more[k] for k in more if k == "start"}
+    )
     assert ours.fingerprint == theirs.fingerprint
     assert_same_bits(ours.logits, theirs.logits, "logits")
     assert [p.pd for p in ours.pairs] == [p.pd for p in theirs.pairs]
@@ -107,7 +109,9 @@ def test_permutations(interpreter, n, windows):
     keys = [stream_key(3, "shuffle", pair) for pair in (0, 1)]
     rows = np.arange(2 * windows * n, dtype=np.uint64).reshape(2, windows, n)
     there = device.array(rows)
-    name, grid, block = ("shuffle_short", (1, 2), 128) if n <= 32 else ("shuffle_long", (windows, 2), 32)
+    name, grid, block = (
+        ("shuffle_short", (1, 2), 128) if n <= 32 else ("shuffle_long", (windows, 2), 32)
+    )
     program.launch(name, grid, block, [
         device.array(np.array(keys, np.uint32)), np.uint64(first), there, np.uint32(n),
         np.uint32(windows),

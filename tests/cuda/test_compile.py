@@ -17,7 +17,9 @@ CONFIGS = [
     Config(),
     Config(model="wide", act="smelu", optimizer="sgd"),
     Config(hidden="6,3", act="swish", precision="bits:8", rounding="stochastic", fma="off"),
-    Config(hidden="5", precision="float64", accumulator="kahan", tree="lanes:8", leaf_order="random"),
+    Config(
+        hidden="5", precision="float64", accumulator="kahan", tree="lanes:8", leaf_order="random"
+    ),
     Config(hidden="5", accumulator="exact", unit_accumulator="wide", precision="bits:20"),
     Config(hidden="5", accumulator="exact", precision="float64"),
 ]
@@ -25,7 +27,11 @@ CONFIGS = [
 
 def sources(config):
     program = program_of(config, dials(config, 0), 32)
-    return {"layers": program.layers, "small": program.small} if program.small else {"layers": program.layers}
+    return (
+        {"layers": program.layers, "small": program.small}
+        if program.small
+        else {"layers": program.layers}
+    )
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -57,7 +63,9 @@ def disassembler():
     return found[0] if found else None
 
 
-@pytest.mark.skipif(disassembler() is None, reason="the wheel nvidia-cuda-nvdisasm is not installed")
+@pytest.mark.skipif(
+    disassembler() is None, reason="the wheel nvidia-cuda-nvdisasm is not installed"
+)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_small_models_stay_in_registers(architecture, tmp_path):
     """No number of the tower's kernel is kept in memory for want of registers."""

@@ -36,19 +36,20 @@ def fails(error):
 
 
 CUDA = stand_in.CUDARuntimeError
+OLD = CUDA("cudaErrorInsufficientDriver: CUDA driver version is insufficient")
+NONE = CUDA("cudaErrorNoDevice: no CUDA-capable device is detected")
+BUSY = CUDA("cudaErrorDevicesUnavailable: busy")
+NEWER = stand_in.CUDADriverError("CUDA_ERROR_UNSUPPORTED_PTX_VERSION")
 MISSING = {
-    "driver": (dict(driverGetVersion=lambda: 0), "no NVIDIA driver"),
-    "old driver": (
-        dict(getDeviceCount=fails(CUDA("cudaErrorInsufficientDriver: CUDA driver version is"))),
-        "driver is missing or too old",
-    ),
-    "device": (dict(getDeviceCount=fails(CUDA("cudaErrorNoDevice: no CUDA-capable"))), "there is no GPU"),
-    "devices": (dict(getDeviceCount=lambda: 0), "there is no GPU"),
-    "old card": (dict(capability="75"), "compute capability 7.5"),
-    "other": (dict(memGetInfo=fails(CUDA("cudaErrorDevicesUnavailable: busy"))), "busy"),
-    "load": (dict(load=fails(stand_in.CUDADriverError("CUDA_ERROR_UNSUPPORTED_PTX_VERSION"))), "driver does not load"),
-    "memory": (dict(free=5000), "bytes of memory left"),
-}  # fmt: skip
+    "driver": ({"driverGetVersion": lambda: 0}, "no NVIDIA driver"),
+    "old driver": ({"getDeviceCount": fails(OLD)}, "driver is missing or too old"),
+    "device": ({"getDeviceCount": fails(NONE)}, "there is no GPU"),
+    "devices": ({"getDeviceCount": lambda: 0}, "there is no GPU"),
+    "old card": ({"capability": "75"}, "compute capability 7.5"),
+    "other": ({"memGetInfo": fails(BUSY)}, "busy"),
+    "load": ({"load": fails(NEWER)}, "driver does not load"),
+    "memory": ({"free": 5000}, "bytes of memory left"),
+}
 
 
 @pytest.mark.parametrize("what", MISSING)
@@ -97,7 +98,9 @@ def test_the_command(interpreter, tmp_path, capsys):
 def test_programs_are_kept_on_disk(interpreter, monkeypatch, tmp_path):
     compilations = []
     compiled = nvrtc.compiled
-    monkeypatch.setattr(nvrtc, "compiled", lambda *a, **k: compilations.append(a) or compiled(*a, **k))
+    monkeypatch.setattr(
+        nvrtc, "compiled", lambda *a, **k: compilations.append(a) or compiled(*a, **k)
+    )
     config = Config(model="linear", log2_examples=6, log2_eval=4, pairs=1)
     one = simulate(config, backend="cupy")
     kept = sorted((tmp_path / "nanorepro" / "cuda").iterdir())

@@ -1,4 +1,4 @@
-"""The interpreter of PTX finds what it is there to find: mutants of the kernels, and small programs."""
+"""The interpreter of PTX finds what it is there to find, in mutants and in small programs."""
 
 import numpy as np
 import pytest
@@ -52,18 +52,21 @@ def test_a_missing_barrier_is_a_race(number):
         train(Device(), without(number))
 
 
+LOADED = "k < NUMBERS; k += 32) m[k]"
+FEATURE = "const u32 feature = __shfl_sync(ALL_LANES, present.feature, first + part & 31);"
+SOME_LANES = "u32 feature = 0; if (u < M - 1) feature = " + FEATURE.partition("= ")[2]
 MUTANTS = {
-    "deltas one row too far": ("D = H + UNITS * ROW;", "D = H + (UNITS + 1) * ROW;", "outside|nobody"),
+    "deltas one row too far": ("D = H + UNITS * ROW;", "D = H + (UNITS + 1) * ROW;", "outside"),
     "a step too many": ("s < steps; ++s", "s <= steps; ++s", "outside"),
-    "a model's memory too long": ("k < NUMBERS; k += 32) m[k]", "k < NUMBERS + 32; k += 32) m[k]", "outside|race"),
-    "not all weights are loaded": ("k < NUMBERS; k += 32) m[k]", "k < 32; k += 32) m[k]", "nobody wrote"),
-    "a collective under a condition": (
-        "const u32 feature = __shfl_sync(ALL_LANES, present.feature, first + part & 31);",
-        "u32 feature = 0; if (u < M - 1) feature = __shfl_sync(ALL_LANES, present.feature, first + part & 31);",
-        "deadlock",
+    "a model's memory too long": (
+        LOADED,
+        LOADED.replace("NUMBERS", "NUMBERS + 32"),
+        "outside|race",
     ),
+    "not all weights are loaded": (LOADED, LOADED.replace("NUMBERS", "32"), "nobody wrote"),
+    "a collective under a condition": (FEATURE, SOME_LANES, "deadlock"),
     "two models in one place": ("memory + (u64)blockIdx.x * NUMBERS", "memory", "race"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", MUTANTS)
@@ -77,20 +80,11 @@ def same(a, b):
     return all(np.array_equal(a[0][k], b[0][k]) for k in a[0])
 
 
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("for (int row = 0; row < Plan::LENGTH; ++row)", "for (int row = Plan::LENGTH - 1; row >= 0; --row)"),
-        ("join(source, m, slots[slot][m]);", "join(source ^ 1, m, slots[slot][m]);"),
-    ],
-)
-def test_another_order_gives_other_bits(old, new):
+def test_another_order_gives_other_bits():
     config = Config(hidden="6,3", batch=16, act="swish")
     right = train(Device(), config=config)
-    try:
-        assert not same(train(Device(races=False), (old, new), config=config), right)
-    except PtxError as error:
-        assert "nobody wrote" in str(error)
+    swapped = "join(source, m, slots[slot][m]);", "join(source ^ 1, m, slots[slot][m]);"
+    assert not same(train(Device(races=False), swapped, config=config), right)
 
 
 def test_contraction_gives_no_other_bits_because_operations_are_intrinsics():

@@ -59,16 +59,12 @@ class Model:
     """One model in training."""
 
     def __init__(self, spec: ModelSpec, parameters: Parameters):
-        self.ensemble = Ensemble(current(), [spec], [parameters])
-
-    @property
-    def step(self) -> int:
-        """Mini-batches that it was trained on."""
-        return self.ensemble.step
+        self.ensemble, self.step = Ensemble(current(), [spec], [parameters]), 0
 
     def train(self, x: np.ndarray, y: np.ndarray) -> None:
         """Train on packed examples (n, words) uint32 and labels (n,) in the given order."""
         trained(self.ensemble, x, y)
+        self.step = self.ensemble.step
 
     def logits(self, x: np.ndarray) -> np.ndarray:
         """Logits (n,) of packed examples (n, words)."""

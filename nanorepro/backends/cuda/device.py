@@ -19,6 +19,7 @@ from nanorepro.errors import ConfigError
 
 OLDEST = 80  # compute capability: the first with a reduction over the lanes of a warp
 INSTALL = "first pip install 'nanorepro[gpu]' for CUDA 12, 'nanorepro[gpu13]' for CUDA 13"
+Grid = tuple[int, int]
 STATIC_SHARED = 48 << 10  # bytes that need no permission
 
 
@@ -26,7 +27,7 @@ class Loaded(Protocol):
     """A compiled program on a device."""
 
     def launch(
-        self, name: str, grid: tuple[int, int], block: int, arguments: Sequence[Any], shared: int = 0
+        self, name: str, grid: Grid, block: int, arguments: Sequence[Any], shared: int = 0
     ) -> None:
         """Start a kernel: so many blocks of so many threads, with so much shared memory in bytes.
 
@@ -98,7 +99,7 @@ class CupyModule:
         self.kernels: dict[str, Any] = {}
 
     def launch(
-        self, name: str, grid: tuple[int, int], block: int, arguments: Sequence[Any], shared: int = 0
+        self, name: str, grid: Grid, block: int, arguments: Sequence[Any], shared: int = 0
     ) -> None:
         if name not in self.kernels:
             self.kernels[name] = self.module.get_function(name)

@@ -49,7 +49,7 @@ class Ensemble:
         for k, start in enumerate(starts):
             memory[:, 1 + k] = start
         for of_model, record in zip(memory, records, strict=True):
-            for name, (at, shape) in self.shape.places().items():
+            for name, (at, _) in self.shape.places().items():
                 value = self.const(np.asarray(record[name], np.float64))
                 of_model[0, at : at + value.size] = np.reshape(value, -1)
         self.memory = device.array(memory)
@@ -160,7 +160,7 @@ class Ensemble:
         return [self.batch_plans, *(p for both in self.unit_plans for p in both)]
 
     def _rates(self, steps: int) -> tuple[Any, int]:
-        """The rates of the next steps on the device, and how many there are: one of all, or each."""
+        """The rates of the next steps on the device, and their number: one of all, or each."""
         rates = np.asarray(self.const(learning_rates(self.config, self.step, steps)), self.dtype)
         return self.device.array(rates), len(rates)
 
@@ -180,7 +180,8 @@ class Ensemble:
                     plans, size = self.unit_plans[k][1], self.program.formulas.unit_bytes
                     grid, spare = self._grid(layer.fan_in * self.batch, plans.slots, size)
                     self.layers.launch("backward", grid, THREADS, [
-                        np.uint32(k), self.memory, z, d, n, *plans.arguments(self.step), spare, *end,
+                        np.uint32(k), self.memory, z, d, n, *plans.arguments(self.step), spare,
+                        *end,
                     ])  # fmt: skip
                 plans, size = self.batch_plans, self.program.formulas.batch_bytes
                 outputs = layer.fan_in * layer.row + layer.fan_out

@@ -19,6 +19,7 @@ from nanorepro.numerics.accumulators import ACCUMULATORS
 from nanorepro.numerics.fast_rounding import SHORT
 from nanorepro.numerics.rounding import Operations, operations, significand_bits
 
+
 def source_text(name: str) -> str:
     """One of the files of CUDA C beside this one."""
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
@@ -78,7 +79,7 @@ def write_accumulator(program: Program, name: str, xp: Any, ops: Operations, kin
             program.texts.append(source_text("exact.cu"))
         program.texts.append(f"typedef Exact<{words}> {name};\n")
         return 8 * (words + 1)
-    start, product, term, merge, result = ACCUMULATORS[how](xp, ops)
+    start, product, term, merge, result = ACCUMULATORS[how].make(xp, ops)
     zero = np.float64(0.0) if kind == "d" else np.float32(0.0)
     kinds = "".join("d" if np.asarray(v).dtype == np.float64 else "f" for v in start(zero))
     n = len(kinds)
@@ -115,7 +116,8 @@ def write_accumulator(program: Program, name: str, xp: Any, ops: Operations, kin
 
 def write_optimizer(program: Program, xp: Any, ops: Operations, kind: str, config: Config):
     """`update(m, at, g, rate, t)`: one weight at m[at] and its states; where those start."""
-    update, starts = OPTIMIZERS[config.optimizer](xp, ops, config)
+    optimizer = OPTIMIZERS[config.optimizer]
+    update, starts = optimizer.make_update(xp, ops, config), optimizer.starts(config)
     n = len(starts)
 
     def flat(w: Value, *rest: Any) -> tuple:
@@ -139,7 +141,7 @@ def formulas(config: Config, dials: Dials, parameters: int) -> Formulas:
     """All formulas of a model of so many parameters (with what lies between them)."""
     program = Program()
     xp, ops, kind = write_operations(program, dials)
-    value, backward = ACTIVATIONS[config.act](xp, ops, config.beta)
+    value, backward = ACTIVATIONS[config.act].make(xp, ops, config.beta)
     squash = sigmoid(xp, ops)
     size = ops.const(float(config.batch))
     number = TYPES[kind]

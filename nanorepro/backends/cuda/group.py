@@ -51,7 +51,8 @@ class ExampleRows:
         window = self.config.window
         count = n // window
         arguments = [
-            self.shuffled, np.uint64(first // window), self.rows, np.uint32(window), np.uint32(count),
+            self.shuffled, np.uint64(first // window), self.rows, np.uint32(window),
+            np.uint32(count),
         ]  # fmt: skip
         if window > LANES:
             self.streams.launch("shuffle_long", (count, self.models), LANES, arguments)

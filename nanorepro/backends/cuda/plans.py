@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from nanorepro.backends.cuda.device import Device, Loaded
-from nanorepro.backends.cuda.program import LEAF_ORDERS
-from nanorepro.numerics.plans import fixed_plan, plan_rows, plan_slots
+from nanorepro.backends.cuda.program import draws_order, fixed_order, ordered_plan
+from nanorepro.numerics.plans import is_drawn, plan_rows, plan_slots
 
 BYTES = 1 << 26  # of drawn plans at a time, about
 THREADS = 128
@@ -33,15 +33,16 @@ class Plans:
 
     def __post_init__(self) -> None:
         self.length, self.slots = plan_rows(self.tree, self.n), plan_slots(self.tree, self.n)
-        self.drawn = "random" in (self.tree, self.leaf_order)
+        self.draws_tree, self.draws_order = is_drawn(self.tree), draws_order(self.leaf_order)
+        self.drawn = self.draws_tree or self.draws_order
         self.first = self.count = 0
         fixed = np.zeros((1, 2), np.int32)
-        if self.tree != "random":
-            fixed = fixed_plan(self.tree, self.n).astype(np.int32)
-            if self.leaf_order == "reversed":
-                leaves = fixed[:, 1] >= 0
-                fixed[leaves, 1] = self.n - 1 - fixed[leaves, 1]
+        if not self.draws_tree:
+            # the leaves of one whose order is drawn stay as the tree has them
+            order = "given" if self.draws_order else self.leaf_order
+            fixed = ordered_plan(self.tree, order, self.n)
         self.fixed = self.device.array(fixed)
+        self.terms = self.device.array(fixed_order(self.leaf_order, self.n))
 
     @property
     def together(self) -> int:
@@ -56,14 +57,12 @@ class Plans:
         self.first, self.count = first, steps
         self.plans = self.device.empty((self.models, steps, self.length, 2), np.int32)
         spare = self.device.empty((self.models, steps, 2, self.n), np.uint32)
-        order = LEAF_ORDERS.index(self.leaf_order)
-        # the leaves of a drawn tree are in order where the fixed one has been turned already
         self.streams.launch(
             "make_plans", (-(-steps // THREADS), self.models), THREADS,
             [
                 self.keys, np.uint64(first * self.stride + self.offset), np.uint64(self.stride),
-                self.fixed, np.uint32(order), np.uint32(self.n), np.uint32(self.length),
-                np.uint32(steps), self.plans, spare, np.uint32(self.tree == "random"),
+                self.fixed, np.uint32(self.draws_tree), self.terms, np.uint32(self.draws_order),
+                np.uint32(self.n), np.uint32(self.length), np.uint32(steps), self.plans, spare,
             ],
         )  # fmt: skip
 

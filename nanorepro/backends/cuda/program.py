@@ -9,13 +9,15 @@ import numpy as np
 from nanorepro.backends.cuda.formulas import Formulas, formulas, source_text
 from nanorepro.config import Config, Dials
 from nanorepro.errors import ConfigError
-from nanorepro.model.layers import Layer, layers, shapes
-from nanorepro.numerics.plans import fixed_plan
+from nanorepro.model.layers import Layer, shapes
+from nanorepro.model.optimizers import OPTIMIZERS
+from nanorepro.numerics.plans import fixed_plan, is_drawn
+from nanorepro.numerics.trees import LEAF_ORDERS
+from nanorepro.specification import layers
 
 MOST = 1 << 31  # parameters of a model, which 32-bit numbers count
 LANES = 32  # of a warp
 ROW = 36  # `small.cu`: numbers from one unit's activations to the next one's
-LEAF_ORDERS = ("given", "reversed", "random")
 
 
 def padded(n: int) -> int:
@@ -59,8 +61,10 @@ class Shape:
         rows = []
         for k, layer in enumerate(self.net):
             bias = self.biases + self.units[k] if layer.bias else 0
-            numbers = (layer.fan_in, layer.fan_out, layer.sets, self.units[k], self.weights[k], bias,
-                       int(layer.active))  # fmt: skip
+            numbers = (
+                layer.fan_in, layer.fan_out, layer.sets, self.units[k], self.weights[k], bias,
+                int(layer.active),
+            )  # fmt: skip
             rows.append("  {" + ", ".join(f"{n}u" for n in numbers) + "},\n")
         return (
             f"#define UNITS {self.all_units}u\n"
@@ -114,39 +118,62 @@ def plan_text(head: str, rows: np.ndarray) -> str:
     )
 
 
+def ordered_plan(tree: str, leaf_order: str, n: int) -> np.ndarray:
+    """The plan of a sum that is the same in every step, (m, 2) int32."""
+    rows = fixed_plan(tree, n).astype(np.int32)
+    leaves = rows[:, 1] >= 0
+    rows[leaves, 1] = fixed_order(leaf_order, n)[rows[leaves, 1]]
+    return rows
+
+
+def fixed_order(leaf_order: str, n: int) -> np.ndarray:
+    """The terms in the order of the leaves, (n,) uint32; as given, where it is drawn."""
+    terms = LEAF_ORDERS[leaf_order].terms or range
+    return np.array(terms(n), np.uint32)
+
+
+def draws_order(leaf_order: str) -> bool:
+    """Whether a leaf order is drawn anew in every step."""
+    return LEAF_ORDERS[leaf_order].terms is None
+
+
+def chained(rows: np.ndarray) -> int:
+    """1 if a plan is a chain of the terms in their order, -1 if from the last one on, else 0."""
+    if rows[:, 0].any() or (rows[:, 1] < 0).any():
+        return 0
+    up = np.arange(len(rows))
+    return int(np.array_equal(rows[:, 1], up)) - int(np.array_equal(rows[:, 1], up[::-1]))
+
+
 def is_small(config: Config, dials: Dials, net: tuple[Layer, ...]) -> bool:
     """Whether a warp can train such a model: its sums are unrolled, its units are in registers."""
     widths = [net[0].fan_in, *(layer.fan_out for layer in net)]
-    fixed = "random" not in (dials.tree, dials.unit_tree, dials.unit_order)
+    drawn = is_drawn(dials.tree) or is_drawn(dials.unit_tree) or draws_order(dials.unit_order)
     exact = "exact" in (dials.accumulator, dials.unit_accumulator)
-    return (
-        fixed and not exact and net[0].sets == 1 and config.batch <= LANES and max(widths) <= LANES
-    )
+    fits = net[0].sets == 1 and config.batch <= LANES and max(widths) <= LANES
+    return fits and not drawn and not exact
 
 
 def small_text(config: Config, dials: Dials, shape: Shape) -> str:
     """What stands in front of `small.cu`."""
     fans = [shape.net[0].fan_in, *(layer.fan_out for layer in shape.net)]
 
-    def table(name: str, values: Sequence[int]) -> str:
+    def table(name: str, values: Sequence[int] | np.ndarray) -> str:
         return f"__device__ constexpr int {name}[] = {{{', '.join(map(str, values))}}};\n"
 
-    chain = dials.unit_tree == "chain"
+    plans = {n: ordered_plan(dials.unit_tree, dials.unit_order, n) for n in sorted(set(fans))}
     numbers = {
         "LAYERS": len(shape.net), "BIASES": shape.biases, "BATCH": config.batch,
-        "LEAF_ORDER": LEAF_ORDERS.index(dials.leaf_order),
-        "UNIT_CHAIN": chain * (-1 if dials.unit_order == "reversed" else 1),
-        "SPARSE": int(config.optimizer == "adagrad"),
+        "UNIT_CHAIN": chained(plans[fans[0]]),
+        "DRAWN_ORDER": int(draws_order(dials.leaf_order)),
+        "SPARSE": int(OPTIMIZERS[config.optimizer].zero_gradient_changes_nothing),
     }  # fmt: skip
     text = "".join(f"constexpr int {name} = {value};\n" for name, value in numbers.items())
     text += table("FAN", fans) + table("WEIGHTS", shape.weights) + table("UNIT", shape.units)
+    text += table("LEAF", fixed_order(dials.leaf_order, config.batch))
     text += plan_text("struct BatchPlan", fixed_plan(dials.tree, config.batch))
     text += "template <int N> struct UnitPlan;\n"
-    for n in sorted(set(fans)):
-        rows = fixed_plan(dials.unit_tree, n)
-        if dials.unit_order == "reversed":
-            leaves = rows[:, 1] >= 0
-            rows[leaves, 1] = n - 1 - rows[leaves, 1]
+    for n, rows in plans.items():
         text += plan_text(f"template <> struct UnitPlan<{n}>", rows)
     return text + source_text("small.cu")
 

@@ -5,9 +5,9 @@
 //   gradients, updates   lane = weight; activations and deltas of all examples in shared memory
 //
 // In front of this text stand, of the model: LAYERS, FAN[k] (features, then units of each layer),
-// WEIGHTS[k] and UNIT[k] (where the layer's weights and units begin), BIASES; BATCH, LEAF_ORDER,
-// SPARSE (a row without a gradient stays as it is); UnitPlan<n> and BatchPlan, a tree's instructions;
-// UNIT_CHAIN: 1 if sums over units are chains, -1 if from the last term on.
+// WEIGHTS[k] and UNIT[k] (where the layer's weights and units begin), BIASES; BATCH, LEAF[k] (the
+// term at leaf k, if no DRAWN_ORDER), SPARSE (a row without a gradient stays as it is); UnitPlan<n> and
+// BatchPlan, a tree's instructions; UNIT_CHAIN: 1 if sums over units are chains, -1 if from the last.
 
 // numbers from one unit's activations to the next one's: aligned, and on other banks
 constexpr int ROW = 36;
@@ -210,8 +210,7 @@ __device__ __forceinline__ void update_first(number* m, u32 lane, Present presen
 
 // The place of each lane's leaf in the mini-batch of a step.
 __device__ __forceinline__ u32 leaf_of(u32 lane, u64 step, const u32* orders) {
-  if constexpr (LEAF_ORDER == 1) return lane < BATCH ? BATCH - 1 - lane : lane;
-  if constexpr (LEAF_ORDER == 2) {
+  if constexpr (DRAWN_ORDER) {
     // lane e follows where the exchanges take term e; then each leaf asks which term came to it
     const u32 j = lane < BATCH ? exchanged(lane, step, orders + 2 * blockIdx.x) : lane;
     u32 term = lane;
@@ -222,8 +221,9 @@ __device__ __forceinline__ u32 leaf_of(u32 lane, u64 step, const u32* orders) {
       term = lane == i ? there : lane == other ? here : term;
     }
     return term;
+  } else {
+    return lane < BATCH ? LEAF[lane] : lane;
   }
-  return lane;
 }
 
 // `steps` mini-batches of each model (blockIdx.x), the first of them step `step`.

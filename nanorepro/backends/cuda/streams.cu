@@ -75,19 +75,19 @@ extern "C" __global__ void shuffle_long(const u32* keys, u64 first, u64* rows, u
 
 // Plans of sums over n terms, one for each of `count` blocks of each model's stream: block
 // first + k * step.  A thread a plan.  plans (models, count, length, 2), whose instructions are a
-// partial sum and what joins it (numerics/trees.py).  If `tree` has instructions (length, 2), they are
-// those of this tree; else the tree is drawn.  leaf_order 0: given, 1: reversed, 2: drawn.  spare
+// partial sum and what joins it (numerics/trees.py): those of `tree` (length, 2), or of a tree that is
+// drawn.  terms (n): which term is each leaf, before their order is drawn, if it is.  spare
 // (models, count, 2, n) takes the leaves' order and the partial sums that are left.
 extern "C" __global__ void make_plans(const u32* keys, u64 first, u64 step, const int2* tree,
-                                      u32 leaf_order, u32 n, u32 length, u32 count, int2* plans,
-                                      u32* spare, u32 drawn) {
+                                      u32 draw_tree, const u32* terms, u32 draw_order, u32 n,
+                                      u32 length, u32 count, int2* plans, u32* spare) {
   const u32 k = blockIdx.x * blockDim.x + threadIdx.x, model = blockIdx.y;
   if (k >= count) return;
   const u64 block = first + k * step;
   const u32* key = keys + 2 * model;
   u32* order = spare + ((u64)model * count + k) * 2 * n;
-  for (u32 i = 0; i < n; ++i) order[i] = leaf_order == 1 ? n - 1 - i : i;
-  if (leaf_order == 2) {
+  for (u32 i = 0; i < n; ++i) order[i] = terms[i];
+  if (draw_order) {
     for (u32 i = n - 1; i >= 1; --i) {
       const u32 j = exchanged(i, block, key), kept = order[i];
       order[i] = order[j];
@@ -95,7 +95,7 @@ extern "C" __global__ void make_plans(const u32* keys, u64 first, u64 step, cons
     }
   }
   int2* plan = plans + ((u64)model * count + k) * length;
-  if (!drawn) {
+  if (!draw_tree) {
     for (u32 row = 0; row < length; ++row) {
       const int2 join = tree[row];
       plan[row] = join.y >= 0 ? make_int2(join.x, (int)order[join.y]) : join;

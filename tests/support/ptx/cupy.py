@@ -1,6 +1,6 @@
 """A module with CuPy's interface over the interpreter, as far as `backends.cuda.device` uses it.
 
-It takes what CuPy takes and no more: grids and blocks as tuples, arrays of its own, NumPy's scalars.
+It takes what CuPy takes and no more: grids and blocks as tuples, its own arrays, NumPy's scalars.
 """
 
 import sys
@@ -9,10 +9,10 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
+from support.ptx.device import Array, Device
 
 from nanorepro.backends.cuda import device as seam
 from nanorepro.backends.cuda import nvrtc
-from support.ptx.device import Array, Device
 
 
 class CUDARuntimeError(RuntimeError):
@@ -102,12 +102,14 @@ def stand_in(interpreter: Device, **other: Any) -> ModuleType:
     return module
 
 
-def install(monkeypatch: Any, folder: Path, interpreter: Device | None = None, **other: Any) -> Device:
+def install(
+    monkeypatch: Any, folder: Path, interpreter: Device | None = None, **other: Any
+) -> Device:
     """Let `--backend cupy` run on the interpreter, with its compiled programs kept in a folder."""
     interpreter = interpreter or Device()
     compiled = nvrtc.compiled
 
-    def as_ptx(source: str, architecture: str, binary: bool = False, options=nvrtc.OPTIONS) -> bytes:
+    def as_ptx(source, architecture, binary=False, options=nvrtc.OPTIONS):
         return compiled(source, architecture, False, options)
 
     monkeypatch.setitem(sys.modules, "cupy", stand_in(interpreter, **other))

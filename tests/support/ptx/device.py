@@ -3,11 +3,11 @@
 from typing import Any
 
 import numpy as np
-
-from nanorepro.backends.cuda import nvrtc
 from support.ptx.machine import Launch, compile_blocks
 from support.ptx.memory import Space, Threads, Words
 from support.ptx.parser import CONSTANT, GLOBAL, Module, PtxError
+
+from nanorepro.backends.cuda import nvrtc
 
 
 class Loaded:

@@ -4,17 +4,18 @@ The threads at the lowest place in the program go on first.  Collectives wait fo
 warp; if some never come, that is an error.
 """
 
+import re
 from typing import Any
 
 import numpy as np
-
 from support.ptx import operations
-from support.ptx.memory import Space, Threads
+from support.ptx.memory import Threads
 from support.ptx.operations import CANONICAL, DTYPES
 from support.ptx.parser import FILES, Instruction, Module, PtxError
 
 WIDTHS = (np.uint32, np.uint64, np.bool_)
 EVERYONE = 0xFFFFFFFF
+KEEP_NAN = ("a", "-a", "abs(a)", "np.where(c, a, b)")  # no arithmetic: a NaN stays as it is
 
 
 def compile_blocks(module: Module) -> dict[int, tuple[Any, int]]:
@@ -25,7 +26,9 @@ def compile_blocks(module: Module) -> dict[int, tuple[Any, int]]:
             at += 1
             continue
         end, lines = at, []
-        while end < len(code) and code[end].kind == "do" and (end == at or end not in module.leaders):
+        while end < len(code) and code[end].kind == "do":
+            if end > at and end in module.leaders:
+                break
             op = code[end].operation
             names = {
                 name: f"{kind}{register}[i]"
@@ -40,9 +43,7 @@ def compile_blocks(module: Module) -> dict[int, tuple[Any, int]]:
             for name, value in names.items():
                 expression = _replaced(expression, name, value)
             text.append(f"{op.result}{target}[i] = {expression}")
-            rounds = op.result == "f" and not op.expression.startswith(("np.where", "-a", "abs(", "a"))
-            arithmetic = op.expression in ("a + b", "a - b", "a * b", "a / b") or rounds
-            if module.sees_bits and op.result == "f" and arithmetic:
+            if module.sees_bits and op.result == "f" and op.expression not in KEEP_NAN:
                 text.append(f"canonical(f{target}, u{target}, i)")
         found[at] = compile("\n".join(text), f"<ptx {at}>", "exec"), end
         at = end
@@ -50,8 +51,6 @@ def compile_blocks(module: Module) -> dict[int, tuple[Any, int]]:
 
 
 def _replaced(expression: str, name: str, value: str) -> str:
-    import re
-
     return re.sub(rf"(?<![\w.]){name}(?![\w(])", value, expression)
 
 
@@ -84,7 +83,8 @@ class Launch:
         }  # fmt: skip
         self.environment = environment
         if not environment:
-            files = [np.zeros((n, self.n), t) for n, t in zip(self.module.files, WIDTHS, strict=True)]
+            sizes = zip(self.module.files, WIDTHS, strict=True)
+            files = [np.zeros((n, self.n), dtype) for n, dtype in sizes]
             files[0][:], files[1][:] = 0xDEADBEEF, 0xDEADBEEFDEADBEEF
             for kind, dtype in DTYPES.items():
                 rows = files[FILES[kind]].view(dtype)
@@ -259,6 +259,7 @@ class Launch:
         elif kind == "match":
             a = narrow[sources[0]][lanes]
             same = (a[:, :, None] == a[:, None, :]).astype(np.uint64)
-            narrow[target][lanes] = (same << np.arange(32, dtype=np.uint64)).sum(2).astype(np.uint32)
+            bits = same << np.arange(32, dtype=np.uint64)
+            narrow[target][lanes] = bits.sum(2).astype(np.uint32)
         else:
             raise self.fail("unknown", instruction, who)

@@ -7,13 +7,12 @@ the block for all.  Between the blocks of a launch nothing does.
 from dataclasses import dataclass, field
 
 import numpy as np
-
 from support.ptx.parser import CONSTANT, GLOBAL, LOCAL, SHARED, PtxError
 
 
 @dataclass
 class Words:
-    """32-bit words; who wrote and read each last (thread, warp, block), and after how many barriers."""
+    """32-bit words; who wrote and read each last (thread, warp, block), and when."""
 
     values: np.ndarray
     written: np.ndarray
@@ -131,7 +130,8 @@ class Space:
                 part = rest & (base == b)
                 words = self.regions.get(int(b))
                 if words is None:
-                    found.append((self.local, address[part], part, np.zeros(part.sum(), bool), False))
+                    nowhere = np.zeros(part.sum(), bool)
+                    found.append((self.local, address[part], part, nowhere, False))
                     continue
                 at = (address[part] - b) // 4
                 inside = (at >= 0) & (at < len(words.values))

@@ -112,7 +112,8 @@ def div_towards(direction, a, b):
     rest = fma(-q, b, a)
     rest = np.where(b < 0, -rest, rest)
     bits = q.view(np.uint64)
-    odd = ((bits - ((bits ^ rest.view(np.uint64)) >> np.uint64(63))) | np.uint64(1)).view(np.float64)
+    nearer = bits - ((bits ^ rest.view(np.uint64)) >> np.uint64(63))
+    odd = (nearer | np.uint64(1)).view(np.float64)
     return towards(direction, np.where((rest < 0) | (rest > 0), odd, q))
 
 
@@ -209,7 +210,8 @@ def table() -> dict[str, Operation]:
         put(f"setp.nan.{n}", "p", 2 * t, "(a != a) | (b != b)")
     for way in ("rz", "rp", "rm"):
         put(f"sub.{way}.f32", "f", "ff", f"add_towards({way!r}, a, -b)")
-        for name, sources in (("add", "ff"), ("mul", "ff"), ("div", "ff"), ("sqrt", "f"), ("fma", "fff")):
+        for name, n in (("add", 2), ("mul", 2), ("div", 2), ("sqrt", 1), ("fma", 3)):
+            sources = n * "f"
             text = ", ".join("abc"[: len(sources)])
             put(f"{name}.{way}.f32", "f", sources, f"{name}_towards({way!r}, {text})")
     for name, t in NAMES.items():
@@ -309,5 +311,7 @@ def high_product(a, b):
 OPERATIONS = table()
 # conversions of addresses, which here are what they are
 SAME = {
-    f"cvta.{a}{space}.u64": "mov.u64" for a in ("", "to.") for space in ("global", "shared", "local", "const", "param")
+    f"cvta.{to}{space}.u64": "mov.u64"
+    for to in ("", "to.")
+    for space in ("global", "shared", "local", "const", "param")
 }  # fmt: skip

@@ -111,8 +111,9 @@ class Module:
             if values:
                 numbers = bytes(int(v) & 255 for v in values.split(","))
                 self.initial[at] = numbers + bytes(int(size) - len(numbers))
-        for space, kind, name, value in re.findall(
-            r"\.(const|global) \.align \d+ \.([usbf]\d+) (\w+)(?:\[\d+\])? = \{?([^;}]*)\}?;", text
+        for kind, name, value in re.findall(
+            r"\.(?:const|global) \.align \d+ \.([usbf]\d+) (\w+)(?:\[\d+\])? = \{?([^;}]*)\}?;",
+            text,
         ):
             if name in self.address:
                 continue
@@ -363,6 +364,9 @@ class _Reader:
             return
         target, _, second = arguments[0].partition("|")
         predicates = kind in ("any", "all", "ballot")
-        sources = [self.operand(a, "p" if predicates and n == 0 else "u") for n, a in enumerate(arguments[1:])]
+        sources = [
+            self.operand(a, "p" if predicates and n == 0 else "u")
+            for n, a in enumerate(arguments[1:])
+        ]
         other = self.register(second) if second else -1
         self.put(kind, text, target=self.register(target), sources=tuple(sources), second=other)
