@@ -38,7 +38,7 @@ def kernels(names, counts):
         text += (
             f'extern "C" __global__ void test_{name}({arrays}const u64* keys, u64 step, u32 n,'
             " number* out) {\n  const u32 i = blockIdx.x * blockDim.x + threadIdx.x;\n"
-            f"  if (i < n) out[i] = {name}({values}, Ticket{{keys[0], keys[1], step}});\n}}\n"
+            f"  if (i < n) out[i] = {name}({values}, RoundingKey{{keys[0], keys[1], step}});\n}}\n"
         )
     return text
 

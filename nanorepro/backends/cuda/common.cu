@@ -6,7 +6,7 @@ typedef unsigned long long u64;
 #define ALL_LANES 0xFFFFFFFFu
 
 // Stochastic rounding draws from it: the key of the model's stream, and the step.
-struct Ticket { u64 k0, k1, step; };
+struct RoundingKey { u64 k0, k1, step; };
 
 // A GPU's float32 operations give the NaN of which all bits but the sign are set, a CPU's one whose
 // last bits are 0; roundings of the pattern count on those, as 0x7FFFFFFF + 1 would be -0.

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nanorepro.backends.cuda.device import Device
+from nanorepro.backends.cuda.device import Device, Loaded
 from nanorepro.backends.cuda.plans import Plans
 from nanorepro.backends.cuda.program import LANES, program_of, streams
 from nanorepro.model.layers import Parameters
@@ -67,7 +67,9 @@ class Ensemble:
             for row in memory
         ]
 
-    def _plans(self, tree: str, leaf_order: str, exact: bool, n: int, stream: str, block) -> Plans:
+    def _plans(
+        self, tree: str, leaf_order: str, exact: bool, n: int, stream: str, block: tuple[int, int]
+    ) -> Plans:
         if exact:  # no order changes a bit of the exact sum
             tree, leaf_order = "chain", "given"
         keys = pairs_of([s.key("order", stream) for s in self.specs], np.uint32)
@@ -87,12 +89,13 @@ class Ensemble:
     def unit_plans(self) -> list[tuple[Plans, Plans]]:
         """Of the sums over units, forward and backward, of each layer."""
         d, count = self.dials, 2 * len(self.shape.net)
-        exact = d.unit_accumulator == "exact"
+
+        def plans(n: int, block: int) -> Plans:
+            exact = d.unit_accumulator == "exact"
+            return self._plans(d.unit_tree, d.unit_order, exact, n, "units", (count, block))
+
         return [
-            tuple(
-                self._plans(d.unit_tree, d.unit_order, exact, n, "units", (count, 2 * k + back))
-                for back, n in enumerate((layer.fan_in // layer.sets, layer.fan_out))
-            )
+            (plans(layer.fan_in // layer.sets, 2 * k), plans(layer.fan_out, 2 * k + 1))
             for k, layer in enumerate(self.shape.net)
         ]
 
@@ -120,7 +123,9 @@ class Ensemble:
 
     _spare_size, _spare_memory = 0, None
 
-    def forward(self, rows: Any, stride: int, first: int, words: int, z: Any, h: Any, n: int):
+    def forward(
+        self, rows: Any, stride: int, first: int, words: int, z: Any, h: Any, n: int
+    ) -> None:
         """z and h of n examples in all layers."""
         for k, layer in enumerate(self.shape.net):
             plans = self.unit_plans[k][0]
@@ -138,8 +143,8 @@ class Ensemble:
         rows: packed features and label of each example, words + 1 numbers of uint32; those of the
         models are `stride` numbers apart (0: all see the same).
         """
-        if self.small:
-            self._train_small(rows, stride, first, steps)
+        if self.small is not None:
+            self._train_small(self.small, rows, stride, first, steps)
             return
         most = min(p.together for p in self._all_plans())
         for done in range(0, steps, most):
@@ -148,9 +153,9 @@ class Ensemble:
                 plans.prepare(self.step, some)
             self._train(rows, stride, first + done * self.batch, words, some)
 
-    def _train_small(self, rows: Any, stride: int, first: int, steps: int) -> None:
+    def _train_small(self, small: Loaded, rows: Any, stride: int, first: int, steps: int) -> None:
         rates, many = self._rates(steps)
-        self.small.launch("train_small", (self.models, 1), LANES, [
+        small.launch("train_small", (self.models, 1), LANES, [
             self.memory, rows, np.uint64(stride // 2), np.uint64(first), rates, np.uint32(many),
             np.uint32(steps), self.keys, self.order_keys, np.uint64(self.step),
         ], self.program.shared)  # fmt: skip

@@ -42,9 +42,9 @@ template <int WORDS> struct Exact {
     }
   }
 
-  __device__ void term(number a, Ticket t) { add((double)a); }
+  __device__ void term(number a, RoundingKey t) { add((double)a); }
 
-  __device__ void product(number a, number b, Ticket t) {
+  __device__ void product(number a, number b, RoundingKey t) {
     if (!FUSED) {
       add((double)op_mul(a, b, t));
     } else if (sizeof(number) == 4 || !finite(a) || !finite(b)) {
@@ -58,7 +58,7 @@ template <int WORDS> struct Exact {
     }
   }
 
-  __device__ void merge(const Exact& other, Ticket t) {
+  __device__ void merge(const Exact& other, RoundingKey t) {
     for (int k = 0; k < WORDS; ++k) digit[k] += other.digit[k];
     special = __dadd_rn(special, other.special);
   }
@@ -110,7 +110,7 @@ template <int WORDS> struct Exact {
     return from_pattern(bits | (u64)negative << 63);
   }
 
-  __device__ number result(Ticket t) {
+  __device__ number result(RoundingKey t) {
     return op_round(special == 0.0 ? rounded() : special, t);
   }
 };

@@ -17,7 +17,8 @@ from nanorepro.model.activations import ACTIVATIONS, sigmoid
 from nanorepro.model.optimizers import OPTIMIZERS
 from nanorepro.numerics.accumulators import ACCUMULATORS
 from nanorepro.numerics.fast_rounding import SHORT
-from nanorepro.numerics.rounding import Operations, operations, significand_bits
+from nanorepro.numerics.formats import significand_bits
+from nanorepro.numerics.rounding import Operations, operations
 
 
 def source_text(name: str) -> str:
@@ -47,7 +48,6 @@ class Formulas:
     starts: tuple[float, ...]
     batch_bytes: int
     unit_bytes: int
-    exact: bool
 
 
 def namespace(dials: Dials) -> Namespace:
@@ -59,9 +59,9 @@ def namespace(dials: Dials) -> Namespace:
 def write_operations(program: Program, dials: Dials) -> tuple[Namespace, Operations, str]:
     """The operations, each a device function that is called; and the kind of their numbers."""
     xp = namespace(dials)
-    ops = operations(xp, dials.precision, dials.rounding, dials.fma)  # type: ignore[arg-type]
+    ops = operations(xp, dials.precision, dials.rounding, dials.fma)
     kind = "d" if ops.dtype == np.float64 else "f"
-    written: dict[str, Callable] = {}
+    written: dict[str, Any] = {}
     for name, arguments in ARGUMENTS.items():
         kinds = kind * len(arguments)
         written[name] = program.define(f"op_{name}", getattr(ops, name), kinds, list(arguments))
@@ -70,7 +70,9 @@ def write_operations(program: Program, dials: Dials) -> tuple[Namespace, Operati
     return xp, replace(ops, decay=written["fma"], **written), kind
 
 
-def write_accumulator(program: Program, name: str, xp: Any, ops: Operations, kind: str, how: str):
+def write_accumulator(
+    program: Program, name: str, xp: Any, ops: Operations, kind: str, how: str
+) -> int:
     """A struct of a partial sum; its size in bytes."""
     number = TYPES[kind]
     if how == "exact":
@@ -86,7 +88,7 @@ def write_accumulator(program: Program, name: str, xp: Any, ops: Operations, kin
     own, other = [[f"{who}s{k}" for k in range(n)] for who in ("", "o.")]
     names = [f"s{k}" for k in range(n)]
 
-    def define(what: str, f: Callable, more: str, arguments: list[str]) -> None:
+    def define(what: str, f: Callable[..., Any], more: str, arguments: list[str]) -> None:
         program.define(f"{name}_{what}", f, kinds + more, names + arguments)
 
     define("product", lambda *v: product(v[:n], v[n], v[n + 1], v[-1]), kind * 2, ["a", "b"])
@@ -97,16 +99,16 @@ def write_accumulator(program: Program, name: str, xp: Any, ops: Operations, kin
     mine, theirs = ", ".join(own), ", ".join(other)
     program.texts.append(f"""struct {name} {{
   {fields}
-  __device__ __forceinline__ void product({number} a, {number} b, Ticket t) {{
+  __device__ __forceinline__ void product({number} a, {number} b, RoundingKey t) {{
     {name}_product({mine}, a, b, t, {mine});
   }}
-  __device__ __forceinline__ void term({number} a, Ticket t) {{
+  __device__ __forceinline__ void term({number} a, RoundingKey t) {{
     {name}_term({mine}, a, t, {mine});
   }}
-  __device__ __forceinline__ void merge(const {name}& o, Ticket t) {{
+  __device__ __forceinline__ void merge(const {name}& o, RoundingKey t) {{
     {name}_merge({mine}, {theirs}, t, {mine});
   }}
-  __device__ __forceinline__ {number} result(Ticket t) const {{
+  __device__ __forceinline__ {number} result(RoundingKey t) const {{
     return {name}_result({mine}, t);
   }}
 }};
@@ -114,13 +116,15 @@ def write_accumulator(program: Program, name: str, xp: Any, ops: Operations, kin
     return sum(8 if k == "d" else 4 for k in kinds)
 
 
-def write_optimizer(program: Program, xp: Any, ops: Operations, kind: str, config: Config):
+def write_optimizer(
+    program: Program, xp: Any, ops: Operations, kind: str, config: Config
+) -> tuple[float, ...]:
     """`update(m, at, g, rate, t)`: one weight at m[at] and its states; where those start."""
     optimizer = OPTIMIZERS[config.optimizer]
     update, starts = optimizer.make_update(xp, ops, config), optimizer.starts(config)
     n = len(starts)
 
-    def flat(w: Value, *rest: Any) -> tuple:
+    def flat(w: Value, *rest: Any) -> tuple[Any, ...]:
         states, (g, rate, t) = rest[:n], rest[n:]
         w, found = update(w, states, g, rate, t)
         return w, *found
@@ -130,7 +134,7 @@ def write_optimizer(program: Program, xp: Any, ops: Operations, kind: str, confi
     places = ["m[at]"] + [f"m[at + {k + 1} * PARAMETERS]" for k in range(n)]
     given = ", ".join(places)
     program.texts.append(f"""#define STATES {n}
-__device__ __forceinline__ void update(number* m, u32 at, number g, number rate, Ticket t) {{
+__device__ __forceinline__ void update(number* m, u32 at, number g, number rate, RoundingKey t) {{
   op_update({given}, g, rate, t, {given});
 }}
 """)
@@ -153,13 +157,12 @@ def formulas(config: Config, dials: Dials, parameters: int) -> Formulas:
     program.define("activation_backward", backward, kind * 2, ["d", "z"])
     program.define("output_delta", delta, kind * 2, ["z", "y"])
     starts = write_optimizer(program, xp, ops, kind, config)
-    sizes = [
+    batch, unit = (
         write_accumulator(program, name, xp, ops, kind, how)
         for name, how in (("Batch", dials.accumulator), ("Unit", dials.unit_accumulator))
-    ]
+    )
     head = f"typedef {number} number;\n#define PARAMETERS {parameters}u\n"
     fused = f"constexpr bool FUSED = {str(ops.fused).lower()};\n"
-    exact = "exact" in (dials.accumulator, dials.unit_accumulator)
     return Formulas(
-        head + fused + program.text(), ops.dtype, tuple(ops.const(s) for s in starts), *sizes, exact
+        head + fused + program.text(), ops.dtype, tuple(ops.const(s) for s in starts), batch, unit
     )

@@ -23,7 +23,7 @@ __device__ inline Plan plan_of(const int2* plans, u32 count, u32 index, u32 leng
 
 // The sum of the terms that join(partial, i) adds to a partial sum, in the order of a plan.
 template <class Sum, class Join>
-__device__ inline number sum_by_plan(const Plan& plan, Sum* spare, Ticket t, Join join) {
+__device__ inline number sum_by_plan(const Plan& plan, Sum* spare, RoundingKey t, Join join) {
   if (plan.slots == 1) {
     Sum sum;
     for (u32 row = 0; row < plan.length; ++row) join(sum, (u32)plan.rows[row].y);
@@ -46,8 +46,8 @@ __device__ inline number sum_by_plan(const Plan& plan, Sum* spare, Ticket t, Joi
   return mine->result(t);
 }
 
-__device__ inline Ticket ticket(const u64* keys, u64 step) {
-  return Ticket{keys[2 * blockIdx.y], keys[2 * blockIdx.y + 1], step};
+__device__ inline RoundingKey rounding_key(const u64* keys, u64 step) {
+  return RoundingKey{keys[2 * blockIdx.y], keys[2 * blockIdx.y + 1], step};
 }
 
 __device__ inline bool has(const u32* example, u32 feature) {
@@ -65,7 +65,7 @@ extern "C" __global__ void forward(u32 k, const number* memory, const u32* rows,
   const Layer layer = layers[k];
   const u32 inputs = layer.fan_in / layer.sets, row = layer.fan_out / layer.sets;
   const Plan plan = plan_of(plans, count, index, length, slots);
-  const Ticket t = ticket(keys, step);
+  const RoundingKey t = rounding_key(keys, step);
   const number* w = memory + (u64)blockIdx.y * (1 + STATES) * PARAMETERS;
   const number* below = h + ((u64)blockIdx.y * UNITS + layer.units - layer.fan_in) * n;
   const u32* examples = rows + blockIdx.y * row_stride + first * (words + 1);
@@ -100,7 +100,7 @@ extern "C" __global__ void collect(const number* z, u32 n, number* logits, u64 f
 // delta = (sigma(z) - y) / s of the output.
 extern "C" __global__ void output(const u32* rows, u64 row_stride, u64 first, u32 words,
                                   const number* z, number* d, u32 n, const u64* keys, u64 step) {
-  const Ticket t = ticket(keys, step);
+  const RoundingKey t = rounding_key(keys, step);
   for (u32 i = THREAD; i < n; i += THREADS) {
     const u64 at = ((u64)blockIdx.y * UNITS + UNITS - 1) * n + i;
     const u32 y = rows[blockIdx.y * row_stride + (first + i) * (words + 1) + words];
@@ -115,7 +115,7 @@ extern "C" __global__ void backward(u32 k, const number* memory, const number* z
   const Layer layer = layers[k];
   const bool active = layers[k - 1].active;
   const Plan plan = plan_of(plans, count, index, length, slots);
-  const Ticket t = ticket(keys, step);
+  const RoundingKey t = rounding_key(keys, step);
   const number* w = memory + (u64)blockIdx.y * (1 + STATES) * PARAMETERS + layer.weights;
   const u64 above = ((u64)blockIdx.y * UNITS + layer.units) * n;
   const u64 below = above - (u64)layer.fan_in * n;
@@ -138,7 +138,7 @@ extern "C" __global__ void descend(u32 k, number* memory, const u32* rows, u64 r
   const u32 inputs = layer.fan_in / layer.sets, row = layer.fan_out / layer.sets;
   const u32 weights = layer.fan_in * row;
   const Plan plan = plan_of(plans, count, index, length, slots);
-  const Ticket t = ticket(keys, step);
+  const RoundingKey t = rounding_key(keys, step);
   number* m = memory + (u64)blockIdx.y * (1 + STATES) * PARAMETERS;
   const number* delta = d + ((u64)blockIdx.y * UNITS + layer.units) * n;
   const number* below = h + ((u64)blockIdx.y * UNITS + layer.units - layer.fan_in) * n;

@@ -6,6 +6,7 @@ them; subnormal numbers would then be flushed to zero by every operation, intrin
 
 import ctypes
 import importlib.util
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -64,7 +65,9 @@ def version() -> tuple[int, int]:
     return major.value, minor.value
 
 
-def compiled(source: str, architecture: str, binary: bool = False, options=OPTIONS) -> bytes:
+def compiled(
+    source: str, architecture: str, binary: bool = False, options: Sequence[str] = OPTIONS
+) -> bytes:
     """PTX, or the binary for one GPU; `architecture` is "80", "90", ...  Raises CompileError."""
     nvrtc = library()
     program = ctypes.c_void_p()

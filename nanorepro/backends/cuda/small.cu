@@ -32,7 +32,7 @@ template <int N> __device__ __forceinline__ void load(const number* p, number (&
 
 // M sums side by side in the order of a plan; join(k, m, partial) adds term k of sum m.
 template <class Plan, int M, class Sum, class Join>
-__device__ __forceinline__ void sums_by_plan(Sum (&result)[M], Ticket t, Join join) {
+__device__ __forceinline__ void sums_by_plan(Sum (&result)[M], RoundingKey t, Join join) {
   Sum slots[Plan::SLOTS][M];
 #pragma unroll
   for (int row = 0; row < Plan::LENGTH; ++row) {
@@ -66,7 +66,7 @@ __device__ __forceinline__ Present all_features(u32 x, u32 lane) {
 }
 
 // The sums of the first layer; chains pass over features that no example has.
-__device__ __forceinline__ Present first_layer(const number* m, u32 x, u32 lane, Ticket t,
+__device__ __forceinline__ Present first_layer(const number* m, u32 x, u32 lane, RoundingKey t,
                                                Unit (&sums)[FAN[1]]) {
   constexpr int M = FAN[1];
   if constexpr (UNIT_CHAIN != 0) {
@@ -100,7 +100,7 @@ __device__ __forceinline__ Present first_layer(const number* m, u32 x, u32 lane,
 // From the sums of layer K up to the output, and its deltas back down; both stay in shared memory.
 template <int K>
 __device__ __forceinline__ void pass(number* m, u32 lane, const Unit (&sums)[FAN[K + 1]],
-                                     number label, Ticket t) {
+                                     number label, RoundingKey t) {
   constexpr int N = FAN[K + 1];
   number z[N], d[N];
 #pragma unroll
@@ -141,7 +141,7 @@ __device__ __forceinline__ void pass(number* m, u32 lane, const Unit (&sums)[FAN
 
 // Weights of the layers K and up, R of one input side by side.
 template <int K> __device__ __forceinline__ void update_weights(number* m, u32 lane, number rate,
-                                                                Ticket t) {
+                                                                RoundingKey t) {
   if constexpr (K < LAYERS) {
     constexpr int M = FAN[K + 1], ALL = FAN[K] * M, EACH = (ALL + 31) / 32;
     constexpr int R = M % EACH == 0 ? EACH : 1;
@@ -168,7 +168,7 @@ template <int K> __device__ __forceinline__ void update_weights(number* m, u32 l
   }
 }
 
-__device__ __forceinline__ void update_biases(number* m, u32 lane, number rate, Ticket t) {
+__device__ __forceinline__ void update_biases(number* m, u32 lane, number rate, RoundingKey t) {
 #pragma unroll 1
   for (u32 q = lane; q < UNITS; q += 32) {
     const number* d = m + D + q * ROW;
@@ -186,7 +186,7 @@ __device__ constexpr int power_of_two(int n) { return n <= 1 ? 1 : 2 * power_of_
 
 // Weights of the first layer: some lanes a feature, R units each.
 __device__ __forceinline__ void update_first(number* m, u32 lane, Present present, number rate,
-                                             Ticket t) {
+                                             RoundingKey t) {
   constexpr int M = FAN[1], R = M % 4 == 0 ? 4 : 1;
   constexpr int LANES = power_of_two(M / R), FEATURES = 32 / LANES;
   const u32 part = lane / LANES, u = lane % LANES * R;
@@ -243,7 +243,7 @@ extern "C" __global__ void __launch_bounds__(32)
   u64 next = lane < BATCH ? examples[leaf] : 0;
   __syncwarp();
   for (u32 s = 0; s < steps; ++s) {
-    const Ticket t{keys[2 * blockIdx.x], keys[2 * blockIdx.x + 1], step + s};
+    const RoundingKey t{keys[2 * blockIdx.x], keys[2 * blockIdx.x + 1], step + s};
     const u32 x = (u32)next;
     const number label = (number)(u32)(next >> 32), rate = rates[many > 1 ? s : 0];
     if (s + 1 < steps) {  // while this step is computed

@@ -10,15 +10,18 @@ it, and the ways become an if and an else.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+
+from nanorepro.numerics.array_namespace import F
+from nanorepro.numerics.array_namespace import Function as Formula
 
 TYPES = {"f": "float", "d": "double", "u": "u32", "U": "u64", "b": "bool", "w": "Words"}
 KINDS = {np.dtype(t): k for t, k in (("f4", "f"), ("f8", "d"), ("u4", "u"), ("u8", "U"))}
 DTYPES = {kind: dtype for dtype, kind in KINDS.items()}
 OPERATIONS = {"+": "add", "-": "sub", "*": "mul", "/": "div"}
-TICKET = ("t.k0", "t.k1", "t.step")
+ROUNDING_KEY = ("t.k0", "t.k1", "t.step")
 
 
 class Fork(Exception):
@@ -152,68 +155,67 @@ class Namespace:
     FAST_FORMULAS = True
     TOWARD_ZERO, UP, DOWN = "rz", "ru", "rd"
 
-    def __init__(self, directed: bool):
+    def __init__(self, directed: bool) -> None:
         self.DIRECTED = directed
 
     @staticmethod
-    def function(f: Callable) -> Callable:
+    def function(f: F) -> F:
+        """A function of a formula, as it is: the trace goes through it."""
         return f
 
-    inlined = function
-
     @staticmethod
-    def apart(f: Callable) -> Callable:
+    def apart(f: F) -> F:
         """A device function that stays a call: what would be too long at every rounding."""
 
         def call(x: Value, t: Any) -> Value:
             return x.function.program.apart(f, x.kind)(x, t)
 
-        return call
+        return cast(F, call)
 
-    # In every operation t is the ticket of stochastic rounding, which plain operations do not read.
+    # In every operation t is the rounding key, which plain operations do not read.
 
     @staticmethod
-    def add(a, b, t=None):
+    def add(a: Any, b: Any, t: Any = None) -> Any:
         return a + b
 
     @staticmethod
-    def sub(a, b, t=None):
+    def sub(a: Any, b: Any, t: Any = None) -> Any:
         return a - b
 
     @staticmethod
-    def mul(a, b, t=None):
+    def mul(a: Any, b: Any, t: Any = None) -> Any:
         return a * b
 
     @staticmethod
-    def div(a, b, t=None):
+    def div(a: Any, b: Any, t: Any = None) -> Any:
         return a / b
 
     @staticmethod
-    def sqrt(a, t=None):
+    def sqrt(a: Any, t: Any = None) -> Any:
         return rounded("sqrt", "rn", a)
 
     @staticmethod
-    def fma(a, b, c, t=None):
+    def fma(a: Any, b: Any, c: Any, t: Any = None) -> Any:
         return rounded("fma", "rn", a, b, c)
 
     @staticmethod
-    def add_to(direction, a, b):
+    def add_to(direction: Any, a: Any, b: Any) -> Any:
         return rounded("add", direction, a, b)
 
     @staticmethod
-    def mul_to(direction, a, b):
+    def mul_to(direction: Any, a: Any, b: Any) -> Any:
         return rounded("mul", direction, a, b)
 
     @staticmethod
-    def div_to(direction, a, b):
+    def div_to(direction: Any, a: Any, b: Any) -> Any:
         return rounded("div", direction, a, b)
 
     @staticmethod
-    def sqrt_to(direction, a):
+    def sqrt_to(direction: Any, a: Any) -> Any:
         return rounded("sqrt", direction, a)
 
     @staticmethod
-    def fma_to(direction, a, b, c):
+    def fma_to(direction: Any, a: Any, b: Any, c: Any) -> Any:
         return rounded("fma", direction, a, b, c)
 
     @staticmethod
@@ -229,32 +231,35 @@ class Namespace:
         return function.value(kind, f"{condition.text} ? {a.text} : {b.text}")
 
     @staticmethod
-    def widen(a):
+    def widen(a: Any) -> Any:
         if not isinstance(a, Value):
             return np.float64(a)
         return a if a.kind == "d" else a.function.value("d", f"(double){a.text}")
 
     @staticmethod
-    def narrow(a):
+    def narrow(a: Any) -> Any:
         return a if a.kind == "f" else a.function.value("f", f"__double2float_rn({a.text})")
 
     @staticmethod
-    def bits(a):
+    def bits(a: Any) -> Any:
         return a.function.value("u" if a.kind == "f" else "U", f"pattern({a.text})")
 
     @staticmethod
-    def from_bits(a):
+    def from_bits(a: Any) -> Any:
         if not isinstance(a, Value):
             return a.view(np.float32 if a.dtype == np.uint32 else np.float64)
         return a.function.value("f" if a.kind == "u" else "d", f"from_pattern({a.text})")
 
     @staticmethod
-    def philox(*words: Any) -> list[Value]:
+    def philox(
+        c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any
+    ) -> tuple[Value, Value, Value, Value]:
         """Four 32-bit words as u64, as `streams.philox` has them."""
-        function, _, found = operands(*words)
+        function, _, found = operands(c0, c1, c2, c3, k0, k1)
         text = ", ".join(f"(u32){w.text}" for w in found)
         drawn = function.value("w", f"philox({text})")
-        return [function.value("U", f"(u64){drawn.text}.{name}") for name in "abcd"]
+        a, b, c, d = (function.value("U", f"(u64){drawn.text}.{name}") for name in "abcd")
+        return a, b, c, d
 
 
 class Program:
@@ -262,15 +267,15 @@ class Program:
 
     def __init__(self) -> None:
         self.texts: list[str] = []
-        self.calls: dict[tuple[Callable, str], Callable] = {}
+        self.calls: dict[tuple[Formula, str], Formula] = {}
 
     def text(self) -> str:
         return "\n".join(self.texts) + "\n"
 
     def define(
-        self, name: str, f: Callable, kinds: str, arguments: Sequence[str] = (), inline: bool = True
-    ) -> Callable:
-        """Write `f` as a device function of values of these kinds and a ticket t.
+        self, name: str, f: Formula, kinds: str, arguments: Sequence[str] = (), inline: bool = True
+    ) -> Formula:
+        """Write `f` as a device function of values of these kinds and a rounding key t.
 
         A single result is returned; a tuple is written to references that come last.  Returns a
         function of values that writes a call (of a single result).
@@ -281,9 +286,9 @@ class Program:
         def follow(ways: tuple[bool, ...], written: int) -> list[str]:
             function = Function(self, ways)
             values = [Value(function, k, n) for k, n in zip(kinds, names, strict=True)]
-            ticket = tuple(Value(function, "U", text) for text in TICKET)
+            key = tuple(Value(function, "U", text) for text in ROUNDING_KEY)
             try:
-                found = f(*values, ticket)
+                found = f(*values, key)
             except Fork as fork:
                 n = len(function.lines)
                 yes, no = (follow((*ways, way), n) for way in (True, False))
@@ -302,7 +307,7 @@ class Program:
         body = follow((), 0)
         several = body[-1] == "return;"
         body = body[:-1] if several else body
-        heads = [f"{TYPES[k]} {n}" for k, n in zip(kinds, names, strict=True)] + ["Ticket t"]
+        heads = [f"{TYPES[k]} {n}" for k, n in zip(kinds, names, strict=True)] + ["RoundingKey t"]
         if several:
             heads += [f"{TYPES[k]}& r{n}" for n, k in enumerate(results)]
         kept = "__forceinline__" if inline else "__noinline__"
@@ -317,7 +322,7 @@ class Program:
 
         return call
 
-    def apart(self, f: Callable, kind: str) -> Callable:
+    def apart(self, f: Formula, kind: str) -> Formula:
         """A function of one value that is not in line, written where it is first needed."""
         if (f, kind) not in self.calls:
             name = f"{f.__name__}{len(self.calls)}"
