@@ -1,44 +1,18 @@
 """What a run looks like: results in, matplotlib Figure out, no training and no global state."""
 
-import io
 from collections.abc import Callable, Sequence
-from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from nanorepro.plots.style import BLUE, GREEN, GREY, RED, YELLOW, YLORBR, file_of, settings
 from nanorepro.results.metrics import average, probability
 from nanorepro.results.result import Pair, Result
 
-# Paul Tol's colour-safe schemes: bright, and YlOrBr for what is ordered (personal.sron.nl/~pault)
-BLUE, RED, GREEN, YELLOW, GREY = "#4477AA", "#EE6677", "#228833", "#CCBB44", "#BBBBBB"
-YLORBR = ("#FFFFE5", "#FFF7BC", "#FEE391", "#FEC44F", "#FB9A29",
-          "#EC7014", "#CC4C02", "#993404", "#662506")  # fmt: skip
 DENSITY = LinearSegmentedColormap.from_list("YlOrBr", YLORBR[1:])
-
-STYLE: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 8.0,
-    "axes.titlesize": 9.0,
-    "axes.titlelocation": "left",
-    "axes.titlepad": 5.0,
-    "axes.linewidth": 0.7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.formatter.limits": (-3, 4),
-    "axes.formatter.use_mathtext": True,
-    "xtick.major.width": 0.7,
-    "ytick.major.width": 0.7,
-    "lines.linewidth": 1.0,
-    "lines.markersize": 4.5,
-    "legend.frameon": False,
-    "legend.fontsize": 7.0,
-    "savefig.dpi": 200.0,
-}
 CELLS = 64  # of the density, along each side
 WIDE = 20.0  # largest over smallest value from which an axis is logarithmic
 MARGIN = 0.035  # where on an axis that has no place for a value it is marked nevertheless
@@ -47,7 +21,7 @@ MARGIN = 0.035  # where on an axis that has no place for a value it is marked ne
 def overview(result: Result) -> Figure:
     """One run: predictions against each other, PD and excess loss by pair, series if there are."""
     rows = 2 if len(result.checkpoints) > 1 else 1
-    with matplotlib.rc_context(STYLE):
+    with settings():
         figure = Figure(figsize=(10.0, 0.5 + 3.0 * rows), layout="constrained")
         axes = figure.subplots(rows, 3, squeeze=False, width_ratios=(1.15, 1.0, 1.0))
         predictions(axes[0, 0], result)
@@ -63,10 +37,7 @@ def overview(result: Result) -> Figure:
 
 def png(figure: Figure) -> bytes:
     """The figure as a PNG file."""
-    buffer = io.BytesIO()
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+    return file_of(figure)
 
 
 def title(result: Result) -> str:
@@ -96,19 +67,19 @@ def predictions(ax: Axes, result: Result) -> None:
         return
     edges = np.linspace(0.0, 1.0, CELLS + 1)
     density = np.zeros((CELLS, CELLS))
-    farthest = 0.0
+    largest = 0.0
     for k in finite:
         p1, p2 = probability(result.logits[k, :, -1])
         density += np.histogram2d(p1, p2, (edges, edges), weights=result.evaluation.counts)[0]
-        farthest = max(farthest, float(np.abs(p1 - p2).max()))
+        largest = max(largest, float(np.abs(p1 - p2).max()))
     shown = np.ma.masked_equal(density.T, 0.0)
     norm = LogNorm(1.0, max(density.max(), 10.0))
     mesh = ax.pcolormesh(
         edges, edges, shown, norm=norm, cmap=DENSITY, rasterized=True, gid="density"
     )
     ax.text(
-        0.0, 1.025, rf"$\max\,|\hat{{p}}_1 - \hat{{p}}_2| = {_tex(farthest)}$",
-        fontsize=7.0, gid="farthest",
+        0.0, 1.025, rf"$\max\,|\hat{{p}}_1 - \hat{{p}}_2| = {_tex(largest)}$",
+        fontsize=7.0, gid="largest",
     )  # fmt: skip
     ax.figure.colorbar(mesh, ax=ax, label="evaluation examples", pad=0.02, aspect=30)
 
@@ -209,7 +180,9 @@ def series(ax: Axes, result: Result, name: str, measure: Callable[[Pair], Sequen
     _legend(ax)
 
 
-def _points(ax: Axes, x, y, gid: str, label: str, stuck: bool = False) -> None:
+def _points(
+    ax: Axes, x: np.ndarray, y: np.ndarray, gid: str, label: str, stuck: bool = False
+) -> None:
     if len(x):
         ax.plot(
             x, y, ls="", marker="X" if stuck else "o", color=RED if stuck else BLUE, ms=5.5,
@@ -217,7 +190,7 @@ def _points(ax: Axes, x, y, gid: str, label: str, stuck: bool = False) -> None:
         )  # fmt: skip
 
 
-def _aside(ax: Axes, x, height: float, gid: str, label: str, colour: str = "") -> None:
+def _aside(ax: Axes, x: np.ndarray, height: float, gid: str, label: str, colour: str = "") -> None:
     """Mark pairs at the rim of an axis that has no place for their value."""
     if len(x):
         marker = "v" if height < 0.5 else "^"
