@@ -30,7 +30,7 @@ HIDDEN = (
 )
 
 
-def terms_of(config: Config, which: str, at: str) -> int:
+def number_of_terms(config: Config, which: str, at: str) -> int:
     """The number of terms of a sum: `which` is batch, forward or backward, `at` a parameter."""
     layer = _layer(config, at)[1]
     if which == "batch":
@@ -48,7 +48,7 @@ def accumulator_of(config: Config, which: str) -> str:
 def asked(config: Config, which: str, at: str, step: int = 0) -> Tree:
     """The tree that the configuration asks for in that sum of a step."""
     spec, d = ModelSpec(config, FEATURES, 0, 0), dials(config, 0)
-    n = terms_of(config, which, at)
+    n = number_of_terms(config, which, at)
     if accumulator_of(config, which) == "exact":
         return tuple(range(n))
     if which == "batch":
@@ -71,7 +71,7 @@ def probe(
     NoTree where its tree cannot be seen, as of most trees with `kahan`.
     """
     ask = {"batch": _ask_batch, "forward": _ask_forward, "backward": _ask_backward}[which]
-    n = terms_of(config, which, at)
+    n = number_of_terms(config, which, at)
     if step and which != "batch":
         raise ConfigError("sums over units are seen in step 0 only", "step")
     if n < 2:

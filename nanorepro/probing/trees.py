@@ -13,17 +13,18 @@ of it can have the same numbers.  What is found of such a sum needs a proof of i
 chain has one, other trees of more than a few terms do not.
 """
 
-from collections.abc import Callable
+import numbers
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from nanorepro.errors import ConfigError
+from nanorepro.probing.formats import FORMATS, LONGEST, Format
 
 Tree = Any  # int | tuple[Tree, ...]
 Ask = Callable[[int, int, np.ndarray], int]
-
-LONGEST = 2048  # terms
 
 
 class NoTree(ValueError):
@@ -33,32 +34,140 @@ class NoTree(ValueError):
 # From results to the tree
 
 
+def array_type(name: str) -> Any:
+    """The NumPy type of a format; float32, which holds its values, where ml_dtypes is missing."""
+    if name == "bfloat16":
+        try:
+            return np.dtype(import_module("ml_dtypes").bfloat16)
+        except ImportError:
+            return np.dtype(np.float32)
+    return np.dtype(name)
+
+
+def number(found: Any) -> float:
+    """What a function returned as one number; raises ConfigError where it is none."""
+    shape = tuple(getattr(found, "shape", ()))
+    kind = str(getattr(found, "dtype", type(found).__name__)).removeprefix("torch.")
+    fraction = isinstance(found, numbers.Rational) and not isinstance(found, numbers.Integral)
+    if shape in ((), (1,)) and ("float" in kind or fraction):
+        return float(found[0] if shape else found)
+    what = "None" if found is None else f"a value of type {kind}"
+    if shape not in ((), (1,)):
+        what = f"an array of shape {shape}"
+    raise ConfigError(f"it returns {what}", "", "a function that returns one floating-point number")
+
+
 def reveal(
     sum_of: Callable[[np.ndarray], Any], n: int, dtype: Any = np.float32, bits: int | None = None
 ) -> Tree:
-    """The tree by which `sum_of` adds the n terms of an array (n,) of a floating type.
+    """The tree by which a function adds the terms of an array.
 
-    `bits` are the significand bits of its sums where they are fewer than the type's.  Raises
-    NoTree where the results fit none: they change between calls, or it is no sum.
+    Parameters
+    ----------
+    sum_of : callable
+        Takes an array (n,) and returns its sum.
+    n : int
+        The number of terms.
+    dtype : numpy.dtype or str, optional
+        Their type: float16, bfloat16 (of ml_dtypes), float32 or float64.
+    bits : int, optional
+        The significand bits of its sums where they are fewer than the type's.
+
+    Raises
+    ------
+    NoTree
+        Where the results fit none: they change between calls, or their order depends on the values.
+    ConfigError
+        Where it returns no floating-point number, or n is out of range.
     """
-    kind = np.dtype(dtype)
-    if kind == np.float16:
-        big, one, most = 2.0**15, 2.0**-14, 8  # absorbed by a float32 accumulator, too
-    elif kind == np.float64:
-        big, one, most = 2.0**1000, 1.0, 1 << 53
-    elif kind.itemsize == 2:
-        big, one, most = 2.0**120, 1.0, 1 << 8
-    else:
-        big, one, most = 2.0**120, 1.0, 1 << 24
-    most = min(most, 1 << bits) if bits else most
+    form = FORMATS[dtype if isinstance(dtype, str) else np.dtype(dtype).name]
+    kind = array_type(form.name)
+    most = min(form.most, 1 << bits) if bits else form.most
+    check_number(n)
+
+    def total(
+        at: Sequence[int], values: Sequence[float], ones: Sequence[int] | np.ndarray = ()
+    ) -> float:
+        terms = np.zeros(n, kind)
+        terms[np.asarray(ones, np.intp)] = form.one
+        terms[list(at)] = values
+        return number(sum_of(terms))
 
     def ask(plus: int, minus: int, ones: np.ndarray) -> int:
-        terms = np.zeros(n, kind)
-        terms[ones] = one
-        terms[plus], terms[minus] = big, -big
-        return count(float(sum_of(terms)), one)
+        return count(total((plus, minus), (form.big, -form.big), ones), form.one)
 
-    return tree_from(ask, n, most)
+    _check_repeats(sum_of, n, kind)
+    tree = tree_from(ask, n, most)
+    for node in nodes_of(tree):
+        if len(node) > 2:
+            _check_fused(node, total, form, bits or form.bits)
+    return tree
+
+
+DEPENDS = (
+    "the order of the additions depends on the values of the terms, as where they are sorted first:"
+    " there is no one tree"
+)
+
+
+def _check_repeats(sum_of: Callable[[np.ndarray], Any], n: int, kind: Any) -> None:
+    """Raise NoTree if the same terms have different sums."""
+    terms = (1.0 / np.arange(3.0, n + 3.0) * (-1.0) ** np.arange(n)).astype(kind)
+    first = number(sum_of(terms.copy()))
+    for _ in range(7):
+        again = number(sum_of(terms.copy()))
+        if again != first and not (np.isnan(first) and np.isnan(again)):
+            raise NoTree(f"the results change from call to call: {first} and {again}")
+
+
+def _check_fused(node: tuple[Tree, ...], total: Callable[..., float], form: Format, p: int) -> None:
+    """Raise NoTree if what looks as if it were added at once is added in an order after all.
+
+    Terms that are sorted by value have M and -M at their two ends, and all between is lost, as in a
+    fused addition, which cuts each term off at the last place of the largest.  But with an order
+    M + x - M is *rounded* to that place u: of x = 1.75·u it leaves 2·u.  Terms sorted by magnitude
+    have M beside -M, and nothing is lost, as in a sum that is rounded once.  But with an order
+    M + u/2 + u/2 is M.
+    """
+    i, j, k = (leaves(part)[0] for part in node[:3])
+    exponent = 14 if form.name == "float16" else 60
+    m = 1.5 * 2.0**exponent
+
+    def left(x: float) -> float:
+        """What M and -M leave of x."""
+        return total((i, j, k), (m, -m, x))
+
+    lost, kept = exponent + (10 if form.name == "float16" else 20), 0  # in powers of two below M
+    if left(2.0 ** (exponent - lost)) == 0.0:
+        while lost - kept > 1:
+            middle = (lost + kept) // 2
+            if left(2.0 ** (exponent - middle)) == 0.0:
+                lost = middle
+            else:
+                kept = middle
+        u = 2.0 ** (exponent - kept)
+        if kept and left(1.75 * u) == 2.0 * u:
+            raise NoTree(DEPENDS)
+        return
+    m = 2.0**exponent
+    u = 2.0 ** (exponent - p + 1)
+    if total((i, j, k), (m, u / 2, u / 2)) == m:
+        raise NoTree(DEPENDS)
+
+
+def nodes_of(tree: Tree) -> Iterator[tuple[Tree, ...]]:
+    """All nodes of a tree."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, tuple):
+            yield node
+            waiting += node
+
+
+def leaves(tree: Tree) -> list[int]:
+    """The terms of a tree, from left to right."""
+    return [k for part in tree for k in leaves(part)] if isinstance(tree, tuple) else [tree]
 
 
 def count(total: float, one: float) -> int:
@@ -116,7 +225,7 @@ def tree_from(ask: Ask, n: int, most: int) -> Tree:
 
     tree, _ = build(everyone.tolist())
     some = np.random.default_rng(0)
-    for _ in range(n):
+    for _ in range(max(n, 24)):
         i, j = some.choice(n, 2, replace=False).tolist()
         if size(i, j) != sizes[i, j]:
             raise NoTree("the results fit no summation tree, or change from call to call")
@@ -138,11 +247,7 @@ def proved(tree: Tree, ask: Ask) -> bool:
     def term(tree: Tree) -> int:
         return term(tree[0]) if isinstance(tree, tuple) else tree
 
-    nodes = [tree]
-    while nodes:
-        node = nodes.pop()
-        if not isinstance(node, tuple):
-            continue
+    for node in nodes_of(tree):
         if len(node) > 2:
             return False
         for part, other in (node, node[::-1]):
@@ -150,7 +255,6 @@ def proved(tree: Tree, ask: Ask) -> bool:
                 a, b, c = term(part[0]), term(part[1]), term(other)
                 if not (lost(a, c, b) and lost(b, c, a)):
                     return False
-        nodes += node
     return True
 
 
@@ -174,120 +278,3 @@ def tree_of_plan(plan: np.ndarray) -> Tree:
         if joins is not None:
             slots[slot] = (slots[slot], joins) if slot in slots else joins
     return canonical(slots[0])
-
-
-# Showing a tree
-
-
-def formula(tree: Tree) -> str:
-    """The tree in parentheses: ((0 + 1) + 2)."""
-    return "(" + " + ".join(map(formula, tree)) + ")" if isinstance(tree, tuple) else str(tree)
-
-
-def outline(tree: Tree, indent: int = 0) -> str:
-    """The tree in indented lines; what is added one after another is one list."""
-    margin = "  " * indent
-    if not isinstance(tree, tuple):
-        return f"{margin}{tree}"
-    terms = _one_after_another(tree)
-    how = {True: "at once", False: "one after another"}[len(tree) > 2]
-    title = "2 added" if len(terms) == 2 else f"{len(terms)} {how}"
-    if not any(isinstance(term, tuple) for term in terms):
-        return f"{margin}{title}: {_ranges(terms)}"
-    lines = [f"{margin}{title}:"]
-    run: list[int] = []
-    for term in [*terms, ()]:
-        if isinstance(term, int):
-            run.append(term)
-            continue
-        if run:
-            lines.append(f"{margin}  {_ranges(run)}")
-            run = []
-        if term:
-            lines.append(outline(term, indent + 1))
-    return "\n".join(lines)
-
-
-def _one_after_another(tree: Tree) -> list[Tree]:
-    """What a node adds: its parts, or more of them where they form a chain of their own."""
-    if len(tree) > 2:
-        return list(tree)
-    single: list[Tree] = []
-    below = tree
-    while isinstance(below, tuple) and len(below) == 2 and isinstance(below[1], int):
-        single.append(below[1])
-        below = below[0]
-    if single:
-        return [below, *single[::-1]]
-    parts, below = [tree[1]], tree[0]
-    size = len(leaves(tree[1]))
-    while isinstance(below, tuple) and len(below) == 2 and len(leaves(below)) > size + 1:
-        parts.append(below[1])
-        below = below[0]
-    sizes = [len(leaves(part)) for part in (below, *parts)]
-    return [below, *parts[::-1]] if max(sizes) - min(sizes) <= 1 else list(tree)
-
-
-def leaves(tree: Tree) -> list[int]:
-    """The terms of a tree, from left to right."""
-    return [k for part in tree for k in leaves(part)] if isinstance(tree, tuple) else [tree]
-
-
-def _ranges(terms: list[int]) -> str:
-    """0, 8, 16, 24 as `0, 8 .. 24`: what goes on in equal steps is shortened."""
-    found, at = [], 0
-    while at < len(terms):
-        end = at + 1
-        while end + 1 < len(terms) and terms[end + 1] - terms[end] == terms[at + 1] - terms[at]:
-            end += 1
-        if end - at >= 3:
-            second = "" if abs(terms[at + 1] - terms[at]) == 1 else f", {terms[at + 1]}"
-            found.append(f"{terms[at]}{second} .. {terms[end]}")
-            at = end + 1
-        else:
-            found.append(str(terms[at]))
-            at += 1
-    return ", ".join(found)
-
-
-def draw(tree: Tree, title: str = ""):
-    """The tree as a Figure: terms at the bottom, each node above what it adds."""
-    from matplotlib.figure import Figure
-
-    lines, leaves = [], []
-    many = []
-
-    def place(tree: Tree) -> tuple[float, float]:
-        if not isinstance(tree, tuple):
-            leaves.append(tree)
-            return len(leaves) - 1.0, 0.0
-        parts = [place(part) for part in tree]
-        top = 1.0 + max(y for _, y in parts)
-        across = [x for x, _ in parts]
-        lines.extend([[(x, y), (x, top)] for x, y in parts])
-        lines.append([(across[0], top), (across[-1], top)])
-        middle = (across[0] + across[-1]) / 2.0
-        if len(parts) > 2:
-            many.append((middle, top))
-        return middle, top
-
-    x, y = place(tree)
-    figure = Figure(figsize=(min(16.0, max(4.0, 1.5 + 0.22 * len(leaves))), 4.0),
-                    layout="constrained")  # fmt: skip
-    axes = figure.subplots()
-    for line in [*lines, [(x, y), (x, y * 1.04 + 0.1)]]:
-        axes.plot(*zip(*line, strict=True), color="#4477AA", linewidth=1.2, solid_capstyle="round")
-    if many:
-        axes.plot(*zip(*many, strict=True), "o", color="#EE6677", label="added at once")
-        axes.legend(frameon=False)
-    if len(leaves) <= 80:
-        axes.set_xticks(range(len(leaves)), [str(k) for k in leaves], fontsize=7)
-    else:
-        axes.set_xticks([])
-    axes.set_xlabel("term")
-    axes.set_ylabel("additions")
-    axes.set_ylim(0, None)
-    axes.locator_params(axis="y", integer=True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(title, fontsize=10)
-    return figure

@@ -22,7 +22,7 @@ def check_all(config, backend, step=1):
             first_or_bias = at in kernels.net_of(config)[0].names or at.startswith("b")
             if which == "backward" and first_or_bias or which == "forward" and at.startswith("b"):
                 continue
-            if kernels.terms_of(config, which, at) in (1, 1000):
+            if kernels.number_of_terms(config, which, at) in (1, 1000):
                 continue
             number = step if which == "batch" else 0
             tree = kernels.probe(config, which, at, number, backend)

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanorepro.numerics.plans import fixed_plan
-from nanorepro.probing import trees
+from nanorepro.plots import style, summation_tree
+from nanorepro.probing import showing, trees
 
 
 def random_tree(draw, leaves, most):
@@ -110,6 +111,69 @@ def test_a_sum_rounded_once_is_one_node():
     assert trees.reveal(math.fsum, 9) == tuple(range(9))
 
 
+def by_value(terms, key, total):
+    """A sum of the terms in the order of their values."""
+    return total(terms[np.argsort(key(terms), kind="stable")])
+
+
+def in_turn(terms):
+    total = terms.dtype.type(0)
+    for term in terms:
+        total = terms.dtype.type(total + term)
+    return total
+
+
+KEYS = {
+    "ascending": lambda x: x,
+    "descending": lambda x: -x,
+    "by sign": lambda x: x < 0,
+    "least first": np.abs,
+    "largest first": lambda x: -np.abs(x),
+}
+# NumPy's sums of float16 are held in float32: with M beside -M they look as if rounded once
+SEEN = [
+    (key, dtype, total)
+    for key in KEYS
+    for dtype in (np.float16, np.float32, np.float64, ml_dtypes.bfloat16)
+    for total in (in_turn, np.sum)
+    if not ("first" in key and dtype == np.float16 and total is np.sum)
+]
+
+
+@pytest.mark.parametrize("n", [3, 4, 8, 33, 40])
+@pytest.mark.parametrize("key, dtype, total", SEEN)
+def test_an_order_by_value_is_not_called_added_at_once(key, dtype, total, n):
+    said = ""
+    try:
+        tree = trees.reveal(lambda terms: by_value(terms, KEYS[key], total), n, dtype)
+    except trees.NoTree as none:
+        said, tree = str(none), ()
+    assert not said or "depends on the values" in said or "fit no summation tree" in said
+    assert all(len(node) == 2 for node in trees.nodes_of(tree) if node), showing.formula(tree)
+
+
+@pytest.mark.parametrize("n", [3, 8, 33])
+def test_sorted_in_more_precision(n):
+    for total in (lambda x: np.cumsum(np.sort(x.astype(float)))[-1], lambda x: sum(sorted(x))):
+        with pytest.raises(trees.NoTree, match="depends on the values"):
+            trees.reveal(total, n, np.float32)
+
+
+@given(some_trees(most=6))
+@settings(deadline=None, max_examples=60)
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
+def test_fused_nodes_are_not_taken_for_an_order_by_value(dtype, tree_and_n):
+    tree, n = tree_and_n
+    assert trees.reveal(adding(tree, dtype), n, dtype) == tree
+
+
+@pytest.mark.parametrize("n", [3, 5, 20])
+def test_results_that_change(n):
+    draws = np.random.default_rng(1)
+    with pytest.raises(trees.NoTree, match="call to call"):
+        trees.reveal(lambda terms: in_turn(draws.permutation(terms)), n)
+
+
 def test_few_bits():
     plan = fixed_plan("lanes:4", 30)
 
@@ -147,17 +211,17 @@ def test_numpy():
 
 
 def test_formula_and_outline():
-    assert trees.formula(((0, 1), 2)) == "((0 + 1) + 2)"
-    assert trees.outline(trees.tree_of_plan(fixed_plan("chain", 32))) == (
+    assert showing.formula(((0, 1), 2)) == "((0 + 1) + 2)"
+    assert showing.outline(trees.tree_of_plan(fixed_plan("chain", 32))) == (
         "32 one after another: 0 .. 31"
     )
-    assert trees.outline(trees.tree_of_plan(fixed_plan("blocks:3", 10))) == (
+    assert showing.outline(trees.tree_of_plan(fixed_plan("blocks:3", 10))) == (
         "3 one after another:\n"
         "  4 one after another: 0 .. 3\n"
         "  3 one after another: 4, 5, 6\n"
         "  3 one after another: 7, 8, 9"
     )
-    assert trees.outline(tuple(range(5))) == "5 at once: 0 .. 4"
+    assert showing.outline(tuple(range(5))) == "5 at once: 0 .. 4"
 
 
 @given(some_trees(most=4))
@@ -165,12 +229,23 @@ def test_formula_and_outline():
 def test_outline_names_every_term_once(tree_and_n):
     tree, n = tree_and_n
     assert sorted(trees.leaves(tree)) == list(range(n))
-    assert len(trees.outline(tree).splitlines()) < 2 * n
+    assert len(showing.outline(tree).splitlines()) < 2 * n
 
 
 def test_picture_has_a_line_for_every_part():
     tree = trees.tree_of_plan(fixed_plan("pairwise", 8))
-    axes = trees.draw(tree, "eight").axes[0]
+    terms, lines, many = summation_tree.branches(tree)
+    assert (terms, len(lines), many) == (list(range(8)), 14 + 7 + 1, [])  # parts, nodes, the root
+    axes = summation_tree.summation_tree(tree, "a$b").axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == list("01234567")
-    assert len(axes.lines) == 14 + 7 + 1  # parts, nodes, the root
-    assert axes.get_title() == "eight"
+    (drawn,) = axes.collections
+    assert len(drawn.get_segments()) == len(lines)
+    assert axes.get_title(loc="left") == "a$b"
+
+
+def test_a_large_tree_is_few_artists():
+    """As each line was an artist of its own, the picture took ten times as long as the tree."""
+    tree = trees.tree_of_plan(fixed_plan("lanes:8", 512))
+    axes = summation_tree.summation_tree(tree).axes[0]
+    assert len(axes.get_children()) < 30
+    assert style.file_of(axes.figure).startswith(b"\x89PNG")
