@@ -1,6 +1,6 @@
-"""The paper's figures as data: the sizes of their runs, their curves, and what each one draws.
+"""The runs behind the paper's figures: their sizes, and their curves.
 
-A figure is a list of curves; a curve is a configuration whose window varies.
+A curve is a configuration whose window varies.
 """
 
 from collections.abc import Sequence
@@ -125,7 +125,7 @@ def curves(size: Size) -> dict[str, Curve]:
     """Every curve of the paper by name, at a size."""
     found: dict[str, Curve] = {}
 
-    def add(name: str, source: str = "", **fields) -> None:
+    def add(name: str, source: str = "", **fields: Any) -> None:
         sizes = {
             "log2_examples": size.log2_examples, "log2_eval": size.log2_eval,
             "pairs": size.pairs, "seed": size.seed, "eval_every": "log",
@@ -162,32 +162,6 @@ def curves(size: Size) -> dict[str, Curve]:
 SIMPLE = ("linear", "Identity 1", "ReLU 1", "Identity 2", "ReLU 2")
 WIDE = tuple(f"{m}, {o}" for m in ("linear", "Identity wide", "ReLU wide") for o in OPTIMIZERS)
 SMOOTH = tuple(f"SmeLU {b:g} deep" for b in SMELU) + tuple(f"Swish {b:g} deep" for b in SWISH)
-DRAWN: dict[int, tuple[tuple[str, str], ...]] = {
-    1: (),
-    2: tuple((n + s, ALL) for n in SIMPLE for s in ("", " diff")),
-    3: (("linear diff", LAST), ("Identity 1 diff", FIRST), ("Identity 2", LAST), ("ReLU 2", LAST)),
-    4: (("ReLU 1", FIRST), ("ReLU 1", LAST)),
-    5: (),
-    6: (("Identity tower", ALL), ("ReLU tower", ALL)),
-    7: (("ReLU tower", MID),),
-    8: tuple(
-        (n, ALL) for n in (*WIDE, "SmeLU 0.1 wide, AdaGrad 0.1", "Swish 16 wide, AdaGrad 0.1")
-    ),
-    9: (("ReLU wide, AdaGrad 0.1", MID),),
-    10: tuple((n, ALL) for n in ("linear, quadratic", "ReLU deep", *SMOOTH, "ReLU deep TL")),
-}
-TITLES = {
-    1: "Simple models",
-    2: "Simple models, AdaGrad 0.1",
-    3: "Trained weights of pairs of models",
-    4: "Differences between the weights of a ReLU 1 pair",
-    5: "Deep tower and wide embedding models",
-    6: "Narrow tower models [16, 8, 4, 2], AdaGrad 0.1",
-    7: "Parameters of a pair of ReLU towers",
-    8: "Wide models with trained embeddings, 1000 units",
-    9: "Parameters of two pairs of wide ReLU models",
-    10: "Deep models [1024, 512] in the quadratic world",
-}
 
 
 def run_keys(runs: Sequence[tuple[str, str]], size: Size) -> list[tuple[str, int]]:

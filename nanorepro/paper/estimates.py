@@ -1,7 +1,7 @@
 """What is measured of stored runs: quantities of pairs, and statistics with intervals over pairs.
 
 A quantity has a value for every pair of a run.  A sample function has the results and `pick`
-(draws, pairs), the pairs of each draw, and gives one value a draw.
+(resamples, pairs), the pairs of each resample, and gives one value a resample.
 """
 
 import math
@@ -30,7 +30,7 @@ Results = Sequence["Result"]
 Statistic = Callable[[Results], Estimate]
 Quantity = Callable[["Result"], np.ndarray]  # a value for every pair
 Sample = Callable[[Results, np.ndarray], np.ndarray]
-DRAWS = 2000
+RESAMPLES = 2000
 
 
 def pd(r: "Result") -> np.ndarray:
@@ -80,12 +80,12 @@ def opposite(r: "Result") -> np.ndarray:
     return (alignment(r) < 0).astype(float)
 
 
-def clean(r: "Result") -> np.ndarray:
+def absolute_cosine(r: "Result") -> np.ndarray:
     """How nearly equal or opposite the first-layer weights are: |cosine|."""
     return np.abs(alignment(r))
 
 
-def farthest(r: "Result") -> np.ndarray:
+def largest_difference(r: "Result") -> np.ndarray:
     """Largest difference between corresponding weights of every pair."""
     return np.array([np.abs(joined(a, "w") - joined(b, "w")).max() for a, b in r.parameters])
 
@@ -97,29 +97,29 @@ def centred(r: "Result", names: str) -> np.ndarray:
 
 
 def picks(result: "Result") -> np.ndarray:
-    """Draws of pairs with replacement, from the `bootstrap` stream; (DRAWS, pairs)."""
+    """Resamples of pairs with replacement, from the `bootstrap` stream; (RESAMPLES, pairs)."""
     n = result.config.pairs
-    high, low = words(stream_key(result.config.seed, "bootstrap"), np.arange(DRAWS * n))[:2]
-    return bounded(high, low, np.uint64(n)).astype(np.int64).reshape(DRAWS, n)
+    high, low = words(stream_key(result.config.seed, "bootstrap"), np.arange(RESAMPLES * n))[:2]
+    return bounded(high, low, np.uint64(n)).astype(np.int64).reshape(RESAMPLES, n)
 
 
 def over_pairs(sample: Sample) -> Statistic:
-    """A statistic with its percentile bootstrap interval; the same pairs are drawn in all runs."""
+    """A statistic with its percentile bootstrap interval, over the same resamples in all runs."""
 
     def statistic(results: Results) -> Estimate:
         with np.errstate(all="ignore"):
             value = float(sample(results, np.arange(results[0].config.pairs)[None])[0])
-            draws = np.sort(sample(results, picks(results[0])))
-        if not np.isfinite(draws).all():
+            values = np.sort(sample(results, picks(results[0])))
+        if not np.isfinite(values).all():
             return Estimate(value, math.nan, math.nan)
-        tail = round(0.025 * (DRAWS - 1))
-        return Estimate(value, float(draws[tail]), float(draws[-1 - tail]))
+        tail = round(0.025 * (RESAMPLES - 1))
+        return Estimate(value, float(values[tail]), float(values[-1 - tail]))
 
     return statistic
 
 
 def average(x: np.ndarray, pick: np.ndarray) -> np.ndarray:
-    """Mean over the pairs of each draw that are finite."""
+    """Mean over the pairs of each resample that are finite."""
     x = x[pick]
     known = np.isfinite(x)
     return np.where(known, x, 0.0).sum(axis=1) / known.sum(axis=1)

@@ -3,18 +3,17 @@
 The page is made of the records alone, so it can be made again from what is stored.
 """
 
-import io
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
 from nanorepro.config import command
 from nanorepro.paper import claims, curves
-from nanorepro.plots.overview import STYLE
+from nanorepro.paper.figures import FIGURES
+from nanorepro.paper.record import Figure
 from nanorepro.results import store
 from nanorepro.results.result import Result
 
@@ -26,6 +25,35 @@ def note(size: curves.Size) -> str:
     hidden = ", [1024, 512]" if size.hidden else ""
     differs = "" if same else f" (paper: T = 2^{p.log2_examples}, {p.pairs} pairs{hidden})"
     return size.words + differs
+
+
+def record(
+    figure: Figure,
+    size: curves.Size,
+    runs: Any,
+    scale: str,
+    again: str,
+    words: str,
+    missing: Sequence[tuple[str, int]],
+) -> dict[str, Any]:
+    """What is known of a figure, for its JSON file and the page; `again` is its command."""
+    made = [run_record(key, runs[key]) for key in sorted(runs)]
+    return {
+        "figure": figure.number, "title": figure.title, "scale": scale, "command": again,
+        "size": words, "missing": [list(key) for key in missing], "runs": made,
+        "claims": [claim_record(claim, size, runs) for claim in figure.claims],
+        "seconds": sum({r["id"]: r["seconds"] for r in made}.values()),
+    }  # fmt: skip
+
+
+def pictures(picture: Any, again: str) -> dict[str, bytes]:
+    """A picture as PNG and PDF, which name the command that makes it again."""
+    from nanorepro.plots import style
+
+    return {
+        "png": style.file_of(picture, "png", Description=again),
+        "pdf": style.file_of(picture, "pdf", Subject=again),
+    }
 
 
 def run_record(key: tuple[str, int], r: Result) -> dict[str, Any]:
@@ -41,17 +69,17 @@ def run_record(key: tuple[str, int], r: Result) -> dict[str, Any]:
 
 def claim_record(claim: claims.Claim, size: curves.Size, runs: Any) -> dict[str, Any]:
     """A claim beside what was measured."""
-    parts = claims.measure(claim, size, runs)
+    measured = claims.measure(claim, size, runs)
     return {
         "words": claim.words,
-        "verdict": claims.verdict(parts),
+        "verdict": claims.verdict(measured),
         "parts": [
             {
-                "what": m.what, "expected": m.part.expected, "measured": number(m.value),
+                "what": m.what, "expected": m.criterion.expected, "measured": number(m.value),
                 "low": number(m.low), "high": number(m.high), "verdict": m.verdict,
                 "ids": list(m.ids),
             }
-            for m in parts
+            for m in measured
         ],
     }  # fmt: skip
 
@@ -62,34 +90,24 @@ def number(x: float) -> float | None:
 
 
 def write(
-    folder: Path, name: str, figure: int, drawn: Any, table: str, record: dict[str, Any]
+    folder: Path, name: str, table: str, record: dict[str, Any], pictures: dict[str, bytes]
 ) -> None:
-    """Picture as PNG and PDF, numbers as CSV, record as JSON; each whole or not at all."""
+    """Numbers as CSV, record as JSON, pictures by their kind; each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    files = {}
-    for kind, metadata in (
-        ("png", {"Software": None, "Description": record["command"]}),
-        ("pdf", {"CreationDate": None, "Subject": record["command"]}),
-    ):
-        buffer = io.BytesIO()
-        with matplotlib.rc_context(STYLE):
-            drawn.savefig(buffer, format=kind, metadata=metadata)
-        files[kind] = buffer.getvalue()
-    files["csv"] = table.encode()
-    files["json"] = (json.dumps(record, indent=1) + "\n").encode()
-    for kind, data in files.items():
+    files = {"csv": table.encode(), "json": (json.dumps(record, indent=1) + "\n").encode()}
+    for kind, data in {**files, **pictures}.items():
         store.replace_file(folder / f"{name}.{kind}", data)
 
 
-def show(record: dict[str, Any], picture: Path) -> None:
-    """Print the claims of a figure beside what was measured."""
-    print(f"figure {record['figure']}: {record['title']}; {record['size']}".rstrip("; "))
+def shown(record: dict[str, Any], files: str) -> str:
+    """What is said of a figure: its claims beside what was measured; `files` are what was made."""
+    lines = [f"figure {record['figure']}: {record['title']}; {record['size']}".rstrip("; ")]
     for claim in record["claims"]:
-        print(f"  {claim['verdict'].upper()}: {claim['words']}")
+        lines.append(f"  {claim['verdict'].upper()}: {claim['words']}")
         for part in claim["parts"]:
-            print(f"      {part['what']}: {measured(part)}; paper: {part['expected']}"
-                  f" -> {part['verdict']}")  # fmt: skip
-    print(f"  {picture}, .pdf, .csv, .json; again: {record['command']}", flush=True)
+            paper = f"paper: {part['expected']} -> {part['verdict']}"
+            lines.append(f"      {part['what']}: {measured(part)}; {paper}")
+    return "\n".join([*lines, f"  {files}; again: {record['command']}"])
 
 
 def measured(part: dict[str, Any]) -> str:
@@ -106,8 +124,8 @@ def measured(part: dict[str, Any]) -> str:
 def write_report(page: Path) -> None:
     """The page of all figures that were drawn for it, from their records."""
     folder = page.with_suffix("")
-    found = [folder / f"figure{f}.json" for f in curves.FIGURES]
-    records = [json.loads(p.read_text()) for p in found if p.exists()]
+    found = [folder / f"figure{f}.json" for f in FIGURES]
+    records = [json.loads(p.read_text(encoding="utf-8")) for p in found if p.exists()]
     lines = ["# The paper, reproduced", "", *summary(records)]
     for record in records:
         lines += section(record, folder)
@@ -160,7 +178,7 @@ def section(record: dict[str, Any], folder: Path) -> list[str]:
             lines.append(f"| {what} | {measured(p)} | {p['expected']} | {p['verdict']} |")
     notes = folder / f"notes{f}.md"
     if notes.exists():
-        lines += ["", notes.read_text().strip()]
+        lines += ["", notes.read_text(encoding="utf-8").strip()]
     if record["runs"]:
         lines += [
             "", f"<details><summary>{len(record['runs'])} runs,"

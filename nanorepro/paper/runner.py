@@ -3,6 +3,7 @@
 A second call finds everything stored; an interrupted one goes on where it was.
 """
 
+import io
 import json
 import math
 import shlex
@@ -14,20 +15,23 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from nanorepro.commands.run import ends_at_once
 from nanorepro.config import Config, command
-from nanorepro.data.sampling import FEATURES
-from nanorepro.data.worlds import make_world
-from nanorepro.model.layers import shapes
-from nanorepro.paper import claims, curves
+from nanorepro.paper import curves
+from nanorepro.paper.figures import FIGURES
+from nanorepro.paper.speed import Speed, calibrate
 from nanorepro.results import store
 from nanorepro.results.result import Result
-from nanorepro.specification import layers
+from nanorepro.training.compiling import says_when_compiling
 from nanorepro.training.progress import Progress, clock
-from nanorepro.training.simulation import evaluation_set, simulate
+from nanorepro.training.signals import ends_at_once
+from nanorepro.training.simulation import simulate
 
 NAME = "nanorepro.figure"  # the command whose runs these are
 COST = {"linear": 10, "single": 15, "double": 20, "tower": 70, "wide": 600, "deep": 60000}
+
+
+class NotStored(RuntimeError):
+    """A finished run that could not be stored."""
 
 
 @dataclass
@@ -39,7 +43,7 @@ class Shelf:
     parameters: bool  # whether they are kept in memory
     read: dict[str, Result] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.curves = curves.curves(self.size)
 
     def config(self, key: tuple[str, int]) -> Config | None:
@@ -57,10 +61,10 @@ class Shelf:
 
     def load(self, config: Config) -> Result | None:
         if config.id not in self.read:
-            path = self.folder / f"{config.id}.h5"
-            if not path.exists():
+            stored = store.find(self.folder, config)
+            if stored is None:
                 return None
-            self.keep(store.load(path))
+            self.keep(stored)
         return self.read[config.id]
 
     def keep(self, result: Result) -> None:
@@ -77,7 +81,7 @@ class Shelf:
             return None
         config = self.config((source, self.size.windows[0]))
         assert config is not None
-        return store.load(self.folder / f"{config.id}.h5").parameters
+        return store.check(store.path_of(config, self.folder), config).parameters
 
     def found(self, keys: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Result]:
         """Those of the runs that are there."""
@@ -89,7 +93,7 @@ class Course(Progress):
     """The progress of many runs: runs and models done, examples a second, time left."""
 
     def __init__(self, stream: TextIO, name: str, costs: Sequence[int]):
-        super().__init__(stream, "compiling (only the first time) ...", name)
+        super().__init__(stream, "preparing ...", name)
         self.total = sum(costs)
         self.runs, self.number, self.models, self.examples = 0, len(costs), 0, 0
         self.now: tuple[int, int] = 0, 0  # examples of the run at work, and its models
@@ -130,22 +134,22 @@ class Course(Progress):
 
 
 def train(
-    figure: int, shelf: Shelf, threads: int, deadline: float, again: str
+    figure: int, shelf: Shelf, threads: int, deadline: float, again: str, progress: bool = True
 ) -> list[tuple[str, int]]:
     """Make and store the runs that are not there; returns those left out for want of time.
 
     `again` is the command of the figure, for runs that no command of their own makes.
     """
-    keys = claims.needed(figure, shelf.size)
+    keys = FIGURES[figure].needed(shelf.size)
     missing = [key for key in keys if shelf.find(key) is None]
-    speeds: dict[str, float] = {}
+    speeds: dict[str, Speed] = {}
     late = []
     begin, spent = time.perf_counter(), 0.0
     costs = [cost(shelf.curves[name].config) for name, _ in missing]
     if not missing:
         return []
-    course = Course(sys.stderr, f"{NAME} {figure}", costs)
-    with course:
+    course = Course(sys.stderr if progress else io.StringIO(), f"{NAME} {figure}", costs)
+    with course, says_when_compiling(course):
         compile_ahead([shelf.curves[name].config for name, _ in missing], threads)
         done = 0
         for key, price in zip(missing, costs, strict=True):
@@ -159,7 +163,7 @@ def train(
                 if name not in speeds:
                     speeds[name] = calibrate(config, threads)
                 slower = max((time.perf_counter() - begin) / spent, 1.0) if spent else 1.0
-                needs = speeds[name] * 2 * config.pairs * config.examples
+                needs = speeds[name].seconds(config)
                 if time.perf_counter() + min(slower, 3.0) * needs > deadline:
                     late.append(key)
                     course.end(config, done := done + price)
@@ -172,10 +176,22 @@ def train(
             if start is not None:
                 made = f"{again} --out {shlex.quote(str(shelf.folder))}"
             result = replace(result, provenance={**result.provenance, "command": made})
-            store.save(result, shelf.folder)
+            _save(result, shelf.folder)
             shelf.keep(result)
             course.end(config, done := done + price)
     return late
+
+
+def _save(result: Result, folder: Path) -> None:
+    """Store a run; where that fails, raise NotStored, which says what was measured."""
+    try:
+        store.save(result, folder)
+    except Exception as error:
+        raise NotStored(
+            f"run {result.config.id} could not be stored: {error}; its fingerprint is"
+            f" {result.fingerprint}, its relative PD {result.relative_pd:.4g}, its excess loss"
+            f" {result.excess_loss:.4g}; again: {result.provenance['command']}"
+        ) from error
 
 
 def cost(config: Config) -> int:
@@ -189,8 +205,8 @@ def compile_ahead(configs: Sequence[Config], threads: int) -> None:
     groups = [list(kinds)[k::threads] for k in range(min(threads, len(kinds)))]
     if len(groups) < 2:
         return
-    code = "import sys; from nanorepro import sweep; sweep.compile_all(sys.argv[1:])"
-    children: list[subprocess.Popen] = []
+    code = "import sys; from nanorepro.paper import runner; runner.compile_all(sys.argv[1:])"
+    children: list[subprocess.Popen[bytes]] = []
     try:
         for group in groups:
             words = [sys.executable, "-c", code, *group]
@@ -214,73 +230,3 @@ def compile_all(kinds: Sequence[str]) -> None:
     """What a process of `compile_ahead` does."""
     for kind in kinds:
         simulate(Config(**json.loads(kind)), "numba", 1)
-
-
-def calibrate(config: Config, threads: int) -> float:
-    """Seconds an example and model of a run, from short runs of the same kind."""
-    small = replace(config, warm_start="", first_example=0, eval_every="", log2_eval=4,
-                    pairs=max(threads, 1))  # fmt: skip
-
-    def seconds(log2: int) -> float:
-        window = min(config.log2_window, log2 - 5)
-        trial = replace(small, log2_examples=log2, log2_window=window)
-        with ends_at_once(NAME):
-            begin = time.perf_counter()
-            simulate(trial, "numba", threads)
-            return time.perf_counter() - begin
-
-    seconds(5)  # compiles
-    fixed, log2 = seconds(5), 7
-    while (passed := seconds(log2) - fixed) < 0.3 and log2 + 2 <= config.log2_examples:
-        log2 += 2
-    passed = min(passed, seconds(log2) - fixed)
-    return max(passed, 1e-6) / (2 * small.pairs * ((1 << log2) - 32))
-
-
-def bytes_of(config: Config, patterns: int) -> int:
-    """About how large a run's file is."""
-    models = 2 * config.pairs
-    parameters = sum(math.prod(s) for s in shapes(layers(config, FEATURES)).values())
-    return 40_000 + 4 * models * (parameters + patterns) + 20 * patterns
-
-
-def plan(sizes: dict[int, curves.Size], folder: Path, threads: int) -> None:
-    """Print what would run, how long it takes and on how much disk; run and write nothing."""
-    seen: set[str] = set()
-    speeds: dict[str, float] = {}
-    total = disk = 0.0
-    for figure, size in sizes.items():
-        shelf = Shelf(folder, size, parameters=False)
-        by_curve: dict[str, list[tuple[str, int]]] = {}
-        for key in claims.needed(figure, size):
-            by_curve.setdefault(key[0], []).append(key)
-        print(f"figure {figure}: {curves.TITLES[figure]}; {size.words}" if by_curve else
-              f"figure {figure}: {curves.TITLES[figure]}; no runs")  # fmt: skip
-        patterns: dict[str, int] = {}
-        for name, keys in by_curve.items():
-            config = shelf.curves[name].config
-            there = sum(shelf.find(key) is not None for key in keys)
-            ids = {f"{config.id} {w}" for _, w in keys if shelf.find((name, w)) is None}
-            new = len(ids - seen)
-            seen |= ids
-            line = f"  {name:<28} {len(keys):>3} runs, {there:>3} stored"
-            if shared := len(ids) - new:
-                line += f", {shared} counted above"
-            if new:
-                kind = json.dumps([config.model, config.act, config.beta, config.optimizer])
-                if kind not in speeds:
-                    speeds[kind] = calibrate(replace(config, log2_window=size.windows[-1]),
-                                             threads)  # fmt: skip
-                if config.data not in patterns:
-                    world = make_world(config.seed, config.data)
-                    patterns[config.data] = len(evaluation_set(config, world).x)
-                each = speeds[kind] * 2 * config.pairs * config.examples
-                space = bytes_of(config, patterns[config.data])
-                total, disk = total + each * new, disk + space * new
-                line += (
-                    f"; {1e9 * speeds[kind] * threads:,.0f} ns/example/core,"
-                    f" {new} x {clock(each)} = {clock(each * new)}, {space * new / 1e6:,.0f} MB"
-                )
-            print(line, flush=True)
-    print(f"together about {clock(total)} with {threads} threads,"
-          f" {disk / 1e6:,.0f} MB in {folder}/")  # fmt: skip

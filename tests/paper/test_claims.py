@@ -6,10 +6,13 @@ import pytest
 from support.results import result_of
 
 from nanorepro.paper import claims, curves, estimates
+from nanorepro.paper.figures import FIGURES
+
+CLAIMS = [claim for figure in FIGURES.values() for claim in figure.claims]
 
 
 def test_verdicts():
-    part = claims.Part("", estimates.mean(estimates.pd), (), 1.0, 2.0)
+    part = claims.Criterion("", estimates.mean(estimates.pd), (), 1.0, 2.0)
     assert claims.judge(1.1, 1.9, part) == claims.HOLDS
     assert claims.judge(2.1, 3.0, part) == claims.FAILS
     assert claims.judge(0.9, 1.5, part) == claims.OPEN
@@ -34,14 +37,14 @@ def test_loss_is_judged_at_every_window(losses, verdict, where):
         ("linear", w): result_of([1.0, 1.0], values, w)
         for w, values in zip(windows, [[1.0, 1.0], *losses], strict=True)
     }
-    claim = claims.Claim(2, "", 0, claims.loss_parts(["linear"]))
+    claim = claims.Claim("", 0, claims.equal_losses(["linear"]))
     (measured,) = claims.measure(claim, size, runs)
     assert (measured.verdict, len(measured.ids)) == (verdict, len(windows))
     assert measured.what.endswith(f"at the z farthest off ({where})")
 
 
 def test_loss_that_holds_differs_by_a_tenth_at_most():
-    (part,) = claims.loss_parts(["linear"])
+    (part,) = claims.equal_losses(["linear"])
     assert part.high / part.low == pytest.approx(1.1)
 
 
@@ -53,15 +56,14 @@ def test_what_is_measured_names_its_z():
     both = "PD at the largest z over z = 1"
     assert claims.at_size(both, few) == "PD at z = 2^15 over z = 1"
     assert claims.at_size(both, many) == "PD at z = 2^16 over z = 2^2"
-    for claim in claims.CLAIMS:
+    for claim in CLAIMS:
         for part in claims.measure(claim, many, {}):
             assert "middle" not in part.what and "largest z" not in part.what
 
 
 def test_claims_name_curves_that_exist():
     known = curves.curves(curves.LAPTOP)
-    for claim in claims.CLAIMS:
-        assert claim.figure in curves.FIGURES
-        for part in claim.parts:
+    for claim in CLAIMS:
+        for part in claim.criteria:
             assert part.low <= part.high
             assert {name for name, _ in part.runs} <= known.keys()

@@ -13,7 +13,8 @@ import pytest
 
 from nanorepro.commands import figure
 from nanorepro.config import Config
-from nanorepro.paper import claims, curves, figures, runner
+from nanorepro.paper import claims, curves, runner, speed
+from nanorepro.paper.figures import FIGURES
 from nanorepro.results import metrics, store
 
 
@@ -35,13 +36,13 @@ def table(folder, number: int) -> list[dict]:
     return list(csv.DictReader(lines[1:]))
 
 
-@pytest.mark.parametrize("number", curves.FIGURES)
+@pytest.mark.parametrize("number", FIGURES)
 def test_every_figure_is_made(folder, number, capsys):
     record = made(folder, number)
     for kind, start in (("png", b"\x89PNG"), ("pdf", b"%PDF")):
         assert (folder / f"figure{number}-smoke.{kind}").read_bytes().startswith(start)
     size = curves.size(number, "smoke")
-    assert len(record["runs"]) == len(claims.needed(number, size))
+    assert len(record["runs"]) == len(FIGURES[number].needed(size))
     assert record["missing"] == []
     said = capsys.readouterr().out
     for claim in record["claims"]:
@@ -56,12 +57,12 @@ def test_curves_plot_the_stored_runs(folder, number):
     made(folder, number)
     size = curves.size(number, "smoke")
     shelf = runner.Shelf(folder, size, parameters=True)
+    figure, runs = FIGURES[number], shelf.found(FIGURES[number].needed(size))
     rows = table(folder, number)
-    drawn = figures.draw(number, figures.numbers(number, size, shelf.found(
-        claims.needed(number, size))), "")  # fmt: skip
+    drawn = figure.picture(figure.rows(figure.plotted, size, runs), "")
     top, bottom = drawn.axes
     lines = {line.get_gid(): line for ax in (top, bottom) for line in ax.lines if line.get_gid()}
-    for name, place in curves.DRAWN[number]:
+    for name, place in FIGURES[number].plotted:
         if name in size.without:
             continue
         results = [shelf.find((name, w)) for w in size.at(place)]
@@ -90,7 +91,7 @@ def test_weights_and_their_differences(folder):
     for number in (3, 4, 7, 9):
         made(folder, number)
         rows = table(folder, number)
-        assert {r["curve"] for r in rows} == {n for n, _ in curves.DRAWN[number]}
+        assert {r["curve"] for r in rows} == {n for n, _ in FIGURES[number].plotted}
         for row in rows[:: max(len(rows) // 50, 1)]:
             stored = store.load(folder / f"{row['id']}.h5")
             assert stored.fingerprint == row["fingerprint"]
@@ -170,6 +171,24 @@ def test_plan_runs_and_writes_nothing(tmp_path, capsys):
     assert not out.exists()
 
 
+def test_a_plan_prints_what_was_measured(monkeypatch):
+    """Also of runs so short that their training takes no time that can be told from the rest."""
+    now = 0.0
+
+    def takes(config, *_):
+        nonlocal now
+        now += 0.004 + 5e-9 * 2 * config.pairs * config.examples
+
+    monkeypatch.setattr(speed, "simulate", takes)
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: now)
+    for log2 in (5, 10, 20):
+        found = speed.calibrate(Config(model="linear", log2_examples=log2, pairs=2), 2)
+        assert found.each == pytest.approx(5e-9, rel=1e-3)
+        assert found.fixed == pytest.approx(0.004, rel=1e-3)
+    config = Config(model="linear", log2_examples=10, pairs=2)
+    assert found.seconds(config) == pytest.approx(0.004 + 5e-9 * 4096, rel=1e-3)
+
+
 def test_minutes_leave_runs_out(tmp_path, capsys):
     words = ["4", "--scale", "smoke", "--minutes", "1e-9", "--out", str(tmp_path)]
     assert figure.main(words) == 0
@@ -196,5 +215,5 @@ def test_configured_architecture(tmp_path):
     words = ["5", "--model", "tower", "--hidden", "3,200", "--act", "swish"]
     assert figure.main([*words, "--out", str(tmp_path)]) == 0
     config = Config(model="tower", hidden="3,200", act="swish")
-    (ax,) = figures.draw(5, [], "", [config]).axes
+    (ax,) = FIGURES[5].picture([], "", [config]).axes
     assert "tower [3, 200], A = swish" in ax.get_title(loc="left")

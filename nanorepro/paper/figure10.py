@@ -1,0 +1,99 @@
+"""Figure 10: PD and excess loss of deep models in the quadratic world."""
+
+import math
+
+from nanorepro.paper.claims import SMALL, Claim, Criterion, equal_losses, two
+from nanorepro.paper.curves import ALL, FIRST, LAST, MID, SMELU, SMOOTH, SWISH
+from nanorepro.paper.estimates import loss, pd, ratio
+from nanorepro.paper.record import Figure
+from nanorepro.paper.rows import curve_rows
+
+CLAIMS = (
+    Claim(
+        "non-linear activations have superior loss in the quadratic world, the linear"
+        " baseline a very poor one",
+        SMALL,
+        tuple(
+            Criterion(
+                f"linear over {n}, z = 1: L", ratio(loss), two("linear, quadratic", n, FIRST), 2.0
+            )
+            for n in ("ReLU deep", "SmeLU 0.1 deep", "Swish 16 deep")
+        ),
+    ),
+    Claim(
+        "properly tuned SmeLU and Swish have lower PD than ReLU, at comparable loss, as long"
+        " as shuffling is limited",
+        SMALL,
+        tuple(
+            Criterion(
+                f"{n} over ReLU, z = 1: {what}", ratio(of), two(n, "ReLU deep", FIRST), 0.0, high
+            )
+            for n in ("SmeLU 0.1 deep", "Swish 16 deep")
+            for what, of, high in (("PD", pd, 1.0), ("L", loss, 1.1))
+        ),
+    ),
+    Claim(
+        "with aggressive shuffling the gain in PD disappears",
+        SMALL,
+        tuple(
+            Criterion(f"{n} over ReLU, largest z: PD", ratio(pd), two(n, "ReLU deep", LAST), 0.8)
+            for n in ("SmeLU 0.1 deep", "Swish 16 deep")
+        ),
+    ),
+    Claim(
+        "there is a trade-off in β: the smoother activation has lower PD and higher loss",
+        SMALL,
+        tuple(
+            Criterion(
+                f"{a} over {b}, {where}: {what}",
+                ratio(of),
+                ((f"{a} deep", place), (f"{b} deep", place)),
+                low,
+                high,
+            )
+            for a, b in (
+                (f"SmeLU {SMELU[-1]:g}", f"SmeLU {SMELU[0]:g}"),
+                (f"Swish {SWISH[0]:g}", f"Swish {SWISH[-1]:g}"),
+            )
+            for what, of, low, high, place, where in (
+                ("PD", pd, 0.0, 1.0, MID, "middle z"),
+                ("L", loss, 1.0, math.inf, MID, "middle z"),
+            )
+        ),
+    ),
+    Claim(
+        "a warm start with a lower learning rate reduces PD even with aggressive shuffling,"
+        " at competitive loss",
+        SMALL,
+        (
+            Criterion(
+                "ReLU TL over ReLU, largest z: PD",
+                ratio(pd),
+                two("ReLU deep TL", "ReLU deep", LAST),
+                0.0,
+                1.0,
+            ),
+            Criterion(
+                "ReLU TL over ReLU, largest z: L",
+                ratio(loss),
+                two("ReLU deep TL", "ReLU deep", LAST),
+                0.0,
+                1.1,
+            ),
+        ),
+    ),
+    Claim(
+        "excess loss is unaffected by shuffling",
+        SMALL,
+        equal_losses(("ReLU deep", "SmeLU 0.1 deep", "Swish 16 deep")),
+    ),
+)
+
+FIGURE = Figure(
+    number=10,
+    title="Deep models [1024, 512] in the quadratic world",
+    plot="plot_curves:curve_panels",
+    plotted=tuple((n, ALL) for n in ("linear, quadratic", "ReLU deep", *SMOOTH, "ReLU deep TL")),
+    rows=curve_rows,
+    claims=CLAIMS,
+)

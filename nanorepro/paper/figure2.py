@@ -1,0 +1,177 @@
+"""Figure 2: PD and excess loss of the simple models over shuffling."""
+
+from nanorepro.paper.claims import SETTLED, Claim, Criterion, ends, equal_losses, order_of, two
+from nanorepro.paper.curves import ALL, FIRST, LAST, MID, SIMPLE
+from nanorepro.paper.estimates import exponent, loss, mean, over_pairs, pd, ratio
+from nanorepro.paper.record import Figure
+from nanorepro.paper.rows import curve_rows
+
+CLAIMS = (
+    Claim(
+        "with identical initialization and no shuffling, linear and identity models have PD"
+        " of order 1e-7: negligible, not 0",
+        SETTLED,
+        (
+            Criterion("linear, z = 1: PD", mean(pd), (("linear", FIRST),), **order_of(-7)),
+            Criterion("Identity 1, z = 1: PD", mean(pd), (("Identity 1", FIRST),), **order_of(-7)),
+        ),
+    ),
+    Claim(
+        "distinct initialization lifts the PD of single identity from O(1e-7) to O(1e-4)",
+        SETTLED,
+        (
+            Criterion(
+                "Identity 1 diff, z = 1: PD",
+                mean(pd),
+                (("Identity 1 diff", FIRST),),
+                **order_of(-4),
+            ),
+            Criterion(
+                "Identity 1, z = 1: PD diff over same",
+                ratio(pd),
+                two("Identity 1 diff", "Identity 1", FIRST),
+                100.0,
+            ),
+        ),
+    ),
+    Claim(
+        "distinct initialization lifts the PD of single ReLU to O(1e-2), which is retained"
+        " with more shuffling",
+        SETTLED,
+        (
+            Criterion(
+                "ReLU 1 diff, z = 1: PD", mean(pd), (("ReLU 1 diff", FIRST),), **order_of(-2)
+            ),
+            Criterion(
+                "ReLU 1 diff over Identity 1 diff, z = 1: PD",
+                ratio(pd),
+                two("ReLU 1 diff", "Identity 1 diff", FIRST),
+                10.0,
+            ),
+            Criterion(
+                "ReLU 1 diff: PD at the largest z over z = 1",
+                ratio(pd),
+                ends("ReLU 1 diff"),
+                1 / 3,
+                3.0,
+            ),
+        ),
+    ),
+    Claim(
+        "the linear model's PD somewhat degrades by distinct initialization with little"
+        " shuffling, not with more",
+        SETTLED,
+        (
+            Criterion(
+                "linear, z = 1: PD diff over same",
+                ratio(pd),
+                two("linear diff", "linear", FIRST),
+                1.0,
+            ),
+            Criterion(
+                "linear, largest z: PD diff over same",
+                ratio(pd),
+                two("linear diff", "linear", LAST),
+                0.5,
+                2.0,
+            ),
+        ),
+    ),
+    Claim(
+        "ReLU with two units and identical initialization shows PD orders of magnitude above"
+        " the baseline at z = 1; identity with two units does not",
+        SETTLED,
+        (
+            Criterion(
+                "ReLU 2 over linear, z = 1: PD", ratio(pd), two("ReLU 2", "linear", FIRST), 100.0
+            ),
+            Criterion(
+                "Identity 2 over linear, z = 1: PD",
+                ratio(pd),
+                two("Identity 2", "linear", FIRST),
+                0.0,
+                10.0,
+            ),
+        ),
+    ),
+    Claim(
+        "PD grows with z; with aggressive shuffling the linear model's is also high",
+        SETTLED,
+        (
+            *(
+                Criterion(f"{n}: PD at the largest z over z = 1", ratio(pd), ends(n), 10.0)
+                for n in SIMPLE[1:]
+            ),
+            Criterion("linear: PD at the largest z over z = 1", ratio(pd), ends("linear"), 1000.0),
+        ),
+    ),
+    Claim(
+        "as shuffling increases, there is a gap between the linear baseline and the deep models",
+        SETTLED,
+        tuple(
+            Criterion(f"{n} over linear, middle z: PD", ratio(pd), two(n, "linear", MID), 1.0)
+            for n in SIMPLE[1:]
+        ),
+    ),
+    Claim(
+        "enough shuffling with equal initialization gives PD of equal or higher order than"
+        " distinct initialization",
+        SETTLED,
+        tuple(
+            Criterion(
+                f"{n}, largest z: PD same over diff", ratio(pd), two(n, f"{n} diff", LAST), 1 / 3
+            )
+            for n in SIMPLE[1:]
+        ),
+    ),
+    Claim(
+        "loss is equal for a given model regardless of initialization and shuffling",
+        SETTLED,
+        equal_losses(SIMPLE)
+        + tuple(
+            Criterion(
+                f"{n}, z = 1: L diff over same",
+                ratio(loss),
+                two(f"{n} diff", n, FIRST),
+                1 / 1.1,
+                1.1,
+            )
+            for n in SIMPLE
+        ),
+    ),
+    Claim(
+        "the linear model has the best loss in the linear world",
+        SETTLED,
+        tuple(
+            Criterion(f"{n} over linear, z = 1: L", ratio(loss), two(n, "linear", FIRST), 1.0)
+            for n in SIMPLE[1:]
+        ),
+    ),
+    Claim(
+        "with more training examples PD improves for the linear model and hardly for the deep ones",
+        SETTLED,
+        (
+            Criterion(
+                "linear, middle z: exponent of PD in T",
+                over_pairs(exponent),
+                (("linear", MID),),
+                high=-0.25,
+            ),
+            *(
+                Criterion(
+                    f"{n}, middle z: exponent of PD in T", over_pairs(exponent), ((n, MID),), -0.25
+                )
+                for n in SIMPLE[1:]
+            ),
+        ),
+    ),
+)
+
+FIGURE = Figure(
+    number=2,
+    title="Simple models, AdaGrad 0.1",
+    plot="plot_curves:curve_panels",
+    plotted=tuple((n + s, ALL) for n in SIMPLE for s in ("", " diff")),
+    rows=curve_rows,
+    claims=CLAIMS,
+)

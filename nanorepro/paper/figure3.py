@@ -1,0 +1,73 @@
+"""Figure 3: the trained weights of both models of a pair."""
+
+from nanorepro.paper.claims import SETTLED, Claim, Criterion
+from nanorepro.paper.curves import ALL, FIRST, LAST
+from nanorepro.paper.estimates import absolute_cosine, count, deviation, mean, opposite, share
+from nanorepro.paper.record import Figure
+from nanorepro.paper.rows import rows_of_one_pair
+
+CLAIMS = (
+    Claim(
+        "with distinct initialization, single models fall into two phases: weights equal or"
+        " of opposite sign; with identical initialization the latter was never observed",
+        SETTLED,
+        (
+            Criterion(
+                "Identity 1 diff, z = 1: share of opposite pairs",
+                share(opposite),
+                (("Identity 1 diff", FIRST),),
+                0.02,
+                0.98,
+            ),
+            Criterion(
+                "Identity 1 diff, z = 1: |cosine| of the weights",
+                mean(absolute_cosine),
+                (("Identity 1 diff", FIRST),),
+                0.99,
+            ),
+            Criterion(
+                "ReLU 1 diff, z = 1: share of opposite pairs",
+                share(opposite),
+                (("ReLU 1 diff", FIRST),),
+                0.02,
+                0.98,
+            ),
+            Criterion(
+                "Identity 1, all z: opposite pairs", count(opposite), (("Identity 1", ALL),), 0, 0
+            ),
+            Criterion("ReLU 1, all z: opposite pairs", count(opposite), (("ReLU 1", ALL),), 0, 0),
+        ),
+    ),
+    Claim(
+        "the cosine of deviations from θ is almost 1 with no shuffling and 0.191 with maximum"
+        " shuffling (linear, distinct initialization)",
+        SETTLED,
+        (
+            Criterion(
+                "linear diff, z = 1: cosine", mean(deviation), (("linear diff", FIRST),), 0.99
+            ),
+            Criterion(
+                "linear diff, largest z: cosine",
+                mean(deviation),
+                (("linear diff", LAST),),
+                0.0,
+                0.4,
+            ),
+        ),
+    ),
+)
+
+FIGURE = Figure(
+    number=3,
+    title="Trained weights of pairs of models",
+    plot="plot_parameters:weights",
+    plotted=(
+        ("linear diff", LAST),
+        ("Identity 1 diff", FIRST),
+        ("Identity 2", LAST),
+        ("ReLU 2", LAST),
+    ),
+    rows=rows_of_one_pair,
+    parameters=True,
+    claims=CLAIMS,
+)

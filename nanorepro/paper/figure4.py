@@ -1,0 +1,39 @@
+"""Figure 4: differences between the weights of a pair."""
+
+from nanorepro.paper.claims import SETTLED, Claim, Criterion, order_of
+from nanorepro.paper.curves import FIRST, LAST
+from nanorepro.paper.estimates import largest_difference, mean
+from nanorepro.paper.record import Figure
+from nanorepro.paper.rows import rows_of_all_pairs
+
+CLAIMS = (
+    Claim(
+        "weight differences of a single ReLU pair are O(1e-6) with minimum and O(1e-2) with"
+        " maximum shuffling",
+        SETTLED,
+        (
+            Criterion(
+                "ReLU 1, z = 1: largest |Δw|",
+                mean(largest_difference),
+                (("ReLU 1", FIRST),),
+                **order_of(-6),
+            ),
+            Criterion(
+                "ReLU 1, largest z: largest |Δw|",
+                mean(largest_difference),
+                (("ReLU 1", LAST),),
+                **order_of(-2),
+            ),
+        ),
+    ),
+)
+
+FIGURE = Figure(
+    number=4,
+    title="Differences between the weights of a ReLU 1 pair",
+    plot="plot_parameters:differences",
+    plotted=(("ReLU 1", FIRST), ("ReLU 1", LAST)),
+    rows=rows_of_all_pairs,
+    parameters=True,
+    claims=CLAIMS,
+)

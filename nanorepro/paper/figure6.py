@@ -1,0 +1,67 @@
+"""Figure 6: PD and excess loss of narrow towers over shuffling."""
+
+from nanorepro.paper.claims import SETTLED, Claim, Criterion, equal_losses, order_of, two
+from nanorepro.paper.curves import ALL, FIRST, LAST, MID
+from nanorepro.paper.estimates import learned, mean, pd, ratio, share, stuck
+from nanorepro.paper.record import Figure
+from nanorepro.paper.rows import curve_rows
+
+CLAIMS = (
+    Claim(
+        "the ReLU tower has worse PD than single ReLU even with minimal shuffling and"
+        " identical initialization",
+        SETTLED,
+        (
+            Criterion(
+                "ReLU tower over ReLU 1, z = 1: PD",
+                ratio(pd),
+                two("ReLU tower", "ReLU 1", FIRST),
+                1.0,
+            ),
+        ),
+    ),
+    Claim(
+        "some towers are stuck, unable to learn, which degrades loss and PD",
+        SETTLED,
+        (
+            Criterion(
+                "ReLU tower, z = 1: share of pairs with a stuck model",
+                share(stuck),
+                (("ReLU tower", FIRST),),
+                0.005,
+            ),
+        ),
+    ),
+    Claim(
+        "with minimal shuffling, the identity tower retains a PD of O(1e-6)",
+        SETTLED,
+        (
+            Criterion(
+                "Identity tower, z = 1: PD", mean(pd), (("Identity tower", FIRST),), **order_of(-6)
+            ),
+        ),
+    ),
+    Claim(
+        "PDs of both towers are worse than a single ReLU's also with more shuffling",
+        SETTLED,
+        tuple(
+            Criterion(f"{n} over ReLU 1, {what} z: PD", ratio(pd), two(n, "ReLU 1", place), 1.0)
+            for n in ("ReLU tower", "Identity tower")
+            for place, what in ((MID, "middle"), (LAST, "largest"))
+        ),
+    ),
+    Claim(
+        "when they manage to learn, excess loss is similar at every z",
+        SETTLED,
+        equal_losses(("Identity tower", "ReLU tower"), learned),
+    ),
+)
+
+FIGURE = Figure(
+    number=6,
+    title="Narrow tower models [16, 8, 4, 2], AdaGrad 0.1",
+    plot="plot_curves:curve_panels",
+    plotted=(("Identity tower", ALL), ("ReLU tower", ALL)),
+    rows=curve_rows,
+    claims=CLAIMS,
+)

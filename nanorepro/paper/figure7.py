@@ -1,0 +1,32 @@
+"""Figure 7: the parameters of one tower against those of the other."""
+
+from nanorepro.paper.claims import SETTLED, Claim, Criterion
+from nanorepro.paper.curves import MID
+from nanorepro.paper.estimates import correlation, mean
+from nanorepro.paper.record import Figure
+from nanorepro.paper.rows import rows_of_one_pair
+
+CLAIMS = (
+    Claim(
+        "the parameters of two ReLU towers of a pair form a wide correlation cloud",
+        SETTLED,
+        (
+            Criterion(
+                "ReLU tower, middle z: correlation of parameters",
+                mean(correlation),
+                (("ReLU tower", MID),),
+                high=0.95,
+            ),
+        ),
+    ),
+)
+
+FIGURE = Figure(
+    number=7,
+    title="Parameters of a pair of ReLU towers",
+    plot="plot_parameters:correlations",
+    plotted=(("ReLU tower", MID),),
+    rows=rows_of_one_pair,
+    parameters=True,
+    claims=CLAIMS,
+)

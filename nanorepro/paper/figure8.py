@@ -1,0 +1,78 @@
+"""Figure 8: PD and excess loss of wide models with trained embeddings."""
+
+from nanorepro.paper.claims import SETTLED, Claim, Criterion, equal_losses, two
+from nanorepro.paper.curves import ALL, FIRST, LAST, MID, OPTIMIZERS, WIDE
+from nanorepro.paper.estimates import least_ratio, loss, pd, ratio
+from nanorepro.paper.record import Figure
+from nanorepro.paper.rows import curve_rows
+
+CLAIMS = (
+    Claim(
+        "a well tuned learning rate leads to a better loss than the linear baseline with the"
+        " identity activation",
+        SETTLED,
+        (
+            Criterion(
+                "best wide Identity over linear (AdaGrad 0.1), z = 1: L",
+                least_ratio(loss),
+                tuple((f"Identity wide, {o}", FIRST) for o in OPTIMIZERS)
+                + (("linear, AdaGrad 0.1", FIRST),),
+                high=1.0,
+            ),
+        ),
+    ),
+    Claim(
+        "too large learning rates degrade loss and PD",
+        SETTLED,
+        tuple(
+            Criterion(
+                f"{m} wide, z = 1: {what}, AdaGrad 1 over 0.1",
+                ratio(of),
+                two(f"{m} wide, AdaGrad 1", f"{m} wide, AdaGrad 0.1", FIRST),
+                1.0,
+            )
+            for m in ("Identity", "ReLU")
+            for what, of in (("L", loss), ("PD", pd))
+        ),
+    ),
+    Claim(
+        "ReLU exhibits worse PD than identity even with minimal shuffling; linear has the best"
+        " PD curve",
+        SETTLED,
+        (
+            Criterion(
+                "ReLU over Identity wide, z = 1: PD",
+                ratio(pd),
+                two("ReLU wide, AdaGrad 0.1", "Identity wide, AdaGrad 0.1", FIRST),
+                1.0,
+            ),
+            *(
+                Criterion(
+                    f"Identity wide over linear, {what}: PD",
+                    ratio(pd),
+                    two("Identity wide, AdaGrad 0.1", "linear, AdaGrad 0.1", place),
+                    1.0,
+                )
+                for place, what in ((FIRST, "z = 1"), (MID, "middle z"), (LAST, "largest z"))
+            ),
+        ),
+    ),
+    Claim(
+        "excess loss is mostly the same for a configuration while PD changes with shuffling",
+        SETTLED,
+        equal_losses(
+            ("linear, AdaGrad 0.1", "Identity wide, AdaGrad 0.1", "ReLU wide, AdaGrad 0.1")
+        ),
+    ),
+)
+
+FIGURE = Figure(
+    number=8,
+    title="Wide models with trained embeddings, 1000 units",
+    plot="plot_curves:curve_panels",
+    plotted=tuple(
+        (n, ALL) for n in (*WIDE, "SmeLU 0.1 wide, AdaGrad 0.1", "Swish 16 wide, AdaGrad 0.1")
+    ),
+    rows=curve_rows,
+    claims=CLAIMS,
+)

@@ -1,0 +1,33 @@
+"""Figure 9: embeddings and weights of two pairs of wide models."""
+
+from nanorepro.paper.claims import SETTLED, Claim, Criterion
+from nanorepro.paper.curves import MID
+from nanorepro.paper.estimates import over_pairs, rank_correlation
+from nanorepro.paper.record import Figure
+from nanorepro.paper.rows import rows_of_two_pairs
+
+CLAIMS = (
+    Claim(
+        "pairs whose embeddings are aligned have a narrow cloud of hidden weights; less"
+        " correlated embeddings go with larger deviations",
+        SETTLED,
+        (
+            Criterion(
+                "wide ReLU, middle z: rank correlation over pairs, embeddings and weights",
+                over_pairs(rank_correlation),
+                (("ReLU wide, AdaGrad 0.1", MID),),
+                0.0,
+            ),
+        ),
+    ),
+)
+
+FIGURE = Figure(
+    number=9,
+    title="Parameters of two pairs of wide ReLU models",
+    plot="plot_parameters:embedded_correlations",
+    plotted=(("ReLU wide, AdaGrad 0.1", MID),),
+    rows=rows_of_two_pairs,
+    parameters=True,
+    claims=CLAIMS,
+)
