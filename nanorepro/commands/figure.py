@@ -5,16 +5,26 @@ Nothing that is slow to import is imported before the command line has been chec
 
 import argparse
 import math
-import os
 import shlex
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
-from nanorepro.commands.run import check_folder, check_threads, fail
+from nanorepro.commands.common import (
+    DONE,
+    FAILED,
+    carry_out,
+    check_file,
+    check_folder,
+    check_threads,
+    positive,
+    whole,
+)
+from nanorepro.commands.console import Console, describe
+from nanorepro.commands.parser import Parser
 from nanorepro.config import Config, check_sequence
 from nanorepro.errors import ConfigError
 
@@ -24,25 +34,17 @@ if TYPE_CHECKING:
 NAME = "nanorepro.figure"
 FIGURES = [str(k) for k in range(1, 11)]
 SCALES = ("paper", "laptop", "smoke")
-WITH_PARAMETERS = (3, 4, 7, 9)  # figures of which the parameters are plotted or measured
-
-
-class Parser(argparse.ArgumentParser):
-    """Every error is one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(message.removeprefix("argument "))
 
 
 def parser() -> Parser:
     found = Parser(
+        quiet=True,
         prog=NAME,
         usage="python -m nanorepro.figure {1..10,all} [option ...]",
         description="Run what a figure of the paper needs, draw it in the paper's arrangement, and"
-        " print what the paper claims beside what was measured.  Finished runs are stored and"
-        " reused: a second call only draws, an interrupted one goes on where it was.",
+        " print what the\npaper claims beside what was measured.  Finished runs are stored and"
+        " reused: a second call only\ndraws, an interrupted one goes on where it was.",
         epilog="Example: python -m nanorepro.figure 6 --scale laptop",
-        allow_abbrev=False,
     )
     add = found.add_argument
     add("figure", metavar="{1..10,all}", help="figure of the paper, or all of them")
@@ -77,7 +79,12 @@ def parser() -> Parser:
         metavar="FILE",
         help="a page .md of all figures drawn for it; pictures go to the folder of its name",
     )
-    add("--threads", default="all", metavar="N", help="threads (default: all cores)")
+    add(
+        "--threads",
+        default="all",
+        metavar="N",
+        help="threads (default: all CPUs that the process may use)",
+    )
     add("--model", metavar="MODEL", help="figures 1 and 5: draw this model instead")
     add("--hidden", metavar="LIST", help="figures 1 and 5: its hidden layers, as in 64,32")
     add("--act", metavar="ACT", help="figures 1 and 5: its activation (default: relu)")
@@ -85,7 +92,7 @@ def parser() -> Parser:
 
 
 @dataclass(frozen=True)
-class Job:
+class FigureRequest:
     """What the command line asks for, checked."""
 
     sizes: "dict[int, curves.Size]"  # by figure
@@ -97,41 +104,39 @@ class Job:
     threads: int
     minutes: float
     plan: bool
+    quiet: bool
 
     def command(self, figure: int) -> str:
         """The command that makes a figure again."""
         return f"python -m {NAME} {figure}{self.words}"
 
 
-def job(argv: Sequence[str]) -> Job:
+def checked(argv: Sequence[str]) -> FigureRequest:
     """Check everything that can be checked before anything runs; raises ConfigError."""
-    o = parser().parse_args(argv)
+    o, given = parser().read(argv)
     if o.figure not in (*FIGURES, "all"):
         raise ConfigError(f"figure: {o.figure!r} is not allowed; give 1 to 10, or all")
     if o.scale not in SCALES:
         raise ConfigError(f"--scale: {o.scale!r} is not allowed; give {' or '.join(SCALES)}")
     figures = [int(f) for f in FIGURES] if o.figure == "all" else [int(o.figure)]
-    examples = whole("--log2-examples", o.log2_examples)
-    pairs, seed = whole("--pairs", o.pairs), whole("--seed", o.seed)
+    examples = (
+        whole("--log2-examples", o.log2_examples, 5, 40) if "log2_examples" in given else None
+    )
+    pairs = whole("--pairs", o.pairs, 1, 65536) if "pairs" in given else None
+    seed = whole("--seed", o.seed, 0, 2**64 - 1)
     windows = None
-    if o.windows is not None:
-        windows = [whole("--windows", w) for w in o.windows.split(",")]
-    threads = check_threads(o.threads) or os.cpu_count() or 1
+    if "windows" in given:
+        windows = [whole("--windows", w, 0, 40) for w in o.windows.split(",")]
+    threads = check_threads(o.threads)
     models = drawn_models(o, figures)
-    report = None
-    if o.report is not None:
-        report = Path(o.report)
-        if report.suffix != ".md":
-            raise ConfigError(f"--report: {o.report!r} is not allowed; give a file name .md")
-        try:
-            check_folder(str(report.parent))
-        except ConfigError as error:
-            raise error.of("report") from None
+    report = check_file(o.report, "--report", [".md"]) if "report" in given else None
     folder = check_folder(o.out)
-    minutes = positive("--minutes", o.minutes)
+    minutes = positive("--minutes", o.minutes) if "minutes" in given else math.inf
     from nanorepro.paper import curves
+    from nanorepro.training.threads import usable_cpus
 
-    sizes = {f: curves.size(f, o.scale, examples, pairs, windows, seed or 0) for f in figures}
+    threads = threads or usable_cpus()
+    sizes = {f: curves.size(f, o.scale, examples, pairs, windows, seed) for f in figures}
     for size in sizes.values():
         for curve in curves.curves(size).values():
             for window in size.windows:
@@ -141,29 +146,9 @@ def job(argv: Sequence[str]) -> Job:
         if (value := getattr(o, name)) is not None:
             words += f" --{name.replace('_', '-')} {shlex.quote(value)}"
     words += f" --seed {seed}" if seed else ""
-    return Job(sizes, o.scale, words, models, folder, report, threads, minutes, o.plan)
-
-
-def whole(name: str, text: str | None) -> Any:
-    """A whole number, or None where none was given; raises ConfigError."""
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdecimal() and len(text) <= 20):
-        raise ConfigError(f"{name}: {text!r} is not allowed; give whole numbers")
-    return int(text)
-
-
-def positive(name: str, text: str | None) -> float:
-    """A number above 0, infinity where none was given; raises ConfigError."""
-    if text is None:
-        return math.inf
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not value > 0.0:
-        raise ConfigError(f"{name}: {text!r} is not allowed; give a number above 0")
-    return value
+    return FigureRequest(
+        sizes, o.scale, words, models, folder, report, threads, minutes, o.plan, o.quiet
+    )
 
 
 def drawn_models(o: argparse.Namespace, figures: list[int]) -> tuple[Config, ...]:
@@ -177,64 +162,65 @@ def drawn_models(o: argparse.Namespace, figures: list[int]) -> tuple[Config, ...
     return (Config(**fields),)
 
 
-def architectures(figure: int) -> tuple[Config, ...]:
-    """The models that figures 1 and 5 of the paper show."""
-    names = {1: ("linear", "single", "double"), 5: ("tower", "wide")}
-    return tuple(Config(model=m) for m in names.get(figure, ()))
+def make(request: FigureRequest, figure: int, deadline: float, console: Console) -> bool:
+    """One figure: its runs, its files, then what is said of it; whether nothing of it failed."""
+    from nanorepro.paper import report, rows, runner
+    from nanorepro.paper.figures import FIGURES
 
-
-def make(job: Job, figure: int, deadline: float) -> dict[str, Any]:
-    """One figure: its runs, its picture and numbers, and its record, which is returned."""
-    from nanorepro.paper import claims, curves, figures, report, runner
-
-    size = job.sizes[figure]
-    shelf = runner.Shelf(job.folder, size, figure in WITH_PARAMETERS)
-    again = job.command(figure)
-    late = runner.train(figure, shelf, job.threads, deadline, again)
-    keys = claims.needed(figure, size)
+    of, size = FIGURES[figure], request.sizes[figure]
+    shelf = runner.Shelf(request.folder, size, of.parameters)
+    again = request.command(figure)
+    late = runner.train(figure, shelf, request.threads, deadline, again, not request.quiet)
+    keys = of.needed(size)
     runs = shelf.found(keys)
-    rows = figures.numbers(figure, size, runs)
-    words = report.note(size) if keys else ""
+    plotted = of.rows(of.plotted, size, runs)
+    note = report.note(size) if keys else ""
     if late:
-        words += f"; {len(late)} of {len(keys)} runs not made"
-    drawn = figures.draw(figure, rows, words, job.models or architectures(figure))
-    record: dict[str, Any] = {
-        "figure": figure, "title": curves.TITLES[figure], "scale": job.scale, "command": again,
-        "size": words, "missing": [list(k) for k in late],
-        "runs": [report.run_record(key, runs[key]) for key in sorted(runs)],
-        "claims": [report.claim_record(c, size, runs) for c in claims.CLAIMS if c.figure == figure],
-    }  # fmt: skip
-    record["seconds"] = sum({r["id"]: r["seconds"] for r in record["runs"]}.values())
-    target, name = job.folder, f"figure{figure}-{job.scale}"
-    if job.report:
-        target, name = job.report.with_suffix(""), f"figure{figure}"
-    report.write(target, name, figure, drawn, figures.as_csv(rows, f"{again}; {words}"), record)
-    report.show(record, target / f"{name}.png")
-    if job.report:
-        report.write_report(job.report)
-    return record
+        note += f"; {len(late)} of {len(keys)} runs not made"
+    record = report.record(of, size, runs, request.scale, again, note, late)
+    pictures, problems = {}, []
+    try:
+        pictures = report.pictures(of.picture(plotted, note, request.models), again)
+    except Exception as error:
+        problems.append(f"figure {figure}: the picture could not be drawn: {describe(error)}")
+    target, name = request.folder, f"figure{figure}-{request.scale}"
+    if request.report:
+        target, name = request.report.with_suffix(""), f"figure{figure}"
+    kinds = [*pictures, "csv", "json"]
+    try:
+        table = rows.as_csv(plotted, f"{again}; {note}")
+        report.write(target, name, table, record, pictures)
+        if request.report:
+            report.write_report(request.report)
+    except OSError as error:
+        problems.append(f"figure {figure} could not be written: {describe(error)}")
+    files = f"{target / name}." + ", .".join(kinds)
+    console.say(report.shown(record, "not written" if len(problems) > 1 else files))
+    for problem in problems:
+        console.fail(problem, FAILED)
+    return not problems
+
+
+def run(argv: Sequence[str], console: Console) -> int:
+    """Plan or make the figures that the command line names; the exit status."""
+    request = checked(argv)
+    from nanorepro.backends import load_backend
+
+    load_backend("numba")  # which refuses what it cannot run under
+    if request.plan:
+        from nanorepro.paper.planning import plan
+
+        for line in plan(request.sizes, request.folder, request.threads):
+            console.say(line)
+        return DONE
+    deadline = time.perf_counter() + 60.0 * request.minutes
+    drawn = [make(request, figure, deadline, console) for figure in request.sizes]
+    return DONE if all(drawn) else FAILED
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
-    try:
-        todo = job(sys.argv[1:] if argv is None else list(argv))
-        if todo.plan:
-            from nanorepro.paper import runner
-
-            runner.plan(todo.sizes, todo.folder, todo.threads)
-            return 0
-        deadline = time.perf_counter() + 60.0 * todo.minutes
-        for figure in todo.sizes:
-            make(todo, figure, deadline)
-    except ConfigError as error:
-        return fail(error, 2, NAME)
-    except KeyboardInterrupt:
-        print(f"\n{NAME}: interrupted", file=sys.stderr)
-        return 130
-    except Exception as error:
-        return fail(f"{type(error).__name__}: {error}", 1, NAME)
-    return 0
+    return carry_out(NAME, run, argv)
 
 
 if __name__ == "__main__":

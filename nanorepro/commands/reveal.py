@@ -12,39 +12,30 @@ With the accumulator kahan a chain is seen, and few other trees: the compensatio
 brings back what was lost in it, and several trees give the same results.  Then none is shown.
 """
 
-import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
-from importlib import import_module
-from pathlib import Path
-from typing import Any, NoReturn
 
-import numpy as np
-
+from nanorepro.commands.common import DONE, FAILED, carry_out, check_file, whole
+from nanorepro.commands.console import Console, describe
+from nanorepro.commands.parser import Parser
 from nanorepro.config import BACKENDS, Config
 from nanorepro.errors import ConfigError, option
-from nanorepro.probing.kernels import asked, net_of, probe, terms_of
-from nanorepro.probing.trees import LONGEST, NoTree, draw, formula, outline, reveal
-from nanorepro.training.simulation import load_backend
+from nanorepro.probing.formats import FORMATS, LONGEST
 
+NAME = "nanorepro.reveal"
+SUMS = ("batch", "forward", "backward")
 SHOWN = (
     *("model", "hidden", "act", "beta", "batch", "leaf_order", "tree", "accumulator"),
     *("unit_order", "unit_tree", "unit_accumulator", "precision", "rounding", "fma", "seed"),
 )
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(message)
-
-
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line."""
-    found = _Parser(
-        prog="python -m nanorepro.reveal",
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    found = Parser(
+        prog=NAME,
+        usage="python -m nanorepro.reveal [module:function] [option ...]",
         description=__doc__,
         epilog="exit status: 0, the tree is the one asked for (or the function's is found); 1, it "
         "is another,\nor there is none; 2, a wrong option",
@@ -56,24 +47,30 @@ def parser() -> argparse.ArgumentParser:
         help="module:function that sums an array, as numpy:sum, numpy:dot (with an array of ones),"
         " tensorflow:reduce_sum, torch:sum, mine:total (default: a sum of ours)",
     )
-    found.add_argument("--terms", type=int, default=32, help="terms of that sum (default: 32)")
-    found.add_argument(
+    add = found.add_argument
+    add("--terms", default="32", metavar="N", help="terms of that sum (default: 32)")
+    add(
         "--dtype",
-        choices=("float16", "float32", "float64"),
         default="float32",
-        help="type of those terms (default: float32)",
+        metavar=choices(tuple(FORMATS)),
+        help="type of those terms; arrays of bfloat16 are those of ml_dtypes (default: float32)",
     )
-    found.add_argument(
+    add(
         "--sum",
-        choices=("batch", "forward", "backward"),
         default="batch",
+        metavar=choices(SUMS),
         help="of ours: over the mini-batch (a gradient), or over units, forward or backward"
         " (default: batch)",
     )
-    found.add_argument("--at", default="", help="of which parameter (default: the last weights)")
-    found.add_argument("--step", type=int, default=0, help="in which mini-batch (default: 0)")
-    found.add_argument("--backend", choices=BACKENDS, default=BACKENDS[0], help="(default: numba)")
-    found.add_argument("--picture", default="", help="PNG to write the tree to (default: none)")
+    add("--at", metavar="NAME", help="of which parameter (default: the last weights)")
+    add("--step", default="0", metavar="N", help="in which mini-batch (default: 0)")
+    add(
+        "--backend",
+        default=BACKENDS[0],
+        metavar=choices(BACKENDS),
+        help=f"what computes our sums (default: {BACKENDS[0]})",
+    )
+    add("--picture", metavar="FILE", help="PNG, PDF or SVG to draw the tree to (default: none)")
     dials = found.add_argument_group("what the model and its dials are")
     for field in fields(Config):
         if field.name in SHOWN:
@@ -86,92 +83,88 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
-def load(name: str) -> Callable[[np.ndarray], Any]:
-    """The function `module:function` as one that sums an array; raises ConfigError."""
-    module, colon, path = name.partition(":")
-    if not (module and colon and path):
-        raise ConfigError(f"{name!r} is not allowed; give module:function, as numpy:sum")
-    try:
-        function: Any = import_module(module)
-        for part in path.split("."):
-            function = getattr(function, part)
-    except (ImportError, AttributeError) as wrong:
-        raise ConfigError(f"{name}: {wrong}") from None
-    if not callable(function):
-        raise ConfigError(f"{name} is no function")
-
-    def made(terms: np.ndarray) -> Any:
-        if module.partition(".")[0] == "torch":
-            return import_module("torch").from_numpy(terms)
-        return terms
-
-    def alone(terms: np.ndarray) -> Any:
-        return function(made(terms))
-
-    def beside_ones(terms: np.ndarray) -> Any:
-        return function(made(terms), made(np.ones_like(terms)))
-
-    three, why = np.arange(1.0, 4.0, dtype=np.float32), ""
-    for call in (alone, beside_ones):
-        try:
-            if float(call(three)) == 6.0:
-                return call
-            why = why or "1, 2, 3 do not give 6"
-        except Exception as failed:  # whatever a stranger's function raises
-            why = why or " ".join(str(failed).split())[:120]
-    raise ConfigError(f"{name} does not sum an array: {why}")
+def choices(values: Sequence[str]) -> str:
+    """Values as a metavar."""
+    return "{" + ",".join(values) + "}"
 
 
-def run(arguments: Sequence[str]) -> int:
+def check_choice(name: str, value: str, allowed: Sequence[str]) -> str:
+    """The value if it is allowed; raises ConfigError."""
+    if value not in allowed:
+        raise ConfigError(f"{value!r} is not allowed", name, " or ".join(allowed))
+    return value
+
+
+def check_goes_together(function: str, given: set[str]) -> None:
+    """Refuse options of our sums beside a function, and those of a function without one."""
+    others = {"terms", "dtype"} if not function else {*SHOWN, "sum", "at", "step", "backend"}
+    if wrong := sorted(others & given):
+        whose = "our own sums" if function else "a module:function"
+        raise ConfigError(f"goes with {whose} only; leave it out", wrong[0])
+
+
+def run(argv: Sequence[str], console: Console) -> int:
     """Reveal what the command line names, print it, draw it; the exit status."""
-    given = parser().parse_args(arguments)
-    expected = None
-    if given.picture and not Path(given.picture).absolute().parent.is_dir():
-        raise ConfigError(f"--picture: {given.picture}: no such folder")
-    if not 2 <= given.terms <= LONGEST:
-        raise ConfigError(f"--terms: {given.terms} is not allowed; give 2 to {LONGEST}")
-    if not 0 <= given.step <= 10_000:
-        raise ConfigError(f"--step: {given.step} is not allowed; give 0 to 10000")
+    o, given = parser().read(argv)
+    for name, allowed in (("dtype", tuple(FORMATS)), ("sum", SUMS), ("backend", BACKENDS)):
+        check_choice(name, getattr(o, name), allowed)
+    check_goes_together(o.function, given)
+    terms = whole("--terms", o.terms, 2, LONGEST)
+    step = whole("--step", o.step, 0, 10_000)
+    picture = (
+        check_file(o.picture, "--picture", [".png", ".pdf", ".svg"]) if "picture" in given else None
+    )
+    config = Config(**{name: getattr(o, name) for name in SHOWN})
+    from nanorepro.probing import kernels, showing, trees
+
     sys.setrecursionlimit(max(sys.getrecursionlimit(), 20 * LONGEST))
-    if given.function:
-        tree = reveal(load(given.function), given.terms, np.dtype(given.dtype))
-        title = f"{given.function}, {given.terms} terms, {given.dtype}"
-    else:
-        config = Config(**{name: getattr(given, name) for name in SHOWN})
-        load_backend(given.backend)
-        weights = [layer.names[0] for layer in net_of(config)]
-        behind = {"batch": -1, "forward": -1, "backward": -2}[given.sum]
-        at = given.at or weights[max(behind, -len(weights))]
-        expected = asked(config, given.sum, at, given.step)
-        tree = probe(config, given.sum, at, given.step, given.backend)
-        title = f"{given.sum} sum of {at}, step {given.step}, {given.backend}"
-    print(title)
-    terms = given.terms if given.function else terms_of(config, given.sum, at)
-    print(formula(tree) if terms <= 16 else outline(tree))
-    if expected is not None:
-        print("equals the plan asked for" if tree == expected else "NOT the plan asked for:")
-        if tree != expected:
-            print(formula(expected) if terms <= 16 else outline(expected))
-    if given.picture:
-        try:
-            draw(tree, title).savefig(given.picture, dpi=150)
-        except (OSError, ValueError) as wrong:
-            raise ConfigError(f"--picture: {wrong}") from None
-    return 0 if expected is None or tree == expected else 1
-
-
-def main() -> None:
+    expected = None
     try:
-        sys.exit(run(sys.argv[1:]))
-    except ConfigError as wrong:
-        print(f"nanorepro.reveal: {wrong.on_command_line()}", file=sys.stderr)
-        sys.exit(2)
-    except NoTree as wrong:
-        print(f"nanorepro.reveal: {wrong}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        if o.function:
+            from nanorepro.probing.functions import load
+
+            tree = trees.reveal(load(o.function, o.dtype), terms, o.dtype)
+            title = f"{o.function}, {terms} terms, {o.dtype}"
+        else:
+            from nanorepro.backends import load_backend
+
+            load_backend(o.backend)
+            weights = [layer.names[0] for layer in kernels.net_of(config)]
+            behind = {"batch": -1, "forward": -1, "backward": -2}[o.sum]
+            at = o.at if "at" in given else weights[max(behind, -len(weights))]
+            terms = kernels.number_of_terms(config, o.sum, at)
+            expected = kernels.asked(config, o.sum, at, step)
+            tree = kernels.probe(config, o.sum, at, step, o.backend)
+            title = f"{o.sum} sum of {at}, step {step}, {o.backend}"
+    except trees.NoTree as none:
+        return console.fail(none, FAILED)
+    show = showing.formula if terms <= 16 else showing.outline
+    lines = [title, show(tree)]
+    if expected is not None:
+        lines.append("equals the plan asked for" if tree == expected else "NOT the plan asked for:")
+        if tree != expected:
+            lines.append(show(expected))
+    drawn = True
+    if picture is not None:
+        try:
+            from nanorepro.plots.style import file_of
+            from nanorepro.plots.summation_tree import summation_tree
+
+            kind = picture.suffix.lower().removeprefix(".")
+            data = file_of(summation_tree(tree, title), kind)
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            picture.write_bytes(data)
+        except Exception as error:
+            drawn = False
+            console.fail(f"the picture could not be drawn: {describe(error)}", FAILED)
+    console.say("\n".join(lines))
+    return DONE if drawn and (expected is None or tree == expected) else FAILED
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    return carry_out(NAME, run, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -6,24 +6,29 @@ Nothing that is slow to import is imported before the command line has been chec
 import json
 import math
 import os
-import re
 import shlex
-import signal
 import sys
-import tempfile
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
-from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import argparse_dataclass
 
+from nanorepro.commands.common import (
+    DONE,
+    FAILED,
+    carry_out,
+    check_folder,
+    check_threads,
+)
+from nanorepro.commands.console import Console, describe
+from nanorepro.commands.parser import Parser
 from nanorepro.config import BACKENDS, PARTS, Config, check_sequence, command, with_paper_sizes
-from nanorepro.errors import ConfigError, option
+from nanorepro.errors import ConfigError, option, wrong
 from nanorepro.training.progress import Progress
+from nanorepro.training.signals import Terminated, ends_at_once
 
 if TYPE_CHECKING:
     from nanorepro.model.layers import Parameters
@@ -33,7 +38,9 @@ NAME = "nanorepro.run"
 PAPER_SIZES = ("log2_examples", "log2_eval", "pairs")
 GROUPS = {title: tuple(f.name for f in fields(part)) for title, part in PARTS.items()}
 GROUPS["the pairs"] += ("paper",)
-GROUPS["the running, which changes no bit of the result"] = ("backend", "threads", "out", "json")
+GROUPS["the running, which changes no bit of the result"] = (
+    "backend", "threads", "out", "json", "quiet",
+)  # fmt: skip
 
 
 def _opt(default: object, help: str, metavar: str | None = None) -> Any:
@@ -43,39 +50,47 @@ def _opt(default: object, help: str, metavar: str | None = None) -> Any:
 
 @dataclass(frozen=True)
 class Options(Config):
-    """The command line as it was given: text, which Config and `job` check."""
+    """The command line as it was given: text, which Config and `checked` check."""
 
     warm_start: str = _opt(
-        "", "file <id>.h5 of a run whose parameters this one starts from (default: none)", "FILE"
+        "",
+        "file <id>.h5 of a run whose parameters this one starts from; the optimizer starts anew,"
+        " the examples are those that follow (default: none)",
+        "FILE",
     )
     paper: bool = _opt(False, "the paper's sizes: T = 2^26, N = 2^16, 16 pairs")
     backend: str = _opt(
         "numba", "what computes it (default: numba)", "{" + ",".join(BACKENDS) + "}"
     )
-    threads: str = _opt("all", "threads, from 1 to 1024 (default: all cores)", "N")
+    threads: str = _opt(
+        "all", "threads, from 1 to 1024 (default: all CPUs that the process may use)", "N"
+    )
     out: str = _opt("runs", "folder of the stored run and its picture (default: runs)", "FOLDER")
     json: bool = _opt(False, "print one JSON object instead of the table")
+    quiet: bool = field(
+        default=False,
+        metadata={"args": ["-q", "--quiet"], "help": "show no progress on standard error"},
+    )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         pass
 
 
-class Parser(argparse_dataclass.ArgumentParser):
-    """Options in groups; every error is one line."""
+class RunParser(argparse_dataclass.ArgumentParser, Parser):  # type: ignore[misc]
+    """The command line of a run, its options in groups."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.groups: dict[str, Any] = {}
         super().__init__(
             Options,
             prog=NAME,
             usage="python -m nanorepro.run [option ...]",
             description="Train pairs of models that differ only in what is named, measure how far"
-            " they are apart, show and store it.",
+            " they are apart,\nshow and store it.",
             epilog="Example: python -m nanorepro.run --model tower --act relu",
-            allow_abbrev=False,
         )
 
-    def add_argument(self, *names, **settings):
+    def add_argument(self, *names: str, **settings: Any) -> Any:
         name = names[-1].removeprefix("--").replace("-", "_")
         for title, members in GROUPS.items():
             if name in members:
@@ -84,32 +99,9 @@ class Parser(argparse_dataclass.ArgumentParser):
                 return self.groups[title].add_argument(*names, **settings)
         return super().add_argument(*names, **settings)
 
-    def error(self, message: str) -> NoReturn:
-        if found := re.fullmatch(r"argument (\S+): expected one argument", message, re.S):
-            name = found[1].removeprefix("--").replace("-", "_")
-            meaning = {f.name: f.metadata["help"] for f in fields(Options)}[name]
-            raise ConfigError(f"{found[1]}: the value is missing; give the {meaning}")
-        if found := re.fullmatch(r"argument (\S+): ignored explicit argument (.*)", message, re.S):
-            raise ConfigError(f"{found[1]}: {found[2]} is not allowed; give no value")
-        raise ConfigError(message)
-
-    def read(self, argv: Sequence[str]) -> tuple[Options, set[str]]:
-        """The options, and the names of those that were given."""
-        options, unknown = self.parse_known_args(list(argv))
-        for f in fields(Options):
-            if isinstance(getattr(options, f.name), list):  # what argparse makes of `--lr=--`
-                self.error(f"argument {option(f.name)}: expected one argument")
-        if unknown:
-            known = [option(f.name) for f in fields(Options)]
-            near = get_close_matches(unknown[0].partition("=")[0], known, 1)
-            right = f"did you mean {near[0]}?" if near else "--help lists them"
-            raise ConfigError(f"{unknown[0]!r} is not an option; {right}")
-        given = {word.partition("=")[0] for word in argv}
-        return options, {f.name for f in fields(Options) if option(f.name) in given}
-
 
 @dataclass(frozen=True)
-class Job:
+class RunRequest:
     """A run that may start: its configuration and everything that changes no bit."""
 
     config: Config
@@ -118,10 +110,11 @@ class Job:
     threads: int | None
     folder: Path
     json: bool
+    quiet: bool
     command: str
 
 
-def job(options: Options, given: set[str]) -> Job:
+def checked(options: Options, given: set[str]) -> RunRequest:
     """Check everything that can be checked before the training; raises ConfigError."""
     if options.backend not in BACKENDS:
         right = " or ".join(BACKENDS)
@@ -137,42 +130,22 @@ def job(options: Options, given: set[str]) -> Job:
     check_sequence(config)
     start, words = None, ""
     if "warm_start" in given:
+        if not options.warm_start:
+            raise wrong("warm_start", "", "a file <id>.h5 of a run")
         config, start = warm_start(config, options.warm_start, given)
         words = f" --warm-start {shlex.quote(options.warm_start)}"
     folder = check_folder(options.out)
-    if (folder / f"{config.id}.h5").exists():
+    if os.path.lexists(path := folder / f"{config.id}.h5"):
         from nanorepro.results import store
 
-        store.load(folder / f"{config.id}.h5")
+        store.check(path, config)
+    from nanorepro.backends import load_backend
+
+    load_backend(options.backend)  # which refuses what it cannot run under
     again = command(config) + words
-    return Job(config, start, options.backend, threads, folder, options.json, again)
-
-
-def check_threads(text: str) -> int | None:
-    if text == "all":
-        return None
-    if text.isascii() and text.isdecimal() and len(text) < 9 and 1 <= int(text) <= 1024:
-        return int(text)
-    raise ConfigError(f"--threads: {text!r} is not allowed; give 1 to 1024, or all")
-
-
-def check_folder(name: str) -> Path:
-    """The folder, if a file can be written there or it can be made; raises ConfigError."""
-    wrong = f"--out: {name!r} is not a folder to write in"
-    right = "give one that is, or can be made"
-    if not name or "\0" in name:
-        raise ConfigError(f"{wrong}; {right}")
-    try:
-        if any(len(os.fsencode(part)) > 255 for part in Path(name).parts):
-            raise ValueError("a name is too long")
-        there = Path(name).absolute()
-        while not there.exists():
-            there = there.parent
-        tempfile.TemporaryFile(dir=there).close()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{wrong} ({reason}); {right}") from None
-    return Path(name)
+    return RunRequest(
+        config, start, options.backend, threads, folder, options.json, options.quiet, again
+    )
 
 
 def warm_start(
@@ -210,28 +183,55 @@ def warm_start(
     return replace(config, **changes), stored.parameters
 
 
-def train(job: Job) -> "Result":
+def train(request: RunRequest) -> "Result":
     """Train and measure, showing the progress on standard error."""
-    waiting = "compiling (only the first time) ..." if job.backend == "numba" else "starting ..."
-    with Progress(sys.stderr, waiting, NAME) as progress:
+    shown = None if request.quiet else Progress(sys.stderr, "starting ...", NAME)
+    with ends_at_once(NAME), shown or nullcontext():
+        from nanorepro.training.compiling import says_when_compiling
         from nanorepro.training.simulation import simulate
 
-        result = simulate(job.config, job.backend, job.threads, progress, job.start)
-    return replace(result, provenance={**result.provenance, "command": job.command})
+        with says_when_compiling(shown if request.backend == "numba" else None):
+            result = simulate(
+                request.config, request.backend, request.threads, shown, request.start
+            )
+    return replace(result, provenance={**result.provenance, "command": request.command})
 
 
-def keep(result: "Result", folder: Path) -> dict[str, str]:
-    """Store the result, then its picture; the paths of both."""
-    from nanorepro.plots import overview
-    from nanorepro.results import store
+def keep(
+    result: "Result", folder: Path, console: Console
+) -> tuple[dict[str, str | None], list[str]]:
+    """Store the result, then draw its picture.
 
-    stored = store.save(result, folder)
+    Returns
+    -------
+    files : dict
+        The paths ``stored`` and ``picture``, None for what could not be written.
+    problems : list of str
+        Why not, a line for each.
+    """
+    files: dict[str, str | None] = {"stored": None, "picture": None}
+    try:
+        from nanorepro.results import store
+
+        stored = store.save(result, folder)
+    except Exception as error:
+        return files, [f"the run could not be stored: {describe(error)}"]
+    files["stored"] = str(stored)
     drawn = stored.with_suffix(".png")
-    store.replace_file(drawn, overview.png(overview.overview(result)))
-    return {"stored": str(stored), "picture": str(drawn)}
+    try:
+        from nanorepro.plots import overview
+
+        store.replace_file(drawn, overview.png(overview.overview(result)))
+    except Exception as error:
+        return files, [f"the picture could not be drawn: {describe(error)}"]
+    except (KeyboardInterrupt, Terminated):
+        console.warn(f"the run is stored as {stored}")
+        raise
+    files["picture"] = str(drawn)
+    return files, []
 
 
-def as_json(result: "Result", files: dict[str, str]) -> dict[str, Any]:
+def as_json(result: "Result", files: dict[str, str | None]) -> dict[str, Any]:
     """The result as one JSON object; what is not a number is null."""
     pairs = [
         {
@@ -282,7 +282,7 @@ def _numbers(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def as_table(result: "Result", files: dict[str, str]) -> str:
+def as_table(result: "Result", files: dict[str, str | None]) -> str:
     """What a reader wants to see of a run."""
     config, finite = result.config, result.finite()
 
@@ -319,7 +319,7 @@ def as_table(result: "Result", files: dict[str, str]) -> str:
         ("fingerprint", result.fingerprint),
         ("id", config.id),
         ("seconds", f"{result.seconds:.1f} ({result.examples_per_second:,.0f} examples/s)"),
-        *files.items(),
+        *((name, path or "none") for name, path in files.items()),
         ("again", result.provenance["command"]),
     ]
     widths = ",".join(map(str, config.widths))
@@ -331,56 +331,23 @@ def as_table(result: "Result", files: dict[str, str]) -> str:
     return "\n".join([title, *(f"  {r[0]:<16}" + "  ".join(r[1:]).rstrip() for r in rows)])
 
 
-@contextmanager
-def ends_at_once(name: str = NAME) -> Iterator[None]:
-    """Ctrl-C ends the process with status 130 here, without waiting for threads at work."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number, frame):
-        os.write(2, f"\n{name}: interrupted\n".encode())
-        os._exit(130)
-
-    before = signal.signal(signal.SIGINT, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def fail(message: object, status: int, name: str = NAME) -> int:
-    """Say in one line what is wrong."""
-    text = message.on_command_line() if isinstance(message, ConfigError) else str(message)
-    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-    print(f"{name}: error: {line}", file=sys.stderr)
-    return status
+def run(argv: Sequence[str], console: Console) -> int:
+    """Train, store, show; what fails after the training loses nothing of what is finished."""
+    request = checked(*RunParser().read(argv))
+    result = train(request)
+    files, problems = keep(result, request.folder, console)
+    if request.json:
+        console.say(json.dumps(as_json(result, files)))
+    else:
+        console.say(as_table(result, files))
+    for problem in problems:
+        console.fail(problem, FAILED)
+    return FAILED if problems else DONE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
-    try:
-        with ends_at_once():
-            todo = job(*Parser().read(sys.argv[1:] if argv is None else argv))
-            result = train(todo)
-        files, problem = {}, None
-        try:
-            files = keep(result, todo.folder)
-        except Exception as error:
-            problem = error
-        if todo.json:
-            print(json.dumps(as_json(result, files)), flush=True)
-        else:
-            print(as_table(result, files), flush=True)
-        if problem:
-            return fail(f"{type(problem).__name__}: {problem}", 1)
-    except ConfigError as error:
-        return fail(error, 2)
-    except KeyboardInterrupt:
-        return 130
-    except Exception as error:
-        return fail(f"{type(error).__name__}: {error}", 1)
-    return 0
+    return carry_out(NAME, run, argv)
 
 
 if __name__ == "__main__":

@@ -222,7 +222,7 @@ def test_every_option_out_of_range(name, value, tmp_path):
 
 
 def test_every_option_has_a_wrong_value_and_a_group():
-    flags = {"--paper", "--json", "--out"}
+    flags = {"--paper", "--json", "--quiet", "--out"}
     assert {option(f.name) for f in fields(Options)} == set(WRONG) | flags
     assert {f.name for f in fields(Options)} == {n for names in GROUPS.values() for n in names}
 
@@ -342,7 +342,9 @@ def test_a_picture_that_fails_loses_no_result(tmp_path, monkeypatch):
     status, said, warned = call(*SMALL.split(), out=tmp_path)
     assert status == 1
     assert "relative PD" in said
-    assert warned.splitlines()[-1] == "nanorepro.run: error: RuntimeError: no font"
+    assert warned.splitlines()[-1] == (
+        "nanorepro.run: error: the picture could not be drawn: RuntimeError: no font"
+    )
     assert len(list(tmp_path.glob("*.h5"))) == 1
 
 
@@ -367,8 +369,15 @@ def test_help_is_complete_and_quick():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("when", ["first line", "training"])
-def test_ctrl_c_ends_at_once(when, tmp_path):
+@pytest.mark.parametrize(
+    "when, number, status, word",
+    [
+        ("first line", signal.SIGINT, 130, "interrupted"),
+        ("training", signal.SIGINT, 130, "interrupted"),
+        ("training", signal.SIGTERM, 143, "terminated"),
+    ],
+)
+def test_ctrl_c_and_termination_end_at_once(when, number, status, word, tmp_path):
     out = tmp_path / "out"
     big = "--hidden 64,64 --log2-examples 20 --threads 1 --backend reference"
     process = spawn(*big.split(), "--out", str(out), start_new_session=True)
@@ -376,13 +385,13 @@ def test_ctrl_c_ends_at_once(when, tmp_path):
     assert "starting" in line
     if when == "training":
         time.sleep(4.0)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     begin = time.perf_counter()
     said, warned = process.communicate(timeout=60)
     assert time.perf_counter() - begin < 3.0
-    assert process.returncode == 130
+    assert process.returncode == status
     assert said == ""
-    assert warned == "\nnanorepro.run: interrupted\n"
+    assert warned == f"\nnanorepro.run: {word}\n"
     assert not out.exists()
 
 

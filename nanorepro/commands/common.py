@@ -1,0 +1,126 @@
+"""What all commands share: how they start and end, and the checks of options they have in common.
+
+A command is a function of its words and a console that returns its exit status, and is carried
+out by `carry_out`: 0, all went well; 1, something failed while running, or what was asked is not
+so; 2, a wrong option, value or file; 130 and 143, interrupted and terminated.
+"""
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from nanorepro.commands.console import Console, OutputLost, describe, writable_streams
+from nanorepro.errors import ConfigError, shown, wrong
+from nanorepro.parsing import real_number, whole_number
+from nanorepro.training.signals import INTERRUPTED, Terminated, termination_raises
+
+DONE, FAILED, WRONG = 0, 1, 2
+Command = Callable[[Sequence[str], Console], int]
+
+
+def carry_out(name: str, command: Command, argv: Sequence[str] | None = None) -> int:
+    """Carry out a command.
+
+    Parameters
+    ----------
+    name : str
+        What stands before its messages, such as ``nanorepro.run``.
+    command : callable
+        Takes the words and the console, returns the exit status.
+    argv : sequence of str, optional
+        The words after the command's name; those of the process if not given.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
+    words = sys.argv[1:] if argv is None else list(argv)
+    console = Console(name)
+    with writable_streams(), termination_raises():
+        try:
+            status = command(words, console)
+        except ConfigError as error:
+            status = console.fail(error.on_command_line(), WRONG)
+        except SystemExit as end:  # --help and --version
+            status = end.code if isinstance(end.code, int) else DONE
+        except OutputLost as lost:
+            console.lost(lost.reason)
+            status = DONE
+        except KeyboardInterrupt:
+            console.warn("interrupted")
+            status = INTERRUPTED
+        except Terminated as end:
+            console.warn("terminated")
+            status = 128 + int(end.args[0])
+        except Exception as error:
+            status = console.fail(describe(error), FAILED)
+        return console.close(status)
+
+
+def whole(option: str, text: str, low: int = 0, high: int | None = None) -> int:
+    """The value of an option that takes whole numbers; raises ConfigError."""
+    ends = f"a whole number from {low}" + ("" if high is None else f" to {high}")
+    try:
+        value = whole_number(text)
+    except ValueError:
+        value = low - 1
+    if value < low or (high is not None and value > high):
+        raise ConfigError(f"{option}: {shown(text)} is not allowed; give {ends}")
+    return value
+
+
+def positive(option: str, text: str) -> float:
+    """The value of an option that takes numbers above 0; raises ConfigError."""
+    try:
+        value = real_number(text)
+    except ValueError:
+        value = 0.0
+    if not value > 0.0:
+        raise ConfigError(f"{option}: {shown(text)} is not allowed; give a number above 0")
+    return value
+
+
+def check_threads(text: str) -> int | None:
+    """The number of threads, None for all CPUs; raises ConfigError."""
+    if text == "all":
+        return None
+    try:
+        return whole("--threads", text, 1, 1024)
+    except ConfigError:
+        raise wrong("threads", text, "1 to 1024, or all") from None
+
+
+def check_folder(name: str, option: str = "--out") -> Path:
+    """The folder, if a file can be written there or it can be made; raises ConfigError."""
+    wrong = f"{option}: {name!r} is not a folder to write in"
+    right = "give one that is, or can be made"
+    if not name or "\0" in name:
+        raise ConfigError(f"{wrong}; {right}")
+    try:
+        if any(len(os.fsencode(part)) > 255 for part in Path(name).parts):
+            raise ValueError("a name is too long")
+        there = Path(name).absolute()
+        while not there.exists():
+            if there.is_symlink():
+                raise ValueError(f"{str(there)!r} is a link to nothing")
+            there = there.parent
+        tempfile.TemporaryFile(dir=there).close()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{wrong} ({reason}); {right}") from None
+    return Path(name)
+
+
+def check_file(name: str, option: str, suffixes: Sequence[str]) -> Path:
+    """The name of a file that can be written, of one of some kinds; raises ConfigError."""
+    path = Path(name)
+    if path.suffix.lower() not in suffixes or "\0" in name:
+        kinds = " or ".join(suffixes)
+        raise ConfigError(f"{option}: {name!r} is not allowed; give a file name {kinds}")
+    if path.is_dir():
+        raise ConfigError(f"{option}: {name!r} is a folder; give a file name")
+    check_folder(str(path.parent), option)
+    return path

@@ -1,0 +1,132 @@
+"""A finished training is not lost because something after it fails."""
+
+import json
+import os
+import shutil
+
+import matplotlib
+import pytest
+from support.commands import TINY, call, refused
+
+from nanorepro.commands import figure, reveal, run
+from nanorepro.plots import overview, style, summation_tree
+from nanorepro.results import store
+
+
+def fails(*_, **__):
+    raise RuntimeError("no font\nand more")
+
+
+def test_a_picture_that_fails_is_one_line_and_the_run_is_said_to_be_stored(tmp_path, monkeypatch):
+    monkeypatch.setattr(overview, "overview", fails)
+    status, said, warned = call(run.main, *TINY, "-q", "--out", str(tmp_path))
+    (path,) = tmp_path.glob("*.h5")
+    assert status == 1
+    assert f"stored          {path}\n" in said and "picture         none\n" in said
+    assert warned == (
+        "nanorepro.run: error: the picture could not be drawn: RuntimeError: no font ...\n"
+    )
+    status, said, _ = call(run.main, *TINY, "--json", "--out", str(tmp_path))
+    found = json.loads(said)
+    assert (status, found["stored"], found["picture"]) == (1, str(path), None)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), store.Conflict("other"), MemoryError()]
+)
+def test_a_run_that_cannot_be_stored_is_still_shown(error, tmp_path, monkeypatch):
+    def refuses(*_):
+        raise error
+
+    monkeypatch.setattr(store, "save", refuses)
+    status, said, warned = call(run.main, *TINY, "-q", "--out", str(tmp_path))
+    assert status == 1
+    assert "fingerprint" in said and "relative PD" in said and "stored          none" in said
+    assert warned.count("\n") == 1 and "could not be stored" in warned
+    status, said, _ = call(run.main, *TINY, "-q", "--json", "--out", str(tmp_path))
+    found = json.loads(said)
+    assert (status, found["stored"], found["picture"]) == (1, None, None)
+    assert len(found["fingerprint"]) == 64
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_interruption_while_drawing_says_what_is_stored(tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(overview, "overview", interrupted)
+    status, _, warned = call(run.main, *TINY, "-q", "--out", str(tmp_path))
+    (path,) = tmp_path.glob("*.h5")
+    assert status == 130
+    assert f"the run is stored as {path}" in warned
+
+
+def test_a_figure_whose_picture_fails_has_its_numbers_and_its_page(tmp_path, monkeypatch):
+    monkeypatch.setattr(style, "file_of", fails)
+    page = tmp_path / "p.md"
+    words = ["4", "--scale", "smoke", "-q", "--out", str(tmp_path), "--report", str(page)]
+    status, said, warned = call(figure.main, *words)
+    assert status == 1
+    assert sorted(os.listdir(tmp_path / "p")) == ["figure4.csv", "figure4.json"]
+    assert "## Figure 4" in page.read_text(encoding="utf-8")
+    assert "weight differences" in said
+    assert warned.count("\n") == 1 and "the picture could not be drawn" in warned
+
+
+def test_a_figure_whose_run_cannot_be_stored_says_what_was_measured(tmp_path, monkeypatch):
+    def refuses(*_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(store, "save", refuses)
+    status, _, warned = call(
+        figure.main, "4", "--scale", "smoke", "-q", "--out", str(tmp_path), "--threads", "1"
+    )
+    assert (status, warned.count("\n")) == (1, 1)
+    for word in ("Read-only file system", "fingerprint", "relative PD", "again: python -m"):
+        assert word in warned
+
+
+def test_reveal_whose_picture_fails_prints_the_tree(tmp_path, monkeypatch):
+    monkeypatch.setattr(summation_tree, "summation_tree", fails)
+    words = ["numpy:sum", "--terms", "4", "--picture", str(tmp_path / "a.png")]
+    status, said, warned = call(reveal.main, *words)
+    assert status == 1
+    assert "(((0 + 1) + 2) + 3)" in said
+    assert warned.count("\n") == 1 and "the picture could not be drawn" in warned
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_users_matplotlib_settings_change_no_picture(tmp_path, monkeypatch):
+    words = [*TINY, "-q", "--out"]
+    assert call(run.main, *words, str(tmp_path / "a"))[0] == 0
+    theirs = {"text.usetex": True, "savefig.bbox": "tight", "lines.color": "red", "figure.dpi": 7,
+              "font.family": ["No Such Font"], "axes.facecolor": "red", "savefig.transparent": True,
+              "path.sketch": (1.0, 2.0, 3.0), "mathtext.default": "tt"}  # fmt: skip
+    with matplotlib.rc_context(theirs):
+        before = dict(matplotlib.rcParams)
+        assert call(run.main, *words, str(tmp_path / "b"))[0] == 0
+        assert dict(matplotlib.rcParams) == before
+    (one,), (other,) = (list((tmp_path / k).glob("*.png")) for k in "ab")
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_a_run_under_another_runs_name_is_refused_before_training(tmp_path, monkeypatch):
+    assert call(run.main, *TINY, "-q", "--out", str(tmp_path))[0] == 0
+    (first,) = tmp_path.glob("*.h5")
+    assert call(run.main, *TINY, "--seed", "1", "-q", "--out", str(tmp_path))[0] == 0
+    (second,) = set(tmp_path.glob("*.h5")) - {first}
+    first.unlink()
+    shutil.copy(second, first)
+    monkeypatch.setattr(run, "train", fails)
+    line = refused(run.main, *TINY, "--out", str(tmp_path), folder=tmp_path)
+    assert first.stem in line and second.stem in line
+
+
+def test_a_figures_run_under_another_runs_name_is_refused(tmp_path):
+    words = ["4", "--scale", "smoke", "-q", "--out", str(tmp_path)]
+    assert call(figure.main, *words)[0] == 0
+    first, second = sorted(tmp_path.glob("*.h5"))[:2]
+    first.unlink()
+    shutil.copy(second, first)
+    line = refused(figure.main, *words, folder=tmp_path)
+    assert first.stem in line and second.stem in line
