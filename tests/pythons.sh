@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# The wheel on every Python there is, from 3.11 to 3.14. Usage: tests/pythons.sh WHEEL [FOLDER]
+# A Python that is not on this machine is skipped, and said to be.
+set -euo pipefail
+
+wheel=$(realpath "$1")
+work=${2:-$(mktemp -d)}
+mkdir -p "$work"
+unset PYTHONPATH PYTHONHOME VIRTUAL_ENV
+export PIP_DISABLE_PIP_VERSION_CHECK=1
+tried=0
+
+for version in 3.11 3.12 3.13 3.14; do
+    python=$(command -v "python$version" || true)
+    if [ -z "$python" ]; then
+        echo "SKIPPED: Python $version is not on this machine"
+        continue
+    fi
+    fresh=$work/python$version
+    "$python" -m venv "$fresh"
+    if ! "$fresh/bin/pip" install -q --only-binary :all: "$wheel"; then
+        echo "FAILED: the wheel cannot be installed under Python $version"
+        exit 1
+    fi
+    (
+        cd "$work"
+        export NUMBA_CACHE_DIR=$fresh/cache MPLCONFIGDIR=$fresh/matplotlib
+        "$fresh/bin/nanorepro" --version
+        "$fresh/bin/nanorepro" run --quiet --model double --log2-examples 8 --pairs 2 --json \
+            --out "$fresh/runs" >"$fresh/numba.json"
+        "$fresh/bin/python" -W error -m nanorepro.run --quiet --model double --log2-examples 8 \
+            --pairs 2 --backend reference --json --out "$fresh/reference" >"$fresh/reference.json"
+        "$fresh/bin/python" - "$fresh" <<'CHECK'
+import json, pathlib, sys
+from nanorepro.results import store
+folder = pathlib.Path(sys.argv[1])
+fast, slow = (json.loads((folder / f"{n}.json").read_text()) for n in ("numba", "reference"))
+assert fast["fingerprint"] == slow["fingerprint"], (fast["fingerprint"], slow["fingerprint"])
+assert store.load(fast["stored"]).fingerprint == fast["fingerprint"]
+assert pathlib.Path(fast["picture"]).stat().st_size > 10_000
+print(f"Python {sys.version.split()[0]}: {fast['fingerprint']}")
+CHECK
+    )
+    tried=$((tried + 1))
+done
+echo "the wheel was tried on $tried of 4 versions of Python"
+test "$tried" -gt 0
