@@ -7,7 +7,7 @@ import numpy as np
 
 from nanorepro.backends import load_backend
 from nanorepro.config import Config
-from nanorepro.data import packing
+from nanorepro.data import binary
 from nanorepro.errors import ConfigError
 from nanorepro.model.layers import Parameters
 from nanorepro.specification import ModelSpec
@@ -80,8 +80,8 @@ def fit(
     array([False,  True])
     """
     engine = load_backend(backend)
-    packed, features = packing.packed_examples("x", x, engine.pack)
-    labels = packing.binary_labels("y", y)
+    packed, features = binary.packed_examples("x", x, engine.pack)
+    labels = binary.binary_labels("y", y)
     if len(packed) != len(labels):
         problem = f"{len(labels)} labels do not fit {len(packed)} examples of x"
         raise ConfigError(problem, "y")
@@ -129,7 +129,7 @@ def predict(
     array([0.], dtype=float32)
     """
     engine = load_backend(backend)
-    packed, features = packing.packed_examples("x", x, engine.pack)
+    packed, features = binary.packed_examples("x", x, engine.pack)
     spec = ModelSpec(config, features, 0, 0)
     records = check_records(spec, parameters)
     logits = np.stack([engine.Model(spec, record).logits(packed) for record in records])

@@ -7,7 +7,7 @@ from support.records import arrays_of, assert_same_bits, assert_same_record, ran
 from nanorepro import Config
 from nanorepro.backends import reference
 from nanorepro.backends.numba import backend as numba_backend
-from nanorepro.data.packing import packed_examples
+from nanorepro.data.binary import packed_examples
 from nanorepro.specification import ModelSpec
 
 D = 32
