@@ -12,7 +12,7 @@ from oracles import naive
 from scipy import stats
 
 from nanorepro.backends import reference
-from nanorepro.backends.numba import draws, model
+from nanorepro.backends.numba import draws
 from nanorepro.numerics.plans import order_of, plan
 from nanorepro.numerics.streams import (
     STREAMS,
@@ -114,7 +114,7 @@ def test_bounded_is_exact(high, low, n):
 @pytest.mark.parametrize("first", [0, 2**32 - 1, 2**40 + 3])
 def test_permutations_of_both_backends_and_by_integers(n, first):
     rows = reference.permutations(KEY, first, 3, n).reshape(3, n)
-    fast = model.permutations(KEY, first, 3, n).reshape(3, n)
+    fast = draws.permutations(KEY, first, 3, n).reshape(3, n)
     assert np.array_equal(rows, fast)
     for k in range(3):
         assert (rows[k] - k * n).tolist() == naive.shuffled(n, KEY, first + k)
@@ -123,12 +123,12 @@ def test_permutations_of_both_backends_and_by_integers(n, first):
 
 def test_a_long_permutation():
     n = 100_003
-    assert np.array_equal(model.permutations(KEY, 5, 1, n), permutation(KEY, 5, n))
+    assert np.array_equal(draws.permutations(KEY, 5, 1, n), permutation(KEY, 5, n))
 
 
 def test_all_permutations_of_four_are_equally_frequent():
     count = 48_000
-    rows = model.permutations(KEY, 0, count, 4).reshape(-1, 4) % 4
+    rows = draws.permutations(KEY, 0, count, 4).reshape(-1, 4) % 4
     frequency = Counter(map(tuple, rows.tolist()))
     assert set(frequency) == set(orders_of(range(4)))
     assert stats.chisquare(list(frequency.values())).pvalue > LIKELY
@@ -140,7 +140,7 @@ def test_all_permutations_of_four_are_equally_frequent():
 @pytest.mark.parametrize("n", [32, 33])
 def test_every_value_is_equally_frequent_at_every_place(n):
     count = 20_000
-    rows = model.permutations(KEY, 0, count, n).reshape(-1, n) % n
+    rows = draws.permutations(KEY, 0, count, n).reshape(-1, n) % n
     table = np.zeros((n, n))
     for place in range(n):
         table[place] = np.bincount(rows[:, place], minlength=n)
@@ -157,7 +157,7 @@ def test_streams_of_pairs_and_models_are_independent():
     n, count = 32, 4000
     streams_of = [stream_key(0, "shuffle"), stream_key(0, "shuffle", 0, 1)]
     streams_of += [stream_key(0, "shuffle", 1), stream_key(1, "shuffle"), stream_key(0, "order")]
-    rows = [model.permutations(key, 0, count, n) % n for key in streams_of]
+    rows = [draws.permutations(key, 0, count, n) % n for key in streams_of]
     for a in range(len(rows)):
         for b in range(a):
             agree = (rows[a] == rows[b]).sum() / count

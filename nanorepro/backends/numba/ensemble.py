@@ -1,19 +1,18 @@
-"""Models trained side by side on the same examples, to the bits of each alone.
+"""An ensemble: models trained together on the same examples, to the bits of each alone.
 
-Of small models only, and of sums that are plain chains: `make_ensemble` says whether it is worth
-it.  What a step consists of is in `side_by_side`.
+What a step consists of is in `kernels.ensemble_layers`.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-from nanorepro.backends.numba.kernels.ensemble_layers import Stacked, stack_layers, step_of
-from nanorepro.backends.numba.kernels.step import Kit, essence, make_kit
+from nanorepro.backends.numba.context import KernelContext, compile_key, make_context
+from nanorepro.backends.numba.kernels.ensemble_layers import Stacked, applies, stack_layers, step_of
 from nanorepro.backends.numba.layout import LINE, allocate, flat_lanes
 from nanorepro.backends.numba.llvm.compiler import sources
 from nanorepro.backends.numba.llvm.simd import load, numbers, pointer, pointers, store
@@ -23,9 +22,7 @@ from nanorepro.model.layers import Parameters
 from nanorepro.model.optimizers import learning_rates
 from nanorepro.numerics import numpy_arrays
 from nanorepro.numerics.rounding import operations
-from nanorepro.specification import ModelSpec, layers
-
-LARGEST = 4096  # parameters of a model; of hidden layers of 64 and 32 units it gains nothing
+from nanorepro.specification import ModelSpec
 
 
 class Memory(NamedTuple):
@@ -34,7 +31,7 @@ class Memory(NamedTuple):
     w, a: parameters and optimizer state
     z, h: of every layer (examples, units): before and after the activation; then δ in z's place
     y: labels of the mini-batch
-    word, present, found, columns: packed features, as in `layout.Memory`
+    feature_words, features_of_example, present_features, columns: as in `layout.Memory`
     """
 
     w: np.ndarray
@@ -42,9 +39,9 @@ class Memory(NamedTuple):
     z: np.ndarray
     h: np.ndarray
     y: np.ndarray
-    word: np.ndarray
-    present: np.ndarray
-    found: np.ndarray
+    feature_words: np.ndarray
+    features_of_example: np.ndarray
+    present_features: np.ndarray
     columns: np.ndarray
 
 
@@ -52,7 +49,7 @@ class Memory(NamedTuple):
 class Compiled:
     """The step of some models, and what their memory has to be."""
 
-    kit: Kit
+    ctx: KernelContext
     places: list[Stacked]
     parameters: int
     activations: int
@@ -61,16 +58,13 @@ class Compiled:
 
 @cache
 def compile_ensemble(config: Config, dials: Dials, features: int) -> Compiled | None:
-    """The functions for a configuration as `essence` gives it; None where models go one by one."""
-    net, kit = layers(config, features), make_kit(config, dials, features)
-    size = sum((n.fan_in + 1) * n.fan_out for n in net)
-    chains = kit.unit_sums.resumable(1) and kit.batch_sums.resumable(config.batch)
-    if not chains or not net[0].bias or size > LARGEST:
+    """The functions for a configuration as `compile_key` gives it; None: models go one by one."""
+    ctx = make_context(config, dials, features)
+    if not applies(ctx):
         return None
-    places, parameters, activations = stack_layers(net, config.batch, kit.longest)
-    kit = replace(kit, parameters=parameters)
-    step, batch, digest = step_of(kit, places), config.batch, sources()
-    by = flat_lanes(batch, kit.longest)
+    places, parameters, activations = stack_layers(ctx.net, config.batch, ctx.longest)
+    step, batch, digest = step_of(ctx, places, parameters), config.batch, sources()
+    by = flat_lanes(batch, ctx.longest)
     lanes = lanes_of(by)
 
     @njit(cache=True, nogil=True)
@@ -84,31 +78,31 @@ def compile_ensemble(config: Config, dials: Dials, features: int) -> Compiled | 
             step(m, features, k * batch, rates[k % rates.shape[0]], t)
         return digest
 
-    return Compiled(kit, places, parameters, activations, train)
+    return Compiled(ctx, places, parameters, activations, train)
 
 
 class Ensemble:
-    """Models of one spec, at most as many as a vector has lanes; those missing are zeros."""
+    """Models of one specification, at most one a lane of a vector; missing ones are zeros."""
 
     def __init__(self, spec: ModelSpec, compiled: Compiled, records: Sequence[Parameters]):
-        kit, config, dials = compiled.kit, spec.config, spec.dials
+        ctx, config, dials = compiled.ctx, spec.config, spec.dials
         self.spec, self.compiled, self.step, self.count = spec, compiled, 0, len(records)
         self.const = operations(numpy_arrays, dials.precision, dials.rounding, dials.fma).const
-        dtype, words, blocks = kit.ops.dtype, kit.words, -(-config.batch // 32)
+        dtype, words, blocks = ctx.ops.dtype, ctx.words, -(-config.batch // 32)
         room = compiled.activations + LINE
         self.memory = allocate(Memory(
             w=(compiled.parameters, dtype),
-            a=(len(kit.starts) * compiled.parameters, dtype),
+            a=(len(ctx.starts) * compiled.parameters, dtype),
             z=(room, dtype),
             h=(room, dtype),
-            y=(max(config.batch, kit.longest), dtype),
-            word=(32, np.uint32),
-            present=(words + 1, np.uint32),
-            found=(words * blocks, np.uint32),
+            y=(max(config.batch, ctx.longest), dtype),
+            feature_words=(32, np.uint32),
+            features_of_example=(words + 1, np.uint32),
+            present_features=(words * blocks, np.uint32),
             columns=(32 * words * blocks, np.uint32),
         ))  # fmt: skip
         for state, start in zip(
-            self.memory.a.reshape(-1, compiled.parameters), kit.starts, strict=True
+            self.memory.a.reshape(-1, compiled.parameters), ctx.starts, strict=True
         ):
             state[:] = self.const(start)
         for k, record in enumerate(records):
@@ -137,17 +131,17 @@ class Ensemble:
         x, y = np.ascontiguousarray(x), np.ascontiguousarray(y, np.uint8)
         steps = len(y) // self.spec.config.batch
         rates = self.const(learning_rates(self.spec.config, self.step, steps))
-        rates = np.asarray(rates, self.compiled.kit.ops.dtype)
+        rates = np.asarray(rates, self.compiled.ctx.ops.dtype)
         self.compiled.train(self.memory, x, y, rates, self.spec.key("rounding"))
         self.step += steps
 
 
 def make_ensemble(spec: ModelSpec, records: Sequence[Parameters]) -> Ensemble | None:
-    """The first of some models side by side; None where one after another is as quick."""
+    """The first of some models together; None where one after another is as quick."""
     dials = spec.dials
     ops = operations(numpy_arrays, dials.precision, dials.rounding, dials.fma)
     lanes = REGISTER // np.dtype(ops.dtype).itemsize
     if 4 * len(records) < 3 * lanes:  # empty lanes take as long as full ones
         return None
-    compiled = compile_ensemble(essence(spec.config), dials, spec.features)
+    compiled = compile_ensemble(compile_key(spec.config), dials, spec.features)
     return Ensemble(spec, compiled, records[:lanes]) if compiled else None

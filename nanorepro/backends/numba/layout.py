@@ -1,46 +1,49 @@
-"""Where a model in training lies in memory: which parameter, activation and partial sum is where.
+"""Where a model in training lies in memory: computed from what the picked kernels want.
 
-The units of the first layer and of large ones lie side by side, (examples, units).  Small layers
-above them lie across, (units, examples): so a layer of a few units fills whole vectors, too.  What
-padding holds never reaches a result.
+The general kernels have the units of an example contiguous, (examples, units).  Kernels of small
+layers have the examples of a unit contiguous, (units, examples): so a layer of a few units fills
+whole vectors, too.  What padding holds never reaches a result.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import accumulate
+from operator import or_
 from typing import NamedTuple
 
 import numpy as np
 
-from nanorepro.config import Dials
+from nanorepro.backends.numba.conditions import lanes_for, round_up, whole_vectors
+from nanorepro.backends.numba.context import KernelContext
+from nanorepro.backends.numba.kernel import Equation, Form, Kernel
 from nanorepro.model.layers import Layer
 from nanorepro.numerics import plans
 
 LINE = 64  # bytes of a cache line
-ROWS = 16  # rows of a large layer's weights that are updated together
 SPARE = 1  # rows of zeros after the 32 of the first layer, for features that are not there
-UNITS = 12  # of a layer, at most, whose weights and their gradients fit in the registers
-BLOCK = 4096  # weights of a layer, at most, whose gradients wait for those of all layers
 
 
 class Memory(NamedTuple):
     """What one model in training works on; arrays are flat unless a shape is given.
 
-    w, a: parameters and optimizer state
-    z, h, d: of every layer: before and after the activation, the gradient by z
-    turned: h or δ of one layer the other way round; back: of some of its units
-    rows: (examples, width), δ of the layers of a few units, side by side, and below them zeros
-    outputs: likewise h, of those under another of them
-    y: labels of the mini-batch; one: the number 1, and one that is huge
+    w: parameters; a: optimizer state, number k of the parameter at w[i] at a[i + k·parameters]
+    z, h, d: of every layer: before and after the activation, and δ
+    transposed: h or δ of one layer the other way round; scratch: of some of its units
+    delta_rows: (examples, width), δ of the layers of a few units, side by side, zeros below them
+    output_rows: likewise h, of those under another of them
+    y: labels of the mini-batch; constants: the number 1, and one that is huge
     g: gradients of the parameters, where they lie in w, and then those of a block of weights
-    word, present: packed features of some examples, and of one; found: of all, in words;
+    feature_words, features_of_example: packed features of some examples, and of one
+    present_features: of all examples of the mini-batch together, in words
     columns: packed examples of every feature
-    like: of every example the first that has the same features
-    on: of every 32 inputs of a large layer and every example, which h are not 0; then whether
-    all its weights are moderate
-    who: of every input of such a layer the examples for which it is not 0
-    alive: the inputs that are not 0 for all examples, and then the units whose δ are not
+    duplicate_of: of every example the first that has the same features
+    active_mask: of every 32 inputs of a large layer and every example, which h are not 0; then
+    whether all its weights are bounded by 2^52
+    examples_of_input: of every input of such a layer the examples for which it is not 0
+    active_indices: the inputs that are not 0 for all examples, and then the units whose δ are not
     slots, wide_slots, bins, special, lane: partial sums of plans and of exact sums
-    plan: (m, 2), of the sums over the mini-batch; units: those of the sums over units
+    plan: (m, 2), of the sums over the mini-batch; unit_plans: those of the sums over units
     """
 
     w: np.ndarray
@@ -48,122 +51,127 @@ class Memory(NamedTuple):
     z: np.ndarray
     h: np.ndarray
     d: np.ndarray
-    turned: np.ndarray
-    back: np.ndarray
+    transposed: np.ndarray
+    scratch: np.ndarray
     y: np.ndarray
     g: np.ndarray
-    one: np.ndarray
-    rows: np.ndarray
-    outputs: np.ndarray
-    word: np.ndarray
-    present: np.ndarray
-    found: np.ndarray
+    constants: np.ndarray
+    delta_rows: np.ndarray
+    output_rows: np.ndarray
+    feature_words: np.ndarray
+    features_of_example: np.ndarray
+    present_features: np.ndarray
     columns: np.ndarray
-    like: np.ndarray
-    on: np.ndarray
-    who: np.ndarray
-    alive: np.ndarray
+    duplicate_of: np.ndarray
+    active_mask: np.ndarray
+    examples_of_input: np.ndarray
+    active_indices: np.ndarray
     slots: np.ndarray
     wide_slots: np.ndarray
     bins: np.ndarray
     special: np.ndarray
     lane: np.ndarray
     plan: np.ndarray
-    units: np.ndarray
+    unit_plans: np.ndarray
 
 
 def allocate(wanted):
     """Zeros for each (shape, type) of a named tuple, out of one piece of memory, as such a tuple.
 
-    Each array begins with a cache line, so that no vector lies on two: the deep model's step went
-    from 33 to 29 µs an example, the wide one's from 720 to 570 ns.
+    Each array begins with a cache line, so that no vector lies on two.
     """
     sizes = [int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in wanted]
-    places = [LINE * k for k in accumulate((-(-n // LINE) for n in sizes), initial=0)]
-    arena = np.zeros(places[-1] + LINE, np.uint8)
-    begin = -arena.ctypes.data % LINE
+    begins = [LINE * k for k in accumulate((-(-n // LINE) for n in sizes), initial=0)]
+    arena = np.zeros(begins[-1] + LINE, np.uint8)
+    first = -arena.ctypes.data % LINE
     return type(wanted)(*(
-        arena[begin + at :][:size].view(dtype).reshape(shape)
-        for (shape, dtype), at, size in zip(wanted, places, sizes, strict=False)
+        arena[first + at :][:size].view(dtype).reshape(shape)
+        for (shape, dtype), at, size in zip(wanted, begins, sizes, strict=False)
     ))  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Place:
+class LayerLayout:
     """Where a layer lies in the memory; widths, strides and offsets in numbers.
 
-    Of z, h and d: unit u of example i is at z + u·by_unit + i·by_example.  The weight of input j
+    Of z, h and δ: unit u of example i is at z + u·by_unit + i·by_example.  The weight of input j
     and unit u is at w + j·by_input + u·by_output; of embeddings u counts the units of one set, or
-    where by_output > 1 those of all, and there is room for weights that are in no set.
+    where inputs are contiguous those of all, and there is room for weights that are in no set.
     """
 
     layer: Layer
-    across: bool  # (units, examples)
-    alone: bool  # weights updated apart from the others, of a passing layer the biases, too
-    passing: bool  # many units between few inputs and few outputs: its z, h and δ are not here
-    shared: bool  # as the layer under it, of a few units, whose h are in rows, too
-    fused: bool  # gradients, and δ of the layer under it, example by example
+    form: Form
     row: int  # units, padded to whole vectors; of embeddings those of one set
-    width: int  # units that an example takes, if they lie side by side
     lanes: int  # of a vector of units
     by_unit: int
     by_example: int
     by_input: int
     by_output: int
-    w: int
-    b: int
-    z: int
-    column: int  # of its first unit in the rows; -1: it is not there
-    up: int  # first row of the unit plans, forward
-    down: int  # and backward
-    on: int  # of a large layer, its first word in `on`
+    forward_plan: int  # first row of the unit plans, forward
+    backward_plan: int  # and backward
+    separate: bool  # its weights are not updated with those of all layers
+    column: int = -1  # of its first unit in the table
+    mask: int = 0  # its first word in active_mask
+    w: int = 0
+    b: int = 0
+    z: int = 0
+
+    @property
+    def width(self) -> int:
+        """Numbers that the units of an example take, side by side."""
+        return self.row * self.layer.sets
 
     @property
     def weights(self) -> int:
         """Room for the weights."""
-        if self.by_output > 1:
+        if self.inputs_contiguous:
             return self.layer.fan_out * self.by_output
         return self.layer.fan_in * self.by_input
 
+    @property
+    def examples_contiguous(self) -> bool:
+        return Form.EXAMPLES_CONTIGUOUS in self.form
+
+    @property
+    def inputs_contiguous(self) -> bool:
+        return Form.INPUTS_CONTIGUOUS in self.form
+
+    @property
+    def recomputed(self) -> bool:
+        return Form.RECOMPUTED in self.form
+
+    @property
+    def in_table(self) -> bool:
+        return Form.TABLE in self.form
+
 
 @dataclass(frozen=True)
-class Map:
-    """The places of all layers and the sizes of the memory's arrays.
+class Layout:
+    """The places of all layers, and the sizes of the memory's arrays.
 
-    The parameters from `small` on are updated together, at the end of a step; those before, each
-    layer by itself, as soon as gradients are there.
+    The parameters from `together` on are updated together, at the end of a step; those before,
+    each layer by itself, as soon as its gradients are there.
     """
 
-    places: tuple[Place, ...]
+    layers: tuple[LayerLayout, ...]
     examples: int  # of a mini-batch, padded to whole vectors
-    small: int
-    parameters: int
-    block: int  # gradients that are held besides
-    biases: int  # where those of the layers of a few units begin
-    units: int  # of these layers
-    width: int  # of a row of their δ or h; 0 where no gradient needs rows
-    outputs: int  # units, the first of these, whose h are in rows
-    rows: int
-    turned: int
-    on: int
-    most: int  # inputs or units of a large layer, at most
-    activations: int
-    unit_rows: int
-    slots: int
+    units: int  # of the layers in the table
+    table_width: int  # of a row of the table
+    together: int = 0
+    parameters: int = 0
+    table_biases: int = 0  # where those of the layers in the table begin
+    activations: int = 0
+    room: tuple[tuple[str, int], ...] = ()  # of buffers that kernels share, by name
 
+    def __getitem__(self, k: int) -> LayerLayout:
+        return self.layers[k]
 
-def round_up(n: int, multiple: int) -> int:
-    return -(-n // multiple) * multiple
+    def room_of(self, name: str) -> int:
+        return dict(self.room).get(name, 0)
 
-
-def lanes_for(n: int, longest: int) -> int:
-    """Lanes of the vectors that hold n numbers side by side."""
-    return min(longest, 1 << (n - 1).bit_length())
-
-
-def whole_vectors(n: int, longest: int) -> int:
-    """Room for n numbers side by side as vectors, of many numbers four vectors at a time."""
-    return round_up(n, lanes_for(n, longest) if n < 4 * longest else 4 * longest)
+    @property
+    def table(self) -> list[LayerLayout]:
+        return [place for place in self.layers if place.in_table]
 
 
 def spaced(width: int, longest: int) -> int:
@@ -171,115 +179,152 @@ def spaced(width: int, longest: int) -> int:
     return width if width % (32 * longest) else width + longest
 
 
-def terms_of(layer: Layer) -> tuple[int, int]:
+def unit_terms(layer: Layer) -> tuple[int, int]:
     """Terms of the sums over units of a layer, forward and backward."""
     return layer.fan_in // layer.sets, layer.fan_out
 
 
-def along_inputs(layer: Layer, turning: bool, longest: int) -> bool:
-    """Whether the vectors of a small layer's gradients lie along its inputs, not its units.
+def flat_lanes(n: int, longest: int) -> int:
+    """Lanes of the vectors that n contiguous numbers fill exactly."""
+    return min(longest, n & -n)
 
-    Where that takes fewer of them; turning the inputs round first costs about eight for each.
+
+def plan_slots(ctx: KernelContext) -> int:
+    """Partial sums that a plan of any sum needs."""
+    terms = [n for layer in ctx.net for n in unit_terms(layer)]
+    over_units = max(plans.plan_slots(ctx.dials.unit_tree, n) for n in terms)
+    return max(over_units, plans.plan_slots(ctx.dials.tree, ctx.batch))
+
+
+def unit_plan_rows(ctx: KernelContext) -> int:
+    """Rows of the unit plans of all layers."""
+    terms = [n for layer in ctx.net for n in unit_terms(layer)]
+    return sum(plans.plan_rows(ctx.dials.unit_tree, n) for n in terms)
+
+
+def make_layout(ctx: KernelContext, picked: Iterable[tuple[Kernel, int]]) -> Layout:
+    """The layout that the picked kernels want, each for the layer that it was picked for."""
+    picked = tuple(picked)
+    forms = forms_of(ctx, picked)
+    lanes = 32 if Form.EXAMPLES_CONTIGUOUS in forms[0] else ctx.longest
+    examples = round_up(ctx.batch, lanes)
+    places = place_masks(
+        ctx, picked, shape_layers(ctx, forms, separate_layers(ctx, picked), examples)
+    )
+    table = [place for place in places if place.in_table]
+    units = sum(place.layer.fan_out for place in table)
+    rows = any({"delta_rows"} & {*kernel.reads} for kernel, _ in picked)
+    width = spaced(round_up(units, ctx.longest), ctx.longest) if rows else 0
+    layout = Layout(tuple(places), examples, units, width)
+    layout = place_activations(ctx, place_parameters(ctx, layout))
+    room: dict[str, int] = {}
+    for kernel, k in picked:
+        for name, n in kernel.room(ctx, layout, k).items():
+            room[name] = max(room.get(name, 0), n)
+    room["active_mask"] = sum(kernel.mask(ctx, k) for kernel, k in picked)
+    return replace(layout, room=tuple(sorted(room.items())))
+
+
+def forms_of(ctx: KernelContext, picked) -> list[Form]:
+    """How each layer is to lie: all that the kernels picked for it want."""
+    wanted: list[list[Form]] = [[] for _ in ctx.net]
+    for kernel, k in picked:
+        for at, form in kernel.forms(ctx, k).items():
+            wanted[at].append(form)
+    forms = [reduce(or_, some, Form(0)) for some in wanted]
+    either = Form.UNITS_CONTIGUOUS | Form.EXAMPLES_CONTIGUOUS
+    assert all(
+        (form & either) in (Form.UNITS_CONTIGUOUS, Form.EXAMPLES_CONTIGUOUS) for form in forms
+    )
+    return forms
+
+
+def separate_layers(ctx: KernelContext, picked) -> set[int]:
+    """The layers whose weights some special kernel updates."""
+    return {
+        at
+        for kernel, k in picked
+        if not kernel.general and Equation.WEIGHT_UPDATE in kernel.carries
+        for at in kernel.carries[Equation.WEIGHT_UPDATE](ctx, k)
+    }
+
+
+def shape_layers(ctx, forms: list[Form], separate: set[int], examples: int) -> list[LayerLayout]:
+    """Each layer's form and strides, without its offsets."""
+    places, column, plan_row = [], 0, 0
+    for k, (layer, form) in enumerate(zip(ctx.net, forms, strict=True)):
+        row = whole_vectors(layer.row, ctx.longest)
+        by_unit, by_example = 1, spaced(row * layer.sets, ctx.longest)
+        by_input, by_output = row if k == 0 else by_example, 1
+        if Form.EXAMPLES_CONTIGUOUS in form:
+            by_unit, by_example, by_input = examples, 1, row
+        if Form.INPUTS_CONTIGUOUS in form:
+            whole = whole_vectors(layer.fan_in, ctx.longest)
+            by_input, by_output = 1, whole if k else round_up(layer.fan_in, 32)
+        rows = [plans.plan_rows(ctx.dials.unit_tree, n) for n in unit_terms(layer)]
+        in_table = Form.TABLE in form
+        places.append(LayerLayout(
+            layer, form, row, lanes_for(layer.row, ctx.longest), by_unit, by_example, by_input,
+            by_output, plan_row, plan_row + rows[0], k in separate, column if in_table else -1,
+        ))  # fmt: skip
+        plan_row += sum(rows)
+        column += layer.fan_out * in_table
+    return places
+
+
+def place_masks(ctx: KernelContext, picked, places: list[LayerLayout]) -> list[LayerLayout]:
+    """Where each layer's words in `active_mask` begin."""
+    at = 0
+    for kernel, k in sorted(picked, key=lambda pick: pick[1]):
+        if words := kernel.mask(ctx, k):
+            places[k] = replace(places[k], mask=at)
+            at += words
+    return places
+
+
+def place_parameters(ctx: KernelContext, layout: Layout) -> Layout:
+    """Where weights and biases lie: first those of layers that are updated by themselves.
+
+    Behind the first layer's 32 rows of weights there is one of zeros.  The biases of the layers in
+    the table are together; those of a recomputed layer follow its weights.
     """
-    inputs, units = -(-layer.fan_in // longest), -(-layer.fan_out // longest)
-    return layer.fan_out * inputs + 8 * turning * inputs < layer.fan_in * units
-
-
-@dataclass(frozen=True)
-class Ways:
-    """What the dials and the first layer allow."""
-
-    narrow: bool  # the first layer has few units, and its weights lie along the features
-    sparse: bool  # it is taken example by example
-    plain: bool  # sums over units are plain chains
-    tiled: bool  # sums over the mini-batch stay in registers
-    chain: bool  # and are chains
-    passing: bool  # a layer may be a passing one
-
-
-def make_map(net: tuple[Layer, ...], batch: int, longest: int, dials: Dials, ways: Ways) -> Map:
-    """Lay out the memory of a model; vectors have `longest` lanes at most."""
-    narrow = ways.narrow
-    across = narrow or (ways.plain and net[0].fan_out <= longest and not ways.sparse)
-    in_rows = across and not narrow and net[0].fan_out > 1
-    examples = round_up(batch, 32 if across else longest)
-    places: list[Place] = []
-    units = turned = unit_rows = outputs = on = 0
-    slots = plans.plan_slots(dials.tree, batch)
-    for k, layer in enumerate(net):
-        row = whole_vectors(layer.row, longest)
-        alone = row >= longest or narrow if k == 0 else layer.fan_in * row > BLOCK
-        across = across if k == 0 else not alone
-        few = across and (k == 0 or layer.fan_out < longest)
-        width = row * layer.sets
-        by_input, by_output = row if k == 0 or across else spaced(width, longest), 1
-        shared = fused = False
-        if k == 0 and narrow:
-            by_input, by_output = 1, round_up(layer.fan_in, 32)
-        elif k and across:
-            under = places[-1]
-            shared = ways.tiled and few and under.column >= 0 and (in_rows or layer.fan_out > 1)
-            outputs = units if shared else outputs
-            if not shared and along_inputs(layer, under.across, longest):
-                by_input, by_output = 1, whole_vectors(layer.fan_in, longest)
-            fused = ways.sparse and ways.chain and k == 1 and layer.fan_out <= UNITS
-            fused = fused and by_output == longest
-            in_rows |= few and by_output == 1 and layer.fan_out > 1
-            turned = max(turned, 0 if under.across else layer.fan_in * examples)
-        elif k:
-            turned = max(turned, layer.fan_out * examples)
-        rows = [plans.plan_rows(dials.unit_tree, n) for n in terms_of(layer)]
-        slots = max(slots, *(plans.plan_slots(dials.unit_tree, n) for n in terms_of(layer)))
-        by_unit, by_example = (examples, 1) if across else (1, spaced(width, longest))
-        places.append(
-            Place(layer, across, alone, False, shared, fused, row, width,
-                  lanes_for(layer.row, longest), by_unit, by_example, by_input, by_output, 0, 0, 0,
-                  units if few else -1, unit_rows, unit_rows + rows[0], on)
-        )  # fmt: skip
-        on += 0 if across else 1 + round_up(layer.fan_in, 32) // 32 * round_up(batch, 32)
-        units += layer.fan_out if few else 0
-        unit_rows += sum(rows)
-    for k in range(1, len(places) - 1):
-        under, place, over = places[k - 1 : k + 2]
-        many = place.across and place.width >= 4 * longest and place.by_output == 1
-        rows = place.layer.fan_in + 1 + over.layer.fan_out  # updated beside a mini-batch's sums
-        few = under.across and rows <= min(batch, longest) and over.column >= 0
-        if ways.passing and many and few and over.by_output > 1:
-            places[k] = replace(place, passing=True, alone=True, on=on)
-            on += place.layer.fan_out * -(-batch // 32)
-            places[k + 1] = replace(over, alone=True)
-    small = w = 0
-    for alone in (True, False):
-        small = w
+    longest, places, w = ctx.longest, list(layout.layers), 0
+    for separate in (True, False):
+        together = w
         for k, place in enumerate(places):
-            if place.alone == alone:
+            if place.separate == separate:
                 room = max(place.weights, (32 + SPARE) * place.by_input * (k == 0))
                 b = round_up(w + room, longest)
                 places[k] = replace(place, w=w, b=b)
-                w = round_up(b + place.width * place.passing, longest)
-    biases, b = w, w + round_up(units, longest)
-    z = round_up(units, longest) * examples
+                w = round_up(b + place.width * place.recomputed, longest)
+    table_biases, b = w, w + round_up(layout.units, longest)
     for k, place in enumerate(places):
-        if place.column >= 0:
-            places[k] = replace(place, b=biases + place.column, z=place.column * examples)
-        elif not place.passing:
-            places[k] = replace(place, b=b, z=z)
+        if place.in_table:
+            places[k] = replace(place, b=table_biases + place.column)
+        elif not place.recomputed:
+            places[k] = replace(place, b=b)
             b = round_up(b + place.width, longest)
-            # below the rows of 32 examples one of zeros, for examples that are not there
-            rows = max(batch, 32) + SPARE
-            size = place.width * examples if place.across else rows * place.by_example
-            z = round_up(z + size, longest)
-    width = spaced(round_up(units, longest), longest) if in_rows else 0
-    block = 2 * ROWS * max(p.by_input for p in places)
-    large = [p.layer for p in places[1:] if not p.across]
-    most = max((max(layer.fan_in, layer.fan_out) for layer in large), default=0)
-    return Map(
-        tuple(places), examples, small, b, block, biases, units,
-        width, outputs, (examples + 2) * width, turned, on, round_up(most, 32),
-        z + 4 * longest * examples, unit_rows, slots,
-    )  # fmt: skip
+    return replace(
+        layout, layers=tuple(places), together=together, parameters=b, table_biases=table_biases
+    )
 
 
-def flat_lanes(n: int, longest: int) -> int:
-    """Lanes of the vectors that n elements side by side fill exactly."""
-    return min(longest, n & -n)
+def place_activations(ctx: KernelContext, layout: Layout) -> Layout:
+    """Where z, h and δ lie: first those of the table, each unit's examples contiguous.
+
+    Where units are contiguous, there is a row of zeros behind those of 32 examples.
+    """
+    longest, examples, places = ctx.longest, layout.examples, list(layout.layers)
+    z = round_up(layout.units, longest) * examples
+    for k, place in enumerate(places):
+        if place.in_table:
+            places[k] = replace(place, z=place.column * examples)
+        elif not place.recomputed:
+            places[k] = replace(place, z=z)
+            rows = max(ctx.batch, 32) + SPARE
+            units_first = place.examples_contiguous
+            z += round_up(
+                place.width * examples if units_first else rows * place.by_example, longest
+            )
+    # and what is read with the last units to fill a vector
+    return replace(layout, layers=tuple(places), activations=z + 4 * longest * examples)

@@ -1,6 +1,6 @@
-"""The stages of models side by side: in place of a number a vector, one of each model.
+"""The kernels of an ensemble: in place of a number a vector, one of each model.
 
-No vector is partly empty, however few the units of a layer, and nothing is turned round; the order
+No vector is partly empty, however few the units of a layer, and nothing is transposed; the order
 of every sum is that of one model alone.  A layer's number k of the model l lies at k·models + l.
 All sums are plain chains, and all layers have biases: there are no embeddings.
 """
@@ -11,27 +11,42 @@ from itertools import accumulate
 
 import numpy as np
 
-from nanorepro.backends.numba.kernels.input_layer import find_features, present_features
-from nanorepro.backends.numba.kernels.step import Kit, sequence, vector_state
+from nanorepro.backends.numba.conditions import chained, plain
+from nanorepro.backends.numba.context import KernelContext
+from nanorepro.backends.numba.kernels.common import (
+    ONE,
+    feature_columns,
+    features_of_one,
+    for_present_features,
+    sequence,
+    vector_state,
+)
 from nanorepro.backends.numba.layout import SPARE
-from nanorepro.backends.numba.llvm.simd import fill, inlined, load, store, trailing_zeros
+from nanorepro.backends.numba.llvm.simd import fill, inlined, load, store
 from nanorepro.backends.numba.llvm.tiles import (
     add_tile,
     fill_tile,
     load_tile,
+    opaque,
     outer_tile,
     row_of,
     spread,
-    unseen,
 )
 from nanorepro.backends.numba.sums.by_plan import Sums, lanes_of, total_of
 from nanorepro.backends.numba.sums.products import Matrix
 from nanorepro.model.layers import Layer
 
-SOME = 4  # examples that pass all layers together: what is between fits in the nearest cache
+LARGEST = 4096  # parameters of a model; of hidden layers of 64 and 32 units it gains nothing
+SOME = 4  # examples that pass all layers together: what is between fits in L1
 HELD = 16  # vectors of sums in registers at a time
 SIDE = 4  # rows and columns, at most, of a tile of them
-ONE, FIRST = lanes_of(1), lanes_of(0)
+FIRST = lanes_of(0)
+
+
+def applies(ctx: KernelContext) -> bool:
+    """Small models without embeddings, all of whose sums are plain chains."""
+    size = sum((layer.fan_in + 1) * layer.fan_out for layer in ctx.net)
+    return plain(ctx) and chained(ctx) and ctx.net[0].bias and size <= LARGEST
 
 
 @dataclass(frozen=True)
@@ -71,7 +86,7 @@ class Stacked:
         return Matrix(self.w, self.row, self.models)
 
     @property
-    def turned_weights(self) -> Matrix:
+    def transposed_weights(self) -> Matrix:
         """W as B[k, c] of a sum over the units k, for the input c."""
         return Matrix(self.w, self.models, self.row)
 
@@ -95,13 +110,13 @@ def parts_of(n: int, size: int) -> list[tuple[int, int, int]]:
     return [part for part in ((0, whole, size), (whole, n, n - whole)) if part[0] < part[1]]
 
 
-def handed_on(make_put: Callable, height: int, breadth: int, models: int) -> Callable:
+def passed_on(make_put: Callable, height: int, breadth: int, models: int) -> Callable:
     """A function (m, tile, r0, c0, rate, t) that gives `put` the tile's rows, at most SIDE."""
     put, wide = make_put(breadth * models), lanes_of(breadth)
     n0, n1, n2, n3 = (lanes_of(min(k, height - 1)) for k in range(SIDE))
 
     @inlined
-    def hand_on(m, tile, r0, c0, rate, t):
+    def pass_on(m, tile, r0, c0, rate, t):
         put(m, row_of(tile, n0, wide), r0, c0, rate, t)
         if height > 1:
             put(m, row_of(tile, n1, wide), r0 + 1, c0, rate, t)
@@ -110,19 +125,26 @@ def handed_on(make_put: Callable, height: int, breadth: int, models: int) -> Cal
         if height > 3:
             put(m, row_of(tile, n3, wide), r0 + 3, c0, rate, t)
 
-    return hand_on
+    return pass_on
 
 
 def paired_products(
-    kit: Kit, n: int, shape: tuple[int, int], a: str, left: Matrix, b: str, right: Matrix, make_put
+    ctx: KernelContext,
+    n: int,
+    shape: tuple[int, int],
+    a: str,
+    left: Matrix,
+    b: str,
+    right: Matrix,
+    make_put,
 ) -> Callable:
     """C[r, c] = Σ_k A[k, r]·B[k, c], k < n, model by model, for `shape` rows and columns.
 
     products(m, x, r0, rate, t): A's rows begin r0 later, and put(m, v, r, c, rate, t) is given some
     columns of a row.  A is in m.h or m.z, B in m.w or m.z.
     """
-    models = kit.longest
-    zero, lanes, times = kit.ops.const(0.0), lanes_of(models), unseen if n > 2 else np.int64
+    models = ctx.longest
+    zero, lanes, times = ctx.ops.const(0.0), lanes_of(models), opaque if n > 2 else np.int64
     a_at, a_by_k, a_by_r = left.base, left.by_k, left.by_r
     b_at, b_by_k, b_by_c = right.base, right.by_k, right.by_r
     of_h, of_w = a == "h", b == "w"
@@ -130,22 +152,22 @@ def paired_products(
     def tiles_of(r_part, c_part):
         (begin, end, height), (first, last, breadth) = r_part, c_part
         tall, wide = lanes_of(height), lanes_of(breadth)
-        hand_on = handed_on(make_put, height, breadth, models)
+        pass_on = passed_on(make_put, height, breadth, models)
 
         # loops that the compiler does not write out: all in line, the step did not stay in the
-        # processor's cache of instructions: tower, 36 → 30 ns
+        # processor's cache of instructions
         @inlined
         def tiles(m, x, r0, rate, t):
             a, b = m.h if of_h else m.z, m.w if of_w else m.z
-            for r in range(r0 + begin, unseen(r0 + end), height):
-                for c in range(first, unseen(last), breadth):
+            for r in range(r0 + begin, opaque(r0 + end), height):
+                for c in range(first, opaque(last), breadth):
                     at, bt = a_at + r * a_by_r, b_at + c * b_by_c
                     acc = fill_tile(zero, lanes, tall, wide)
                     for k in range(times(n)):
                         u = load_tile(a, at + k * a_by_k, a_by_r, lanes, tall, ONE)
                         v = load_tile(b, bt + k * b_by_k, b_by_c, lanes, wide, ONE)
                         acc = outer_tile(acc, u, v)
-                    hand_on(m, acc, r, c, rate, t)
+                    pass_on(m, acc, r, c, rate, t)
 
         return tiles
 
@@ -153,10 +175,10 @@ def paired_products(
     return sequence([tiles_of(r, c) for r in rows for c in columns])
 
 
-def activate(kit: Kit, place: Stacked) -> Callable:
+def put_activation(ctx: KernelContext, place: Stacked) -> Callable:
     """`put` of a pass upwards: z[i, u] ← v + b[u], h = A(z); nothing reads h of the output."""
     z_at, b_at, pitch, models = place.z, place.b, place.width, place.models
-    add, value, active = kit.ops.add, kit.value, place.layer.active
+    add, value, active = ctx.ops.add, ctx.value, place.layer.active
 
     def make_put(size):
         lanes = lanes_of(size)
@@ -174,10 +196,10 @@ def activate(kit: Kit, place: Stacked) -> Callable:
     return make_put
 
 
-def bend(kit: Kit, place: Stacked) -> Callable:
+def put_delta(ctx: KernelContext, place: Stacked) -> Callable:
     """`put` of a pass downwards: δ[i, u] = v·A'(z[i, u]), where an activation follows."""
     z_at, pitch, models, active = place.z, place.width, place.models, place.layer.active
-    backward = kit.backward
+    backward = ctx.backward
 
     def make_put(size):
         lanes = lanes_of(size)
@@ -194,13 +216,13 @@ def bend(kit: Kit, place: Stacked) -> Callable:
     return make_put
 
 
-def apply(kit: Kit, begin: int, row: int) -> Callable:
+def put_update(ctx: KernelContext, parameters: int, begin: int, row: int) -> Callable:
     """`put` of gradients: the parameters [r, c] of the table from `begin` on are updated by v."""
-    update, models = kit.update, kit.longest
+    update, models = ctx.update, ctx.longest
 
     def make_put(size):
         lanes = lanes_of(size)
-        get_state, put_state = vector_state(kit, lanes)
+        get_state, put_state = vector_state(ctx, parameters, lanes)
 
         @inlined
         def put(m, v, r, c, rate, t):
@@ -217,7 +239,7 @@ def apply(kit: Kit, begin: int, row: int) -> Callable:
 def present_sums(sums: Sums, n: int, width: int, stride: int) -> Callable:
     """total(m, _, word, at, table, masks, t): the sum of those of n rows that a mask names.
 
-    As `numba_sums.terms`, but all `width` numbers are one vector.
+    As `sums.by_plan.terms`, but all `width` numbers are one vector.
     """
     lanes = lanes_of(width)
 
@@ -231,44 +253,45 @@ def present_sums(sums: Sums, n: int, width: int, stride: int) -> Callable:
     return total_of(sums, n, lanes, 0, True, make_join, None, n <= 32)
 
 
-def first_up(kit: Kit, place: Stacked) -> Callable:
-    """z = Σ_j W[j] over the features present, of one example; then the activation."""
+def input_forward(ctx: KernelContext, place: Stacked) -> Callable:
+    """z[i] = Σ_j W[j] over the features j of example i, + b and the activation."""
     n, row, w_at, models = place.layer.fan_in, place.row, place.w, place.models
-    features, make_put = present_features(kit, place), activate(kit, place)
+    features, make_put = features_of_one(ctx), put_activation(ctx, place)
 
     def units_of(part):
         begin, end, size = part
-        total, put = present_sums(kit.unit_sums, n, size * models, row), make_put(size * models)
+        total, put = present_sums(ctx.unit_sums, n, size * models, row), make_put(size * models)
 
         @inlined
         def some(m, x, i, rate, t):
             for u in range(begin, end, size):
-                put(m, total(m, 0, 0, w_at + u * models, m.w, m.present, t), i, u, rate, t)
+                z = total(m, 0, 0, w_at + u * models, m.w, m.features_of_example, t)
+                put(m, z, i, u, rate, t)
 
         return some
 
-    whole = sequence([units_of(part) for part in parts_of(place.layer.row, HELD)])
+    sums = sequence([units_of(part) for part in parts_of(place.layer.row, HELD)])
 
     @inlined
-    def up(m, x, first, i, t):
+    def forward(m, x, first, i, t):
         features(m, x, first + i, 0)
-        whole(m, x, i, i, t)
+        sums(m, x, i, i, t)
 
-    return up
+    return forward
 
 
-def first_update(kit: Kit, place: Stacked) -> Callable:
-    """W[j] ← update(W[j], Σ_i δ[i] over the examples in which feature j is present).
+def input_update(ctx: KernelContext, place: Stacked, parameters: int) -> Callable:
+    """W[j] ← update(W[j], Σ_i δ[i] over the examples i that have feature j).
 
-    What no example has is passed over, where that leaves it as it is.
+    What no example has is passed over, where a gradient of 0 leaves it as it is.
     """
-    batch, d_at, models, every = kit.batch, place.z, place.models, not kit.skip_unchanged
-    blocks, words, make_put = -(-batch // 32), kit.words, apply(kit, place.w, place.row)
+    batch, d_at, models, blocks = ctx.batch, place.z, place.models, -(-ctx.batch // 32)
+    make_put = put_update(ctx, parameters, place.w, place.row)
     fan_in = place.layer.fan_in
 
     def units_of(part):
         begin, end, size = part
-        total = present_sums(kit.batch_sums, batch, size * models, place.width)
+        total = present_sums(ctx.batch_sums, batch, size * models, place.width)
         put = make_put(size * models)
 
         @inlined
@@ -279,48 +302,39 @@ def first_update(kit: Kit, place: Stacked) -> Callable:
 
         return some
 
-    whole = sequence([units_of(part) for part in parts_of(place.layer.row, HELD)])
+    of_feature = sequence([units_of(part) for part in parts_of(place.layer.row, HELD)])
+    if ctx.skip_unchanged:
+        return for_present_features(ctx, of_feature)
 
     @inlined
-    def stage(m, x, first, rate, t):
-        if every:
-            for j in range(fan_in):
-                whole(m, x, j, rate, t)
-        else:
-            for word in range(words):
-                v = np.uint32(0)
-                for block in range(blocks):
-                    v |= m.found[block * words + word]
-                while v != 0:
-                    whole(m, x, 32 * word + np.int64(trailing_zeros(v)), rate, t)
-                    v &= v - np.uint32(1)
+    def kernel(m, x, first, rate, t):
+        for j in range(fan_in):
+            of_feature(m, x, j, rate, t)
 
-    return stage
+    return kernel
 
 
-def output_delta(kit: Kit, place: Stacked, some: int) -> Callable:
-    """δ[i] = (σ(z[i]) - y[i])/s of `some` examples, as one vector: exp's terms wait for each other.
-
-    Of four examples apart from each other σ took 1.4 ns, together 0.95.
-    """
+def output_delta(ctx: KernelContext, place: Stacked, some: int) -> Callable:
+    """δ[i] = (σ(z[i]) - y[i])/s of some examples in one vector: exp's terms wait for each other."""
     z_at, models, examples = place.z, place.models, lanes_of(some)
-    one, lanes, size = lanes_of(models), lanes_of(some * models), kit.ops.const(float(kit.batch))
-    squash, sub, div = kit.sigmoid, kit.ops.sub, kit.ops.div
+    one, lanes, size = lanes_of(models), lanes_of(some * models), ctx.ops.const(float(ctx.batch))
+    sigmoid, sub, div = ctx.sigmoid, ctx.ops.sub, ctx.ops.div
 
     @inlined
     def delta(m, x, i, rate, t):
         at = z_at + i * models
         y = spread(load(m.y, i, examples), one)
-        p = squash(load(m.z, at, lanes), t)
+        p = sigmoid(load(m.z, at, lanes), t)
         store(m.z, at, div(sub(p, y, t), fill(size, lanes), t))
 
     return delta
 
 
-def bias_update(kit: Kit, place: Stacked) -> Callable:
+def bias_update(ctx: KernelContext, place: Stacked, parameters: int) -> Callable:
     """b ← update(b, Σ_i δ[i])."""
-    batch, pitch, d_at, models = kit.batch, place.width, place.z, place.models
-    make_put, zero, lanes = apply(kit, place.b, 0), kit.ops.const(0.0), lanes_of(models)
+    batch, pitch, d_at, models = ctx.batch, place.width, place.z, place.models
+    zero, lanes = ctx.ops.const(0.0), lanes_of(models)
+    make_put = put_update(ctx, parameters, place.b, 0)
 
     def units_of(part):
         begin, end, size = part
@@ -340,58 +354,67 @@ def bias_update(kit: Kit, place: Stacked) -> Callable:
     return sequence([units_of(part) for part in parts_of(place.layer.fan_out, HELD)])
 
 
-def up_and_down(kit: Kit, places: list[Stacked], some: int) -> Callable:
-    """A function (m, x, first, i, t): z, h and δ of all layers for `some` examples from i on."""
-    first, *dense = places
+def up_and_down(ctx: KernelContext, places: list[Stacked], some: int) -> Callable:
+    """A function (m, x, first, i, t): z, h and δ of all layers for `some` examples from i on.
+
+    z[i, u] = Σ_j h_below[i, j]·W[j, u] and δ_below[i, j] = (Σ_u W[j, u]·δ[i, u])·A'(z_below[i, j]).
+    """
+    input_layer, *dense = places
     pairs = list(zip(dense, places, strict=False))
-    begin, passes = first_up(kit, first), []
+    input_sums, passes = input_forward(ctx, input_layer), []
     for place, under in pairs:
-        n, shape, put = place.layer.fan_in, (some, place.layer.fan_out), activate(kit, place)
+        n, shape, put = place.layer.fan_in, (some, place.layer.fan_out), put_activation(ctx, place)
         operands = ("h", under.outputs, "w", place.weights)
-        passes.append(paired_products(kit, n, shape, *operands, put))
-    passes.append(output_delta(kit, places[-1], some))
+        passes.append(paired_products(ctx, n, shape, *operands, put))
+    passes.append(output_delta(ctx, places[-1], some))
     for place, under in reversed(pairs):
-        n, shape, put = place.layer.fan_out, (some, place.layer.fan_in), bend(kit, under)
-        operands = ("z", place.outputs, "w", place.turned_weights)
-        passes.append(paired_products(kit, n, shape, *operands, put))
+        n, shape, put = place.layer.fan_out, (some, place.layer.fan_in), put_delta(ctx, under)
+        operands = ("z", place.outputs, "w", place.transposed_weights)
+        passes.append(paired_products(ctx, n, shape, *operands, put))
     rest = sequence(passes)
 
     @inlined
     def up_down(m, x, first, i, t):
-        for k in range(unseen(some)):
-            begin(m, x, first, i + k, t)
+        for k in range(opaque(some)):
+            input_sums(m, x, first, i + k, t)
         rest(m, x, i, i, t)
 
     return up_down
 
 
-def step_of(kit: Kit, places: list[Stacked]) -> Callable:
-    """A whole step as one stage: up and down the layers, then all gradients and updates."""
-    first, *dense = places
+def weight_update(ctx: KernelContext, place: Stacked, under: Stacked, parameters: int) -> Callable:
+    """W[j, u] ← update(W[j, u], Σ_i h_below[i, j]·δ[i, u])."""
+    shape, put = (
+        (place.layer.fan_in, place.layer.fan_out),
+        put_update(ctx, parameters, place.w, place.row),
+    )
+    operands = ("h", under.over_examples, "z", place.over_examples)
+    products = paired_products(ctx, ctx.batch, shape, *operands, put)
+
+    @inlined
+    def kernel(m, x, first, rate, t):
+        products(m, x, 0, rate, t)
+
+    return kernel
+
+
+def step_of(ctx: KernelContext, places: list[Stacked], parameters: int) -> Callable:
+    """A whole step as one kernel: up and down the layers, then all gradients and updates."""
+    input_layer, *dense = places
 
     def loop_of(part):
         begin, end, size = part
-        body = up_and_down(kit, places, size)
+        body = up_and_down(ctx, places, size)
 
         @inlined
         def loop(m, x, first, rate, t):
-            for i in range(begin, unseen(end), size):
+            for i in range(begin, opaque(end), size):
                 body(m, x, first, i, t)
 
         return loop
 
-    def gradients_of(place, under):
-        shape, put = (place.layer.fan_in, place.layer.fan_out), apply(kit, place.w, place.row)
-        operands = ("h", under.over_examples, "z", place.over_examples)
-        products = paired_products(kit, kit.batch, shape, *operands, put)
-
-        @inlined
-        def gradients(m, x, first, rate, t):
-            products(m, x, 0, rate, t)
-
-        return gradients
-
-    stages = [find_features(kit, first), *(loop_of(part) for part in parts_of(kit.batch, SOME))]
-    stages += [gradients_of(*both) for both in zip(dense, places, strict=False)]
-    stages += [bias_update(kit, place) for place in places]
-    return sequence([*stages, first_update(kit, first)])
+    kernels = [feature_columns(ctx), *(loop_of(part) for part in parts_of(ctx.batch, SOME))]
+    pairs = zip(dense, places, strict=False)
+    kernels += [weight_update(ctx, place, under, parameters) for place, under in pairs]
+    kernels += [bias_update(ctx, place, parameters) for place in places]
+    return sequence([*kernels, input_update(ctx, input_layer, parameters)])

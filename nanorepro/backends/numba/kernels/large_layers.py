@@ -1,155 +1,164 @@
-"""The stages of large layers: the units lie side by side, and weights pass the caches once."""
+"""A kernel of large layers: the units are contiguous, and weights pass the caches once."""
 
 from collections.abc import Callable
 
-from nanorepro.backends.numba.kernels.step import Kit, activated, apply_gradients, bent, transposed
-from nanorepro.backends.numba.layout import ROWS, Place
-from nanorepro.backends.numba.llvm.simd import inlined, load, prefetch_early, store
-from nanorepro.backends.numba.sums.by_plan import lanes_of
+from nanorepro.backends.numba.conditions import large
+from nanorepro.backends.numba.context import KernelContext
+from nanorepro.backends.numba.kernel import Counts, Equation, Form, Kernel, Phase, Work, own
+from nanorepro.backends.numba.kernels.common import (
+    activation_backward,
+    apply_gradients,
+    in_blocks,
+    product_work,
+    transposing,
+    transposing_deltas,
+    update_work,
+)
+from nanorepro.backends.numba.layout import LayerLayout, Layout
+from nanorepro.backends.numba.llvm.simd import inlined, prefetch_early
 from nanorepro.backends.numba.sums.products import Matrix, products, steps_of
 
-
-def dense_forward(kit: Kit, place: Place, under: Place) -> Callable:
-    """z[i, u] = Σ_j h[i, j]·W[j, u], then the activation; the units side by side."""
-    left = Matrix(under.z, under.by_unit, under.by_example)
-    right = Matrix(place.w, place.by_input, 0)
-    n, batch, z_at, pitch = place.layer.fan_in, kit.batch, place.z, place.by_example
-    total = products(kit.unit_sums, n, batch, place.width, left, right, place.up, pitch, True)
-    finish = activated(kit, place, batch)
-
-    @inlined
-    def stage(m, x, first, rate, t):
-        total(m, m.units, m.h, m.w, m.z, z_at, 0, t)
-        finish(m, 0, 0, t)
-
-    return stage
+ROWS = 16  # rows of the weights that are updated together
 
 
-def delta_below(kit: Kit, place: Place, under: Place, rows: int) -> Callable:
-    """A function (m, j, t): `across_backward` for the `rows` inputs from j on, δ being in m.turned.
+def delta_below(
+    ctx: KernelContext, layout: Layout, place: LayerLayout, under: LayerLayout, rows: int
+) -> Callable:
+    """A function (m, j, t): δ_below[i, j] = (Σ_u W[j, u]·δ[i, u])·A'(z_below[i, j]), some inputs j.
 
-    The sums lie along the examples, so that W need not be transposed.
+    δ is in m.transposed.  The sums lie along the examples, so that W need not be transposed.
     """
-    z_at, examples, across = under.z, kit.examples, under.across
-    left, right = Matrix(place.w, 1, place.by_input), Matrix(0, examples, 0)
-    n, down = place.layer.fan_out, place.down
-    back = products(kit.unit_sums, n, rows, examples, left, right, down, examples)
-    bend, turn = bent(kit, under, rows), turned_back(kit, under, rows)
+    z_at, examples, across = under.z, layout.examples, under.examples_contiguous
+    w, d = Matrix(place.w, 1, place.by_input), Matrix(0, examples, 0)
+    n, plan = place.layer.fan_out, place.backward_plan
+    total = products(ctx.unit_sums, n, rows, examples, w, d, plan, examples)
+    multiply = activation_backward(ctx, layout, under, rows)
+    turn_back = transposing_deltas(ctx, layout, under, rows)
 
     @inlined
     def delta(m, j, t):
         if across:
-            back(m, m.units, m.w, m.turned, m.d, z_at + j * examples, j, t)
-            bend(m, j, t)
+            total(m, m.unit_plans, m.w, m.transposed, m.d, z_at + j * examples, j, t)
+            multiply(m, j, t)
         else:
-            back(m, m.units, m.w, m.turned, m.back, 0, j, t)
-            turn(m, 0, rows * examples, j, t)
+            total(m, m.unit_plans, m.w, m.transposed, m.scratch, 0, j, t)
+            turn_back(m, 0, rows * examples, j, t)
 
     return delta
 
 
-def turned_back(kit: Kit, under: Place, rows: int) -> Callable:
-    """A function (m, at, room, j, t): δ = A'(z)·d of the `rows` units from j on, in their places.
+def gradient_block(
+    ctx: KernelContext, layout: Layout, place: LayerLayout, under: LayerLayout, rows: int
+) -> Callable:
+    """A function (m, j, rate, t): g_W[j, u] = Σ_i h_below[i, j]·δ[i, u], some inputs j; the update.
 
-    The d of a unit's examples lie side by side in m.back from `at` on; from `room` on is room.
+    There is room for the gradients of two blocks: where sums stay in registers, those of the block
+    before are applied meanwhile, so that divisions run beside products.  The last block is then
+    applied at once.
     """
-    step = kit.longest if rows % kit.longest == 0 else rows & -rows
-    turn, lanes, examples = transposed(rows, kit.batch, kit.longest), lanes_of(step), kit.examples
-    z_at, below, batch = under.z, under.by_example, kit.batch
-    backward, active = kit.backward, under.layer.active
+    batch, fan_in, width, vector = ctx.batch, place.layer.fan_in, place.width, ctx.longest
+    pitch, w_at, g_at, size = place.by_input, place.w, layout.parameters, min(fan_in, ROWS)
+    room, full = size * pitch, fan_in - fan_in % size
+    vectors, steps = room // vector, steps_of(ctx.batch_sums, batch, rows, width, vector)
+    every = steps // vectors if rows == size else 0
+    meanwhile = ctx.batch_sums.tiled(batch) and every > 0
+    apply_one = apply_gradients(ctx, layout, vector)
 
     @inlined
-    def turn_back(m, at, room, j, t):
-        turn(m.back, at, examples, m.back, room, rows)
-        for i in range(batch):
-            for c in range(0, rows, step):
-                to = z_at + i * below + j + c
-                d = load(m.back, room + i * rows + c, lanes)
-                if active:
-                    d = backward(d, load(m.z, to, lanes), t)
-                store(m.d, to, d)
+    def beside(m, q, t):
+        """At the q-th step of the sums: a vector of the gradients of the block before."""
+        g_before, w_before, n, rate, t = t
+        k = q // every
+        if q % every == 0 and k < vectors:
+            if k < n:
+                apply_one(m, g_before + k * vector, w_before + k * vector, rate, t)
+            # weights of the next rows, and their state
+            prefetch_early(m.w, w_before + 2 * room + k * vector)
+            prefetch_early(m.a, w_before + room + k * vector)
 
-    return turn_back
+    h, d = Matrix(under.z, under.by_example, under.by_unit), Matrix(place.z, pitch, 0)
+    more = beside if meanwhile else None
+    total = products(ctx.batch_sums, batch, rows, width, h, d, 0, pitch, beside=more)
+    apply = apply_gradients(ctx, layout, rows * pitch)
+
+    @inlined
+    def block(m, j, rate, t):
+        to = g_at + j // size % 2 * room
+        if meanwhile:
+            before = (g_at + room - (to - g_at), w_at + (j - size) * pitch)
+            total(m, m.plan, m.h, m.d, m.g, to, j, (*before, vectors * (j > 0), rate, t))
+        else:
+            total(m, m.plan, m.h, m.d, m.g, to, j, t)
+        if not meanwhile or j + size == full:
+            apply(m, to, w_at + j * pitch, rate, t)
+
+    return block
 
 
-def backward_and_update(kit: Kit, place: Place, under: Place, g_at: int) -> Callable:
-    """`across_backward`, then W[j, u] ← update(W[j, u], Σ_i h[i, j]·δ[i, u]), for large W.
-
-    A few rows of W at a time, which pass through the caches once.  The sums over u lie along the
-    examples, so that W need not be transposed, only δ.  The gradients of some rows are applied
-    while those of the next are summed: divisions run beside products (deep, 16.9 → 13.6 µs).
-    """
-    batch, fan_in, fan_out = kit.batch, place.layer.fan_in, place.layer.fan_out
-    width, pitch, w_at = place.width, place.by_input, place.w
-    turn_delta = transposed(batch, fan_out, kit.longest)
-    d_at, size, vector, examples = place.z, min(fan_in, ROWS), kit.longest, kit.examples
-    room, apply_one = size * pitch, apply_gradients(kit, vector)
-    vectors, full = room // vector, fan_in - fan_in % size
+def backward_and_update(ctx: KernelContext, layout: Layout, k: int) -> Callable:
+    """`delta_below`, then `gradient_block`, for some rows of W at a time."""
+    place, under, examples = layout[k], layout[k - 1], layout.examples
+    fan_in, fan_out, d_at, pitch = place.layer.fan_in, place.layer.fan_out, place.z, place.by_input
+    transpose_deltas = transposing(ctx.batch, fan_out, ctx.longest)
 
     def block_of(rows: int) -> Callable:
-        steps = steps_of(kit.batch_sums, batch, rows, width, vector)
-        every = steps // vectors if rows == size else 0
-        meanwhile = kit.batch_sums.tiled(batch) and every > 0
-
-        @inlined
-        def beside(m, q, t):
-            g_before, w_before, n, rate, t = t
-            k = q // every
-            if q % every == 0 and k < vectors:
-                if k < n:
-                    apply_one(m, g_before + k * vector, w_before + k * vector, rate, t)
-                # weights of the next rows, and their state: 31 → 27 µs
-                prefetch_early(m.w, w_before + 2 * room + k * vector)
-                prefetch_early(m.a, w_before + room + k * vector)
-
-        left, right = Matrix(under.z, under.by_example, under.by_unit), Matrix(d_at, pitch, 0)
-        more = beside if meanwhile else None
-        total = products(kit.batch_sums, batch, rows, width, left, right, 0, pitch, beside=more)
-        apply, below = apply_gradients(kit, rows * pitch), delta_below(kit, place, under, rows)
+        below = delta_below(ctx, layout, place, under, rows)
+        update = gradient_block(ctx, layout, place, under, rows)
 
         @inlined
         def block(m, j, rate, t):
             below(m, j, t)
-            to = g_at + j // size % 2 * room
-            if meanwhile:
-                before = (g_at + room - (to - g_at), w_at + (j - size) * pitch)
-                total(m, m.plan, m.h, m.d, m.g, to, j, (*before, vectors * (j > 0), rate, t))
-            else:
-                total(m, m.plan, m.h, m.d, m.g, to, j, t)
-            if not meanwhile or j + size == full:
-                apply(m, to, w_at + j * pitch, rate, t)
+            update(m, j, rate, t)
 
         return block
 
-    every_row = in_blocks(fan_in, size, block_of)
+    every_row = in_blocks(fan_in, min(fan_in, ROWS), block_of)
 
     @inlined
-    def stage(m, x, first, rate, t):
-        turn_delta(m.d, d_at, pitch, m.turned, 0, examples)
+    def kernel(m, x, first, rate, t):
+        transpose_deltas(m.d, d_at, pitch, m.transposed, 0, examples)
         every_row(m, rate, t)
 
-    return stage
+    return kernel
 
 
-def in_blocks(n: int, size: int, block_of: Callable) -> Callable:
-    """A function (m, rate, t): block_of(size)(m, j, rate, t) for j = 0, size, ... < n.
+def backward_room(ctx: KernelContext, layout: Layout, k: int) -> dict[str, int]:
+    place = layout[k]
+    return {
+        "transposed": place.layer.fan_out * layout.examples,
+        "scratch": 2 * min(place.layer.fan_in, ROWS) * layout.examples,
+        "g": 2 * ROWS * place.by_input,
+    }
 
-    What is left over is a block of its own.
-    """
-    full = n - n % size
-    whole, rest = block_of(size), block_of(n - full) if full < n else None
 
-    @inlined
-    def blocks(m, rate, t):
-        for j in range(0, full, size):
-            whole(m, j, rate, t)
+def backward_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) -> Work:
+    layer, s = layout[k].layer, ctx.batch
+    once, weights = product_work(ctx, layout[k]), layer.fan_in * layer.row
+    gradients = Work(operations=s * weights, bytes=once.bytes - 4 * weights, resident=8 * weights)
+    below = Work(operations=s * layer.fan_in)
+    return once + below + gradients + update_work(ctx, weights)
 
-    if rest is None:
-        return blocks
 
-    @inlined
-    def blocks_and_rest(m, rate, t):
-        blocks(m, rate, t)
-        rest(m, full, rate, t)
-
-    return blocks_and_rest
+KERNELS = (
+    Kernel(
+        name="backward_and_update",
+        carries={
+            Equation.BACKWARD: own,
+            Equation.WEIGHT_GRADIENT: own,
+            Equation.WEIGHT_UPDATE: own,
+        },
+        condition="a layer above the first of more than 4096 weights",
+        applies=large,
+        reads=("w", "a", "z", "h", "d"),
+        writes=("d", "w", "a", "g", "transposed", "scratch"),
+        build=backward_and_update,
+        work=backward_work,
+        forms=lambda ctx, k: {k: Form.UNITS_CONTIGUOUS},
+        phase=Phase.BACKWARD,
+        room=backward_room,
+        examples=(
+            {"hidden": "70,64", "act": "identity"},
+            {"hidden": "40,130", "tree": "random", "optimizer": "sgd"},
+        ),
+    ),
+)

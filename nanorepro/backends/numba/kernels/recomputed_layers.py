@@ -1,15 +1,33 @@
-"""The stages of a layer of many units between few inputs and few outputs, as in the wide model.
+"""Kernels of a layer of many units between few inputs and few outputs, as in the wide model.
 
 Its z, h and δ are never in memory: they are computed in registers, on the way forward, and twice on
-the way back: with the examples side by side for the sums over its units, with the units side by
-side for the sums over the mini-batch.  The wide model's step went from 550 to 370 ns an example.
-Of a ReLU's z the first way back needs only whether they are positive: a bit each (235 → 212 ns).
+the way back: with the examples contiguous for the sums over its units, with the units contiguous
+for the sums over the mini-batch.  Of a ReLU's z the first way back needs only whether they are
+positive: a bit each.
 """
 
 from collections.abc import Callable
 
-from nanorepro.backends.numba.kernels.step import Kit, activated, apply_gradients, bent
-from nanorepro.backends.numba.layout import Place
+from nanorepro.backends.numba.conditions import recomputed
+from nanorepro.backends.numba.context import KernelContext
+from nanorepro.backends.numba.kernel import (
+    Counts,
+    Equation,
+    Form,
+    Kernel,
+    Phase,
+    Work,
+    no_forms,
+    own,
+)
+from nanorepro.backends.numba.kernels.common import (
+    ONE,
+    activation_backward,
+    activation_forward,
+    apply_gradients,
+    update_work,
+)
+from nanorepro.backends.numba.layout import Layout
 from nanorepro.backends.numba.llvm.simd import ballot, fill, inlined, load, mask_of, store, where
 from nanorepro.backends.numba.llvm.tiles import (
     add_tile,
@@ -21,30 +39,37 @@ from nanorepro.backends.numba.llvm.tiles import (
 )
 from nanorepro.backends.numba.sums.by_plan import in_tree, lanes_of
 
-ONE = lanes_of(1)
+
+def examples_at_once(ctx: KernelContext, layout: Layout) -> int:
+    """Contiguous examples: two vectors, where that ends with the last ones."""
+    return min(2 * ctx.longest, layout.examples & -layout.examples)
 
 
-def at_once(kit: Kit) -> int:
-    """Examples side by side: two vectors, where that ends with the last ones."""
-    return min(2 * kit.longest, kit.examples & -kit.examples)
+def signs_of(ctx: KernelContext, layout: Layout, k: int) -> tuple[bool, int, int]:
+    """Whether h and z are kept as bits in active_mask, where from on, and words for each unit."""
+    keeps = ctx.zeros and examples_at_once(ctx, layout) == 32
+    return keeps, layout[k].mask, layout.examples // 32
 
 
-def signs_of(kit: Kit, place: Place) -> tuple[bool, int, int]:
-    """Whether h and z are kept as bits in m.on, where from on, and words for each unit."""
-    return kit.zeros and at_once(kit) == 32, place.on, kit.examples // 32
+def recomputed_forward(ctx: KernelContext, layout: Layout, k: int) -> Callable:
+    """For the units u of the layer in turn, z_u in registers:
 
+    z_u[i] = Σ_j W[j, u]·h_below[j, i] + b[u], h_u = A(z_u)
+    z_above[v, i] = Σ_u W_above[u, v]·h_u[i]
 
-def passing_forward(kit: Kit, place: Place, under: Place, over: Place) -> Callable:
-    """`across_forward` of the layer and of the one over it: z_over = Σ_u W_over[u]·A(z[u])."""
-    examples, units, step = kit.examples, place.layer.fan_out, at_once(kit)
+    And the activation above.
+    """
+    place, under, over = layout[k], layout[k - 1], layout[k + 1]
+    examples, units, step = layout.examples, place.layer.fan_out, examples_at_once(ctx, layout)
     inputs, outputs = lanes_of(place.layer.fan_in), lanes_of(over.layer.fan_out)
-    lanes, zero, add, value = lanes_of(step), kit.ops.const(0.0), kit.ops.add, kit.value
+    lanes, zero, add, value = lanes_of(step), ctx.ops.const(0.0), ctx.ops.add, ctx.value
     w_at, b_at, h_at, by_input = place.w, place.b, under.z, place.by_input
     over_at, over_z, by_unit, by_output = over.w, over.z, over.by_input, over.by_output
-    finish, signs, on, words = activated(kit, over, over.layer.fan_out), *signs_of(kit, place)
+    activate = activation_forward(ctx, layout, over, over.layer.fan_out)
+    signs, mask, words = signs_of(ctx, layout, k)
 
     @inlined
-    def stage(m, x, first, rate, t):
+    def kernel(m, x, first, rate, t):
         nothing = fill(zero, lanes)
         for i in range(0, examples, step):
             h_under = load_tile(m.h, h_at + i, examples, lanes, inputs, ONE)
@@ -53,26 +78,32 @@ def passing_forward(kit: Kit, place: Place, under: Place, over: Place) -> Callab
                 z = chained(nothing, m.w, w_at + u, by_input, h_under)
                 h = value(add(z, fill(m.w[b_at + u], lanes), t), t)
                 if signs:
-                    m.on[on + u * words + i // 32] = ballot(h)
+                    m.active_mask[mask + u * words + i // 32] = ballot(h)
                 acc = outer(acc, m.w, over_at + u * by_unit, by_output, (h,), outputs)
             store_tile(acc, m.z, over_z + i, examples, outputs, ONE)
-        finish(m, 0, 0, t)
+        activate(m, 0, 0, t)
 
-    return stage
+    return kernel
 
 
-def passing_backward(kit: Kit, place: Place, under: Place, over: Place) -> Callable:
-    """`across_backward` of the layer: δ_under = (Σ_u W[u]·δ[u])·A'(z_under)."""
-    examples, units, step = kit.examples, place.layer.fan_out, at_once(kit)
+def recomputed_backward(ctx: KernelContext, layout: Layout, k: int) -> Callable:
+    """For the units u of the layer in turn, z_u (or its sign) and δ_u in registers:
+
+    δ_u[i] = (Σ_v W_above[u, v]·δ_above[v, i])·A'(z_u[i]), δ_below[j, i] = Σ_u W[j, u]·δ_u[i]
+
+    And A' below.
+    """
+    place, under, over = layout[k], layout[k - 1], layout[k + 1]
+    examples, units, step = layout.examples, place.layer.fan_out, examples_at_once(ctx, layout)
     inputs, outputs = lanes_of(place.layer.fan_in), lanes_of(over.layer.fan_out)
-    lanes, zero, add = lanes_of(step), kit.ops.const(0.0), kit.ops.add
+    lanes, zero, add, backward = lanes_of(step), ctx.ops.const(0.0), ctx.ops.add, ctx.backward
     w_at, b_at, under_at, by_input = place.w, place.b, under.z, place.by_input
     over_at, over_z, by_unit, by_output = over.w, over.z, over.by_input, over.by_output
-    backward, bend = kit.backward, bent(kit, under, place.layer.fan_in)
-    one, (signs, on, words) = kit.ops.const(1.0), signs_of(kit, place)
+    multiply = activation_backward(ctx, layout, under, place.layer.fan_in)
+    one, (signs, mask, words) = ctx.ops.const(1.0), signs_of(ctx, layout, k)
 
     @inlined
-    def stage(m, x, first, rate, t):
+    def kernel(m, x, first, rate, t):
         nothing = fill(zero, lanes)
         for i in range(0, examples, step):
             h_under = load_tile(m.h, under_at + i, examples, lanes, inputs, ONE)
@@ -80,7 +111,7 @@ def passing_backward(kit: Kit, place: Place, under: Place, over: Place) -> Calla
             acc = fill_tile(zero, lanes, inputs, ONE)
             for u in range(units):
                 if signs:  # any z of this sign
-                    positive = mask_of(m.on[on + u * words + i // 32])
+                    positive = mask_of(m.active_mask[mask + u * words + i // 32])
                     z = where(positive, fill(one, lanes), nothing)
                 else:
                     z = chained(nothing, m.w, w_at + u, by_input, h_under)
@@ -89,28 +120,32 @@ def passing_backward(kit: Kit, place: Place, under: Place, over: Place) -> Calla
                 d = backward(back, z, t)
                 acc = outer(acc, m.w, w_at + u, by_input, (d,), inputs)
             store_tile(acc, m.d, under_at + i, examples, inputs, ONE)
-        bend(m, 0, t)
+        multiply(m, 0, t)
 
-    return stage
+    return kernel
 
 
-def passing_update(kit: Kit, place: Place, under: Place, over: Place) -> Callable:
-    """`across_gradients` of the layer, by its biases too, and of the one over it; their update.
+def rows_of(ctx: KernelContext, k: int) -> int:
+    """Rows of the one table that weights, biases and the weights above them are."""
+    return ctx.net[k].fan_in + 1 + ctx.net[k + 1].fan_out
 
-    The gradients of one vector of units are applied while those of the next are summed: divisions
-    and roots run beside products (220 → 184 ns).
+
+def recomputed_sums(ctx: KernelContext, layout: Layout, k: int) -> Callable:
+    """A function total(0, 1, s, p): the sums over the mini-batch for a vector of units u.
+
+    z_u and δ_u as in `recomputed_backward`, of one example i at a time; in registers
+    Σ_i h_below[j, i]·δ_u[i], Σ_i δ_u[i], Σ_i A(z_u[i])·δ_above[v, i].
+
+    p: m, the vectors of W, b and W_above; and where the weights of the vector before begin, how
+    many of its `rows_of` updates are still to do, times `every`, rate and t: the gradients of one
+    vector are applied while those of the next are summed, divisions and roots beside products.
     """
-    examples, units, step = kit.examples, place.width, kit.longest
+    place, under, over = layout[k], layout[k - 1], layout[k + 1]
     inputs, outputs = lanes_of(place.layer.fan_in), lanes_of(over.layer.fan_out)
-    lanes, zero, add = lanes_of(step), kit.ops.const(0.0), kit.ops.add
-    w_at, b_at, under_at, by_input = place.w, place.b, under.z, place.by_input
-    over_at, over_z, by_output = over.w, over.z, over.by_output
-    value, backward, batch, apply = kit.value, kit.backward, kit.batch, apply_gradients(kit, step)
-    # weights, biases and the weights over them are one table of so many rows
-    rows = place.layer.fan_in + 1 + over.layer.fan_out
-    assert b_at == w_at + (rows - 1 - over.layer.fan_out) * by_input
-    assert over_at == b_at + by_input and over.by_output == by_input
-    every = max(1, 1 << ((batch // rows).bit_length() - 1))
+    lanes, zero, add = lanes_of(ctx.longest), ctx.ops.const(0.0), ctx.ops.add
+    under_at, over_z, by_input, examples = under.z, over.z, place.by_input, layout.examples
+    value, backward, every = ctx.value, ctx.backward, examples_an_update(ctx, k)
+    apply = apply_gradients(ctx, layout, ctx.longest)
 
     @inlined
     def chain(i0, stride, count, p):
@@ -118,8 +153,8 @@ def passing_update(kit: Kit, place: Place, under: Place, over: Place) -> Callabl
         nothing = fill(zero, lanes)
         by_w, by_b = fill_tile(zero, lanes, inputs, ONE), nothing
         by_above = fill_tile(zero, lanes, outputs, ONE)
-        for k in range(count):
-            i = i0 + k * stride
+        for n in range(count):
+            i = i0 + n * stride
             z = add(chained(nothing, m.h, under_at + i, examples, weights), bias, t)
             back = chained(nothing, m.d, over_z + i, examples, above)
             d = backward(back, z, t)
@@ -135,10 +170,28 @@ def passing_update(kit: Kit, place: Place, under: Place, over: Place) -> Callabl
     def join(a, b):
         return add_tile(a[0], b[0]), a[1] + b[1], add_tile(a[2], b[2])
 
-    total = in_tree(kit.batch_sums.tree, batch, chain, join)
+    return in_tree(ctx.batch_sums.tree, ctx.batch, chain, join)
+
+
+def examples_an_update(ctx: KernelContext, k: int) -> int:
+    """Examples to one update of a vector, so that all end with the mini-batch."""
+    return max(1, 1 << ((ctx.batch // rows_of(ctx, k)).bit_length() - 1))
+
+
+def recomputed_update(ctx: KernelContext, layout: Layout, k: int) -> Callable:
+    """`recomputed_sums` for all vectors of units, and the update of W, b and W_above by them."""
+    place, over = layout[k], layout[k + 1]
+    units, step, rows, batch = place.width, ctx.longest, rows_of(ctx, k), ctx.batch
+    inputs, outputs = lanes_of(place.layer.fan_in), lanes_of(over.layer.fan_out)
+    lanes, every = lanes_of(step), examples_an_update(ctx, k)
+    w_at, b_at, by_input = place.w, place.b, place.by_input
+    over_at, by_output = over.w, over.by_output
+    total, apply = recomputed_sums(ctx, layout, k), apply_gradients(ctx, layout, step)
+    assert b_at == w_at + place.layer.fan_in * by_input
+    assert over_at == b_at + by_input and by_output == by_input
 
     @inlined
-    def stage(m, x, first, rate, t):
+    def kernel(m, x, first, rate, t):
         for u in range(0, units, step):
             weights = load_tile(m.w, w_at + u, by_input, lanes, inputs, ONE)
             above = load_tile(m.w, over_at + u, by_output, lanes, outputs, ONE)
@@ -152,4 +205,104 @@ def passing_update(kit: Kit, place: Place, under: Place, over: Place) -> Callabl
             w = w_at + q * by_input + units - step
             apply(m, w, w, rate, t)
 
-    return stage
+    return kernel
+
+
+def and_above(ctx: KernelContext, k: int) -> tuple[int, int]:
+    return (k, k + 1)
+
+
+def recomputed_forms(ctx: KernelContext, k: int) -> dict[int, Form]:
+    over = Form.EXAMPLES_CONTIGUOUS | Form.INPUTS_CONTIGUOUS
+    return {k: Form.EXAMPLES_CONTIGUOUS | Form.RECOMPUTED, k + 1: over}
+
+
+def mask_words(ctx: KernelContext, k: int) -> int:
+    return ctx.net[k].fan_out * -(-ctx.batch // 32)
+
+
+def weights_and_above(ctx: KernelContext, k: int) -> tuple[int, int, int]:
+    """Weights of the layer, weights above it, and units."""
+    layer = ctx.net[k]
+    return layer.fan_in * layer.fan_out, ctx.net[k + 1].fan_out * layer.fan_out, layer.fan_out
+
+
+def forward_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) -> Work:
+    weights, above, units = weights_and_above(ctx, k)
+    operations = ctx.batch * (weights + above + 2 * units)
+    return Work(operations=operations, bytes=4 * (weights + above))
+
+
+def backward_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) -> Work:
+    """Forward again, but for ReLU, and δ below."""
+    weights, above, units = weights_and_above(ctx, k)
+    again = 0 if ctx.zeros else weights + units
+    operations = ctx.batch * (again + weights + above + 2 * units)
+    return Work(operations=operations, bytes=4 * (weights + above))
+
+
+def gradients_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) -> Work:
+    """And again, and the gradients of both layers."""
+    weights, above, units = weights_and_above(ctx, k)
+    operations = ctx.batch * (2 * weights + 2 * above + 5 * units)
+    return Work(operations=operations) + update_work(ctx, weights + units + above)
+
+
+CONDITION = (
+    "a layer of at most 4096 weights and at least four vectors of units; its inputs and outputs,"
+    " and one, are at most the mini-batch and a vector's lanes; sums over units are plain chains,"
+    " those over the mini-batch stay in registers; the activation is cheap"
+)
+EXAMPLES = (
+    {"hidden": "4,100,2", "act": "relu"},
+    {"hidden": "3,70", "act": "smelu", "tree": "pairwise"},
+    {"model": "wide", "act": "relu", "optimizer": "sgd", "batch": 40},
+)
+
+KERNELS = (
+    Kernel(
+        name="recomputed_forward",
+        carries={Equation.FORWARD: and_above},
+        condition=CONDITION,
+        applies=recomputed,
+        reads=("w", "h"),
+        writes=("z", "h", "active_mask"),
+        build=recomputed_forward,
+        work=forward_work,
+        forms=recomputed_forms,
+        phase=Phase.FORWARD,
+        mask=mask_words,
+        examples=EXAMPLES,
+    ),
+    Kernel(
+        name="recomputed_backward",
+        carries={Equation.BACKWARD: and_above},
+        condition=CONDITION,
+        applies=recomputed,
+        reads=("w", "h", "z", "d", "active_mask"),
+        writes=("d",),
+        build=recomputed_backward,
+        work=backward_work,
+        forms=no_forms,
+        phase=Phase.BACKWARD,
+        examples=EXAMPLES,
+    ),
+    Kernel(
+        name="recomputed_update",
+        carries={
+            Equation.WEIGHT_GRADIENT: and_above,
+            Equation.BIAS_GRADIENT: own,
+            Equation.WEIGHT_UPDATE: and_above,
+            Equation.BIAS_UPDATE: own,
+        },
+        condition=CONDITION,
+        applies=recomputed,
+        reads=("w", "a", "h", "d"),
+        writes=("g", "w", "a"),
+        build=recomputed_update,
+        work=gradients_work,
+        forms=no_forms,
+        phase=Phase.BACKWARD,
+        examples=EXAMPLES,
+    ),
+)

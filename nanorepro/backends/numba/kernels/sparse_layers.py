@@ -1,19 +1,50 @@
-"""The stages of large layers behind a ReLU, whose inputs are 0 half of the time and more often.
+"""Kernels of large layers behind a ReLU, whose inputs are 0 half of the time and more often.
 
 A product 0·x changes no sum (docs/arithmetic.md) unless x is infinite or NaN; so the step looks at
-all weights and δ, and where not all are moderate, to 2^52, all terms join.  Moderate numbers have
+all weights and δ, and where not all are bounded by 2^52, all terms join.  Bounded numbers have
 finite sums of products, too: then an input that is 0 for all examples needs no δ.  Which inputs of
-an example are not 0 is said by bits of words, as its features are.  Deep: 13.3 → 9.5 µs.
+an example are not 0 is said by bits of words, as its features are.
 """
 
 from collections.abc import Callable
 
 import numpy as np
 
-from nanorepro.backends.numba.kernels.input_layer import THIRTY_TWO, some_features
-from nanorepro.backends.numba.kernels.large_layers import in_blocks, turned_back
-from nanorepro.backends.numba.kernels.step import Kit, activated, apply_gradients, transposed
-from nanorepro.backends.numba.layout import Place, round_up
+from nanorepro.backends.numba.conditions import (
+    chained,
+    examples_contiguous,
+    large,
+    plain,
+    round_up,
+    row,
+)
+from nanorepro.backends.numba.context import KernelContext
+from nanorepro.backends.numba.kernel import (
+    Counts,
+    Equation,
+    Form,
+    Kernel,
+    Phase,
+    Work,
+    never,
+    no_forms,
+    own,
+)
+from nanorepro.backends.numba.kernels.common import (
+    ALL,
+    ONE,
+    THIRTY_TWO,
+    activation_forward,
+    activation_work,
+    apply_gradients,
+    features_of_32,
+    in_blocks,
+    product_work,
+    transposing,
+    transposing_deltas,
+    update_work,
+)
+from nanorepro.backends.numba.layout import LayerLayout, Layout
 from nanorepro.backends.numba.llvm.simd import (
     DIRECTED,
     any_nonzero,
@@ -38,67 +69,80 @@ from nanorepro.backends.numba.llvm.tiles import (
 )
 from nanorepro.backends.numba.sums.by_plan import lanes_of
 
-ONE, ALL = lanes_of(1), np.uint32(0xFFFFFFFF)
-# vectors of sums at a time, so that what meets them stays in the nearest cache; fewer where
-# registers are fewer (as haswell, 24.9 → 21.7 µs)
+# vectors of sums at a time, so that what meets them stays in L1; fewer where registers are fewer
 COLUMNS = 8 if DIRECTED else 4
 ROWS, TALL = 32, 8  # of weights that are updated together, and sums of δ at a time
 
 
-def has_zeros(kit: Kit, place: Place, under: Place) -> bool:
-    """Whether a layer is large and its inputs are zeros often enough."""
-    wide = not place.across and place.width >= COLUMNS * kit.longest
-    return wide and kit.zeros and under.layer.active and not under.across
+def often_zero(ctx: KernelContext, k: int) -> bool:
+    """A large layer behind an activation that is often 0; the sums over units are plain chains."""
+    wide = large(ctx, k) and row(ctx, k) >= COLUMNS * ctx.longest
+    behind = wide and ctx.zeros and ctx.net[k - 1].active and not examples_contiguous(ctx, k - 1)
+    return behind and plain(ctx)
 
 
-def flag_of(kit: Kit, place: Place) -> int:
-    """Where m.on says whether all weights of a layer are moderate: after its bits."""
-    return place.on + round_up(place.layer.fan_in, 32) // 32 * round_up(kit.batch, 32)
+def bounded_flag(ctx: KernelContext, place: LayerLayout) -> int:
+    """Where active_mask says whether all weights of a layer are bounded: after its bits."""
+    return place.mask + round_up(place.layer.fan_in, 32) // 32 * round_up(ctx.batch, 32)
 
 
-def find_equals(kit: Kit) -> Callable:
-    """m.like: for every example the first of the same block of 32 that has the same features."""
-    batch, words, features = kit.batch, kit.words, some_features(kit)
+def find_duplicates(ctx: KernelContext, layout: Layout, k: int) -> Callable:
+    """duplicate_of: of every example the first of its block of 32 that has the same features."""
+    batch, words, features = ctx.batch, ctx.words, features_of_32(ctx)
 
     @inlined
-    def stage(m, x, first, rate, t):
+    def kernel(m, x, first, rate, t):
         for begin in range(0, batch, 32):
             end = min(begin + 32, batch)
             for i in range(begin, end):
-                m.like[i] = np.uint32(0)  # a bit for every example that differs
+                m.duplicate_of[i] = np.uint32(0)  # a bit for every example that differs
             for word in range(words):
                 v = features(m, x, first, begin // 32, word)
                 for i in range(begin, end):
-                    m.like[i] |= ballot(v ^ x[(first + i) * words + word])
+                    m.duplicate_of[i] |= ballot(v ^ x[(first + i) * words + word])
             for i in range(begin, end):
-                m.like[i] = np.uint32(begin) + trailing_zeros(m.like[i] ^ ALL)
+                m.duplicate_of[i] = np.uint32(begin) + trailing_zeros(m.duplicate_of[i] ^ ALL)
 
-    return stage
+    return kernel
 
 
-def live_inputs(kit: Kit, place: Place, under: Place) -> Callable:
-    """A function (m): bit k of m.on[on + 32·blocks·w + i] says that h[i, 32·w + k] is not 0."""
-    batch, fan_in, pitch, h_at = kit.batch, place.layer.fan_in, under.by_example, under.z
-    padded, on = round_up(batch, 32), place.on
+def find_active_inputs(ctx: KernelContext, place: LayerLayout, under: LayerLayout) -> Callable:
+    """A function (m): bit k of active_mask[mask + 32·blocks·w + i] says that h[i, 32·w + k] ≠ 0."""
+    batch, fan_in, pitch, h_at = ctx.batch, place.layer.fan_in, under.by_example, under.z
+    padded, mask = round_up(batch, 32), place.mask
     last = ALL >> np.uint32(-fan_in % 32)  # what follows the last input is padding
 
     @inlined
     def find(m):
         for j in range(0, fan_in, 32):
-            mask = last if j + 32 > fan_in else ALL
+            inputs = last if j + 32 > fan_in else ALL
             for i in range(batch):
                 h = load(m.h, h_at + i * pitch + j, THIRTY_TWO)
-                m.on[on + j // 32 * padded + i] = ballot(h) & mask
+                m.active_mask[mask + j // 32 * padded + i] = ballot(h) & inputs
 
     return find
 
 
-def joining(kit: Kit, columns: int, by_a: int, by_b: int) -> Callable:
+def mark_all_inputs(ctx: KernelContext, place: LayerLayout) -> Callable:
+    """A function (m): the mask of `find_active_inputs` with all bits set."""
+    batch, fan_in, mask, padded = ctx.batch, place.layer.fan_in, place.mask, round_up(ctx.batch, 32)
+
+    @inlined
+    def mark(m):
+        for j in range(0, fan_in, 32):
+            for i in range(batch):
+                bits = ALL >> np.uint32(max(j + 32 - fan_in, 0))
+                m.active_mask[mask + j // 32 * padded + i] = bits
+
+    return mark
+
+
+def joining(ctx: KernelContext, columns: int, by_a: int, by_b: int) -> Callable:
     """A function (acc, bits, a, a_at, b, b_at): acc[c] ← fma(a[k], b[k, c], acc[c]).
 
     For those k, ascending, whose bits are set; a[k] is at a_at + k·by_a, b[k] at b_at + k·by_b.
     """
-    lanes, wide = lanes_of(kit.longest), lanes_of(columns)
+    lanes, wide = lanes_of(ctx.longest), lanes_of(columns)
 
     @inlined
     def join(acc, bits, a, a_at, b, b_at):
@@ -113,175 +157,271 @@ def joining(kit: Kit, columns: int, by_a: int, by_b: int) -> Callable:
     return join
 
 
-def columns_of(kit: Kit, place: Place) -> int:
-    """Vectors of sums at a time, so that what meets them stays in the nearest cache."""
-    return COLUMNS if place.width % (COLUMNS * kit.longest) == 0 else COLUMNS // 2
+def columns_of(ctx: KernelContext, place: LayerLayout) -> int:
+    """Vectors of sums at a time."""
+    return COLUMNS if place.width % (COLUMNS * ctx.longest) == 0 else COLUMNS // 2
 
 
-def sparse_forward(kit: Kit, place: Place, under: Place) -> Callable:
-    """`dense_forward` over the inputs that are not 0; equal examples have their sums once."""
-    batch, fan_in, width = kit.batch, place.layer.fan_in, place.width
-    longest, lanes, zero = kit.longest, lanes_of(kit.longest), kit.ops.const(0.0)
-    columns = columns_of(kit, place)
+def active_sums(ctx: KernelContext, place: LayerLayout, under: LayerLayout) -> Callable:
+    """A function (m): z[i, u] = Σ_j h_below[i, j]·W[j, u] over the active inputs j.
+
+    Only of examples that are no duplicates.  Returns whether all weights are bounded by 2^52.
+    """
+    batch, fan_in, width, longest = ctx.batch, place.layer.fan_in, place.width, ctx.longest
+    lanes, zero, columns = lanes_of(longest), ctx.ops.const(0.0), columns_of(ctx, place)
     wide, panel, in_all = lanes_of(columns), columns * longest, lanes_of(columns * longest)
     h_at, below, w_at, by_input = under.z, under.by_example, place.w, place.by_input
-    z_at, pitch, padded, on = place.z, place.by_example, round_up(batch, 32), place.on
-    find, join = live_inputs(kit, place, under), joining(kit, columns, 1, by_input)
-    finish, flag = activated(kit, place, batch), flag_of(kit, place)
+    z_at, pitch, padded, mask = place.z, place.by_example, round_up(batch, 32), place.mask
+    join = joining(ctx, columns, 1, by_input)
 
     @inlined
     def sums(m):
-        # 32 rows of a panel of weights at a time, which stay in the nearest cache
-        moderate = True
+        # 32 rows of a panel of weights at a time, which stay in L1
+        bounded = True
         for c in range(0, width, panel):
             check = fill_tile(zero, lanes, ONE, wide)
             for j in range(0, fan_in, 32):
                 at = w_at + j * by_input + c
                 for k in range(min(32, fan_in - j)):  # which fetches the panel, too
                     row = load_tile(m.w, at + k * by_input, 0, lanes, ONE, wide)
-                    check = outer(check, m.one, 1, 0, row, ONE)  # overflows unless w is moderate
+                    check = outer(check, m.constants, 1, 0, row, ONE)  # overflows unless bounded
                 for i in range(batch):
-                    if m.like[i] == i:
+                    if m.duplicate_of[i] == i:
                         to = z_at + i * pitch + c
                         acc = fill_tile(zero, lanes, ONE, wide)
                         if j > 0:
                             acc = load_tile(m.z, to, 0, lanes, ONE, wide)
-                        bits = m.on[on + j // 32 * padded + i]
+                        bits = m.active_mask[mask + j // 32 * padded + i]
                         acc = join(acc, bits, m.h, h_at + i * below + j, m.w, at)
                         store_tile(acc, m.z, to, 0, ONE, wide)
-            moderate &= not any_nonzero(in_line(check, in_all) * zero)
-        return moderate
+            bounded &= not any_nonzero(in_line(check, in_all) * zero)
+        return bounded
+
+    return sums
+
+
+def sparse_forward(ctx: KernelContext, layout: Layout, k: int) -> Callable:
+    """z[i, u] = Σ_j h_below[i, j]·W[j, u] over the inputs that are not 0, + b and the activation.
+
+    Equal examples have their sums once; all inputs join where a weight is not bounded.
+    """
+    place, batch, width, longest = layout[k], ctx.batch, layout[k].width, ctx.longest
+    z_at, pitch, lanes, flag = (
+        place.z,
+        place.by_example,
+        lanes_of(longest),
+        bounded_flag(ctx, place),
+    )
+    find, mark_all = find_active_inputs(ctx, place, layout[k - 1]), mark_all_inputs(ctx, place)
+    sums, activate = (
+        active_sums(ctx, place, layout[k - 1]),
+        activation_forward(ctx, layout, place, batch),
+    )
 
     @inlined
-    def stage(m, x, first, rate, t):
+    def kernel(m, x, first, rate, t):
         find(m)
-        moderate = sums(m)
-        m.on[flag] = moderate
-        if not moderate:
-            for j in range(0, fan_in, 32):
-                for i in range(batch):
-                    bits = ALL >> np.uint32(max(j + 32 - fan_in, 0))
-                    m.on[on + j // 32 * padded + i] = bits
+        bounded = sums(m)
+        m.active_mask[flag] = bounded
+        if not bounded:
+            mark_all(m)
             sums(m)
         for i in range(batch):
-            if m.like[i] != i:
+            if m.duplicate_of[i] != i:
                 for c in range(0, width, longest):
-                    same = load(m.z, z_at + np.int64(m.like[i]) * pitch + c, lanes)
+                    same = load(m.z, z_at + np.int64(m.duplicate_of[i]) * pitch + c, lanes)
                     store(m.z, z_at + i * pitch + c, same)
-        finish(m, 0, 0, t)
+        activate(m, 0, 0, t)
 
-    return stage
+    return kernel
 
 
-def live_delta(kit: Kit, place: Place) -> Callable:
-    """A function (m, p, begin, end): Σ_u W[j, u]·δ[u] of `TALL` inputs j goes to m.back.
+def active_delta(ctx: KernelContext, layout: Layout, place: LayerLayout) -> Callable:
+    """A function (m, p, begin, end): Σ_u W[j, u]·δ[u] of `TALL` inputs j goes to m.scratch.
 
-    Of the inputs m.alive[p], ..., over the units m.alive[begin], ..., m.alive[end - 1].
+    Of the inputs active_indices[p], ..., over the units active_indices[begin], ..., [end - 1].
     """
-    longest, examples, zero = kit.longest, kit.examples, kit.ops.const(0.0)
+    longest, examples, zero = ctx.longest, layout.examples, ctx.ops.const(0.0)
     columns = 2 if examples % (2 * longest) == 0 else 1
     lanes, wide, tall = lanes_of(longest), lanes_of(columns), lanes_of(TALL)
     w_at, by_input, step = place.w, place.by_input, columns * longest
 
     @inlined
     def delta(m, p, begin, end):
-        at = places(m.alive, p, by_input, w_at, tall)
+        at = places(m.active_indices, p, by_input, w_at, tall)
         for c in range(0, examples, step):
             acc = fill_tile(zero, lanes, tall, wide)
             for q in range(begin, end):
-                u = m.alive[q]
-                row = load_tile(m.turned, u * examples + c, 0, lanes, ONE, wide)
+                u = m.active_indices[q]
+                row = load_tile(m.transposed, u * examples + c, 0, lanes, ONE, wide)
                 acc = outer_at(acc, m.w, at, u, row)
-            store_at(acc, m.back, places(m.alive, p, examples, c, tall), wide)
+            store_at(acc, m.scratch, places(m.active_indices, p, examples, c, tall), wide)
 
     return delta
 
 
-def live_units(kit: Kit, place: Place, begin: int) -> Callable:
-    """A function (m): the units whose δ are not all 0 go to m.alive[begin], ..., m.alive[end - 1].
+def find_active_units(ctx: KernelContext, layout: Layout, place: LayerLayout, begin: int):
+    """A function (m): the units whose δ are not all 0 go to active_indices[begin], ..., [end - 1].
 
-    Returns end, and whether all δ and weights are moderate; if not, all units are alive.
+    Returns end, and whether all δ and weights are bounded by 2^52; if not, all units are active.
     """
-    fan_out, examples, longest = place.layer.fan_out, kit.examples, kit.longest
-    lanes, zero = lanes_of(longest), kit.ops.const(0.0)
-    flag = flag_of(kit, place)
+    fan_out, examples, longest = place.layer.fan_out, layout.examples, ctx.longest
+    lanes, zero = lanes_of(longest), ctx.ops.const(0.0)
+    flag = bounded_flag(ctx, place)
 
     @inlined
     def units(m):
-        check, huge, end = fill(zero, lanes), fill(m.one[1], lanes), begin
+        check, huge, end = fill(zero, lanes), fill(m.constants[1], lanes), begin
         for u in range(fan_out):
             found = False
             for c in range(0, examples, longest):
-                d = load(m.turned, u * examples + c, lanes)
+                d = load(m.transposed, u * examples + c, lanes)
                 check, found = fma(d, huge, check), found | any_nonzero(d)
-            m.alive[end] = u
+            m.active_indices[end] = u
             end += found
-        moderate = m.on[flag] != 0 and not any_nonzero(check * zero)
-        if not moderate:
+        bounded = m.active_mask[flag] != 0 and not any_nonzero(check * zero)
+        if not bounded:
             end = begin + fan_out
             for u in range(fan_out):
-                m.alive[begin + u] = u
-        return end, moderate
+                m.active_indices[begin + u] = u
+        return end, bounded
 
     return units
 
 
-def sparse_backward_and_update(kit: Kit, place: Place, under: Place, g_at: int) -> Callable:
-    """`backward_and_update`, a weight's gradient over those examples in which its input is not 0.
-
-    An input that is 0 for all has δ of 0, and AdaGrad leaves its weights as they are.
-    """
-    batch, fan_in, fan_out, width = kit.batch, place.layer.fan_in, place.layer.fan_out, place.width
-    longest, lanes, zero = kit.longest, lanes_of(kit.longest), kit.ops.const(0.0)
-    columns = columns_of(kit, place)
-    wide, panel = lanes_of(columns), columns * longest
-    h_at, below, w_at, by_input = under.z, under.by_example, place.w, place.by_input
-    d_at, pitch, blocks, on = place.z, place.by_example, -(-batch // 32), place.on
-    padded, skip, examples = 32 * blocks, kit.skip_unchanged, kit.examples
-    turn_delta, apply = transposed(batch, fan_out, longest), apply_gradients(kit, panel)
-    join, delta = joining(kit, columns, below, pitch), live_delta(kit, place)
-    begin, room = round_up(fan_in, 32) + TALL, fan_in * examples
-    units = live_units(kit, place, begin)
+def is_active(ctx: KernelContext) -> Callable:
+    """A function (m, j): whether input j is not 0 for some example."""
+    blocks = -(-ctx.batch // 32)
 
     @inlined
-    def inputs(m, moderate):
-        """m.who[j·blocks + b], bit i: h of input j is not 0 in example 32·b + i; and m.alive."""
-        for j in range(0, fan_in, 32):
-            for b in range(blocks):
-                v = load(m.on, on + j // 32 * padded + 32 * b, THIRTY_TWO)
-                for k in range(min(32, fan_in - j)):
-                    bits = ballot(v & (np.uint32(1) << np.uint32(k)))
-                    if not moderate:
-                        bits = ALL >> np.uint32(max(32 * (b + 1) - batch, 0))
-                    m.who[(j + k) * blocks + b] = bits
-        n = 0
-        for j in range(fan_in):
-            m.alive[n] = j
-            n += present(m, j)
-            for c in range(0, examples, longest):
-                store(m.back, j * examples + c, fill(zero, lanes))
-        for p in range(n, n + TALL):  # whole tiles of something
-            m.alive[p] = m.alive[max(n - 1, 0)]
-        return n
-
-    @inlined
-    def present(m, j):
+    def active(m, j):
         found = np.uint32(0)
         for b in range(blocks):
-            found |= m.who[j * blocks + b]
+            found |= m.examples_of_input[j * blocks + b]
         return found != 0
+
+    return active
+
+
+def collect_inputs(ctx: KernelContext, layout: Layout, place: LayerLayout) -> Callable:
+    """A function (m, bounded) that finds the active inputs, and says how many there are.
+
+    Bit i of examples_of_input[j·blocks + b]: h of input j is not 0 in example 32·b + i, or not
+    all is bounded.  The inputs go to active_indices; the δ of all of them in m.scratch become 0.
+    """
+    batch, fan_in, blocks = ctx.batch, place.layer.fan_in, -(-ctx.batch // 32)
+    mask, padded, examples, longest = place.mask, 32 * blocks, layout.examples, ctx.longest
+    lanes, zero, active = lanes_of(longest), ctx.ops.const(0.0), is_active(ctx)
+
+    @inlined
+    def inputs(m, bounded):
+        for j in range(0, fan_in, 32):
+            for b in range(blocks):
+                v = load(m.active_mask, mask + j // 32 * padded + 32 * b, THIRTY_TWO)
+                for k in range(min(32, fan_in - j)):
+                    bits = ballot(v & (np.uint32(1) << np.uint32(k)))
+                    if not bounded:
+                        bits = ALL >> np.uint32(max(32 * (b + 1) - batch, 0))
+                    m.examples_of_input[(j + k) * blocks + b] = bits
+        n = 0
+        for j in range(fan_in):
+            m.active_indices[n] = j
+            n += active(m, j)
+            for c in range(0, examples, longest):
+                store(m.scratch, j * examples + c, fill(zero, lanes))
+        for p in range(n, n + TALL):  # whole tiles of something
+            m.active_indices[p] = m.active_indices[max(n - 1, 0)]
+        return n
+
+    return inputs
+
+
+def update_row(ctx: KernelContext, layout: Layout, place: LayerLayout, under: LayerLayout):
+    """A function (m, j, c, rate, t): some columns u, from c on, of W[j, u] are updated by
+
+    g_W[j, u] = Σ_i h_below[i, j]·δ[i, u] over the examples i in which input j is not 0.
+    """
+    longest, blocks, columns = ctx.longest, -(-ctx.batch // 32), columns_of(ctx, place)
+    lanes, wide, zero = lanes_of(longest), lanes_of(columns), ctx.ops.const(0.0)
+    h_at, below, d_at, pitch = under.z, under.by_example, place.z, place.by_example
+    w_at, by_input, g_at = place.w, place.by_input, layout.parameters
+    join, apply = (
+        joining(ctx, columns, below, pitch),
+        apply_gradients(ctx, layout, columns * longest),
+    )
 
     @inlined
     def update(m, j, c, rate, t):
         acc = fill_tile(zero, lanes, ONE, wide)
         for b in range(blocks):
             h, d = h_at + 32 * b * below + j, d_at + 32 * b * pitch + c
-            acc = join(acc, m.who[j * blocks + b], m.h, h, m.d, d)
+            acc = join(acc, m.examples_of_input[j * blocks + b], m.h, h, m.d, d)
         store_tile(acc, m.g, g_at, 0, ONE, wide)
         apply(m, g_at, w_at + j * by_input + c, rate, t)
 
+    return update
+
+
+def update_active_rows(ctx: KernelContext, layout: Layout, place: LayerLayout, under: LayerLayout):
+    """A function (m, n, begin, end, rate, t): δ below and the update of the n active inputs' rows.
+
+    32 rows at a time, while those after them are fetched.
+    """
+    w_at, by_input, width, longest = place.w, place.by_input, place.width, ctx.longest
+    panel, delta = columns_of(ctx, place) * longest, active_delta(ctx, layout, place)
+    update = update_row(ctx, layout, place, under)
+
+    @inlined
+    def rows(m, n, begin, end, rate, t):
+        for first_row in range(0, n, ROWS):
+            last_row = min(first_row + ROWS, n)
+            for p in range(first_row, last_row, TALL):
+                delta(m, p, begin, end)
+            for c in range(0, width, panel):
+                for p in range(first_row, last_row):
+                    update(m, m.active_indices[p], c, rate, t)
+            for p in range(last_row, min(last_row + ROWS, n)):
+                at = w_at + m.active_indices[p] * by_input
+                for c in range(0, width, longest):
+                    prefetch_early(m.w, at + c)
+                    prefetch_early(m.a, at + c)
+
+    return rows
+
+
+def update_other_rows(ctx: KernelContext, layout: Layout, place: LayerLayout, under: LayerLayout):
+    """A function (m, rate, t): the update of the rows of inputs that are 0 for all examples."""
+    fan_in, width, panel = place.layer.fan_in, place.width, columns_of(ctx, place) * ctx.longest
+    active, update = is_active(ctx), update_row(ctx, layout, place, under)
+
+    @inlined
+    def others(m, rate, t):
+        for j in range(fan_in):
+            if not active(m, j):
+                for c in range(0, width, panel):
+                    update(m, j, c, rate, t)
+
+    return others
+
+
+def sparse_backward_and_update(ctx: KernelContext, layout: Layout, k: int) -> Callable:
+    """δ_below[i, j] = (Σ_u W[j, u]·δ[i, u])·A'(z_below[i, j]), and the update of W by
+
+    g_W[j, u] = Σ_i h_below[i, j]·δ[i, u], over the inputs, units and examples that are not 0.
+
+    An input that is 0 for all examples has δ of 0, and AdaGrad leaves its weights as they are.
+    """
+    place, under, examples, fan_in = layout[k], layout[k - 1], layout.examples, ctx.net[k].fan_in
+    d_at, pitch, skip = place.z, place.by_example, ctx.skip_unchanged
+    transpose_deltas = transposing(ctx.batch, place.layer.fan_out, ctx.longest)
+    begin, room = round_up(fan_in, 32) + TALL, fan_in * examples
+    find_units = find_active_units(ctx, layout, place, begin)
+    find_inputs = collect_inputs(ctx, layout, place)
+    update_active = update_active_rows(ctx, layout, place, under)
+    update_others = update_other_rows(ctx, layout, place, under)
+
     def block_of(rows: int) -> Callable:
-        turn = turned_back(kit, under, rows)
+        turn = transposing_deltas(ctx, layout, under, rows)
 
         @inlined
         def block(m, j, rate, t):
@@ -289,30 +429,104 @@ def sparse_backward_and_update(kit: Kit, place: Place, under: Place, g_at: int) 
 
         return block
 
-    turn_all = in_blocks(fan_in, longest, block_of)
+    turn_back = in_blocks(fan_in, ctx.longest, block_of)
 
     @inlined
-    def stage(m, x, first, rate, t):
-        turn_delta(m.d, d_at, pitch, m.turned, 0, examples)
-        end, moderate = units(m)
-        n = inputs(m, moderate)
-        for first_row in range(0, n, ROWS):
-            last_row = min(first_row + ROWS, n)
-            for p in range(first_row, last_row, TALL):
-                delta(m, p, begin, end)
-            for c in range(0, width, panel):
-                for p in range(first_row, last_row):
-                    update(m, m.alive[p], c, rate, t)
-            for p in range(last_row, min(last_row + ROWS, n)):
-                at = w_at + m.alive[p] * by_input
-                for c in range(0, width, longest):
-                    prefetch_early(m.w, at + c)
-                    prefetch_early(m.a, at + c)
+    def kernel(m, x, first, rate, t):
+        transpose_deltas(m.d, d_at, pitch, m.transposed, 0, examples)
+        end, bounded = find_units(m)
+        n = find_inputs(m, bounded)
+        update_active(m, n, begin, end, rate, t)
         if not skip:
-            for j in range(fan_in):
-                if not present(m, j):
-                    for c in range(0, width, panel):
-                        update(m, j, c, rate, t)
-        turn_all(m, rate, t)
+            update_others(m, rate, t)
+        turn_back(m, rate, t)
 
-    return stage
+    return kernel
+
+
+def backward_room(ctx: KernelContext, layout: Layout, k: int) -> dict[str, int]:
+    """Sums below of all inputs, and a block to transpose them; TALL indices behind the inputs."""
+    layer, examples = layout[k].layer, layout.examples
+    return {
+        "transposed": layer.fan_out * examples,
+        "scratch": (layer.fan_in + TALL + ctx.longest) * examples,
+        "g": columns_of(ctx, layout[k]) * ctx.longest,
+        "examples_of_input": -(-ctx.batch // 32) * layer.fan_in,
+        "active_indices": round_up(layer.fan_in, 32) + TALL + layer.fan_out + 1,
+    }
+
+
+def mask_words(ctx: KernelContext, k: int) -> int:
+    return 1 + round_up(ctx.net[k].fan_in, 32) // 32 * round_up(ctx.batch, 32)
+
+
+def forward_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) -> Work:
+    layer, once = layout[k].layer, product_work(ctx, layout[k])
+    sums = Work(operations=counts.distinct * layer.row, bytes=once.bytes, resident=once.bytes)
+    return sums + activation_work(ctx, layout[k])
+
+
+def backward_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) -> Work:
+    layer, s, moved = layout[k].layer, ctx.batch, product_work(ctx, layout[k]).bytes
+    below = Work(operations=s * counts.inputs * counts.units + s * layer.fan_in)
+    weights = layer.fan_in * layer.row
+    sums = Work(operations=counts.terms * layer.row, bytes=moved, resident=8 * weights)
+    return below + sums + update_work(ctx, counts.inputs * layer.row)
+
+
+FIND_DUPLICATES = Kernel(
+    name="find_duplicates",
+    carries={},
+    condition="a kernel asks which examples are equal",
+    applies=never,
+    reads=(),
+    writes=("duplicate_of",),
+    build=find_duplicates,
+    work=lambda ctx, layout, k, counts: Work(operations=ctx.batch**2, bytes=8 * ctx.batch),
+    forms=no_forms,
+    phase=Phase.FORWARD,
+)
+
+CONDITION = (
+    "a layer of more than 4096 weights and many units over one whose activation is often 0 (ReLU);"
+    " the sums over units are plain chains"
+)
+EXAMPLES = (
+    {"hidden": "70,128", "act": "relu"},
+    {"hidden": "33,256", "act": "relu", "optimizer": "sgd"},
+)
+
+KERNELS = (
+    Kernel(
+        name="sparse_forward",
+        carries={Equation.FORWARD: own},
+        condition=CONDITION,
+        applies=often_zero,
+        reads=("w", "h", "duplicate_of", "constants"),
+        writes=("z", "h", "active_mask"),
+        build=sparse_forward,
+        work=forward_work,
+        forms=lambda ctx, k: {k: Form.UNITS_CONTIGUOUS},
+        phase=Phase.FORWARD,
+        mask=mask_words,
+        examples=EXAMPLES,
+    ),
+    Kernel(
+        name="sparse_backward_and_update",
+        carries={
+            Equation.BACKWARD: own,
+            Equation.WEIGHT_GRADIENT: own,
+            Equation.WEIGHT_UPDATE: own,
+        },
+        condition=CONDITION + ", and those over the mini-batch",
+        applies=lambda ctx, k: often_zero(ctx, k) and chained(ctx),
+        reads=("w", "a", "z", "h", "d", "active_mask", "constants"),
+        writes=("d", "w", "a", "g", "transposed", "scratch", "examples_of_input", "active_indices"),
+        build=sparse_backward_and_update,
+        work=backward_work,
+        forms=lambda ctx, k: {k: Form.UNITS_CONTIGUOUS},
+        phase=Phase.BACKWARD,
+        room=backward_room,
+        examples=EXAMPLES,
+    ),
+)

@@ -314,7 +314,7 @@ def _row_of(tile, row, cols):
     return vector, codegen
 
 
-def _unseen(n):
+def _opaque(n):
     number = types.int64
 
     def codegen(context, builder, sig, args):
@@ -437,7 +437,7 @@ def row_of(tile, row, cols):
     """Row `row` of a tile of `cols` columns as one vector."""
 
 
-def unseen(n):
+def opaque(n):
     """n, of which the compiler does not know: a loop so often is not written out."""
 
 
@@ -464,7 +464,7 @@ for _function, _typing in {
     add_tile: _add_tile,
     in_line: _in_line,
     row_of: _row_of,
-    unseen: _unseen,
+    opaque: _opaque,
     store_tile: _store_tile,
 }.items():
     make_builtin(_function, _typing)

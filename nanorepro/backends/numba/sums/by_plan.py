@@ -12,7 +12,7 @@ import numpy as np
 
 from nanorepro.backends.numba.llvm import simd
 from nanorepro.backends.numba.llvm.simd import fill, inlined, load, store, trailing_zeros, where
-from nanorepro.backends.numba.llvm.tiles import unseen
+from nanorepro.backends.numba.llvm.tiles import opaque
 from nanorepro.backends.numba.sums.exact import exact_total, expansion, slowly
 from nanorepro.numerics import accumulators, plans
 from nanorepro.numerics.rounding import Operations
@@ -224,7 +224,7 @@ def in_tree(tree: str, n: int, chain: Callable, join: Callable, written: int = W
     k = min(k or n, n)
     if kind == "chain":
         return chain
-    times = unseen if n > written else np.int64
+    times = opaque if n > written else np.int64
     if kind == "blocks":
         short, longer = n // k, n % k
 

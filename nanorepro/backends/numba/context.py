@@ -1,0 +1,74 @@
+"""What all kernels of a configuration share: its shapes, its sums and its formulas, compiled."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+
+from nanorepro.backends.numba.llvm import simd
+from nanorepro.backends.numba.sums.by_plan import REGISTER, Sums
+from nanorepro.config import Config, Dials
+from nanorepro.model.activations import ACTIVATIONS, sigmoid
+from nanorepro.model.layers import Layer
+from nanorepro.model.optimizers import OPTIMIZERS, Optimizer
+from nanorepro.numerics.rounding import Operations, operations
+from nanorepro.specification import layers
+
+
+@dataclass(frozen=True)
+class KernelContext:
+    """The network, the dials' sums, and the formulas of activation and optimizer."""
+
+    net: tuple[Layer, ...]
+    batch: int
+    words: int  # of 32 bits that hold the features of an example
+    longest: int  # lanes of a vector
+    dials: Dials
+    optimizer: Optimizer
+    ops: Operations
+    batch_sums: Sums
+    unit_sums: Sums
+    value: Callable  # A(z)
+    backward: Callable  # d·A'(z)
+    sigmoid: Callable
+    update: Callable  # of a weight and its state by a gradient
+    starts: tuple[float, ...]  # of the optimizer's state: so many numbers for each weight
+    skip_unchanged: bool  # a gradient of 0 leaves weight and state as they are
+    zeros: bool  # A(z) is 0 for so many z that it is worth asking for which
+    costly: bool  # A(z) takes so long that it is not computed twice
+
+
+@cache
+def compile_key(config: Config) -> Config:
+    """The configuration with what does not concern the compiled code at its default."""
+    plain = Config()
+    names = ("log2_examples", "log2_window", "log2_eval", "first_example", "pairs", "differ", "lr")
+    names += ("decay", "init", "eval_every", "seed", "warm_start", "data")
+    return replace(config, **{name: getattr(plain, name) for name in names})
+
+
+def make_context(config: Config, dials: Dials, features: int) -> KernelContext:
+    """The context of a configuration and of one model's dials."""
+    ops = operations(simd, dials.precision, dials.rounding, dials.fma)
+    activation, optimizer = ACTIVATIONS[config.act], OPTIMIZERS[config.optimizer]
+    value, backward = activation.make(simd, ops, config.beta)
+    return KernelContext(
+        net=layers(config, features),
+        batch=config.batch,
+        words=-(-features // 32),
+        longest=REGISTER // np.dtype(ops.dtype).itemsize,
+        dials=dials,
+        optimizer=optimizer,
+        ops=ops,
+        batch_sums=Sums(ops, dials.accumulator, dials.tree, True),
+        unit_sums=Sums(ops, dials.unit_accumulator, dials.unit_tree, dials.unit_order == "given"),
+        value=value,
+        backward=backward,
+        sigmoid=sigmoid(simd, ops),
+        update=optimizer.make_update(simd, ops, config),
+        starts=optimizer.starts(config),
+        skip_unchanged=optimizer.zero_gradient_changes_nothing,
+        zeros=activation.often_zero,
+        costly=activation.costly,
+    )

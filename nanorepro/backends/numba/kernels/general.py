@@ -1,0 +1,375 @@
+"""The general kernels, one for each equation of a step: they apply to all shapes and dials.
+
+The units of an example are contiguous.  Vectors lie across outputs (units, inputs or examples),
+never across the terms of a sum, so each sum keeps the order of its plan.
+"""
+
+from collections.abc import Callable
+
+from nanorepro.backends.numba.conditions import round_up
+from nanorepro.backends.numba.context import KernelContext
+from nanorepro.backends.numba.kernel import (
+    Counts,
+    Equation,
+    Form,
+    Kernel,
+    Phase,
+    Work,
+    never,
+    no_forms,
+    own,
+)
+from nanorepro.backends.numba.kernels.common import (
+    activation_forward,
+    activation_work,
+    apply_gradients,
+    feature_columns,
+    feature_gradients,
+    features_of_one,
+    features_work,
+    in_blocks,
+    input_forward_work,
+    product_work,
+    transposing,
+    transposing_deltas,
+    update_work,
+)
+from nanorepro.backends.numba.layout import Layout
+from nanorepro.backends.numba.llvm.simd import fill, inlined, load, store
+from nanorepro.backends.numba.sums.by_plan import lanes_of, terms
+from nanorepro.backends.numba.sums.products import Matrix, products
+
+ROWS = 16  # inputs of a layer whose δ are taken together
+
+
+def find_features(ctx: KernelContext, layout: Layout, k: int) -> Callable:
+    """columns: of every feature its examples, a bit each; present_features: those of any."""
+    return feature_columns(ctx)
+
+
+def input_forward(ctx: KernelContext, layout: Layout, k: int) -> Callable:
+    """z[i] = Σ_j W[j] over the features j of example i; embeddings: one sum for each set.
+
+    Then + b and the activation, while the example's units are in L1.
+    """
+    place, batch = layout[0], ctx.batch
+    layer, sets, row, pitch = place.layer, place.layer.sets, place.row, place.by_example
+    w_at, z_at, n = place.w, place.z, layer.fan_in // layer.sets
+    ahead = sets == 1 and row <= 2 * ctx.longest
+    total = terms(ctx.unit_sums, n, row, row, place.forward_plan, ahead=ahead)
+    features, activate = features_of_one(ctx), activation_forward(ctx, layout, place, 1)
+
+    @inlined
+    def kernel(m, x, first, rate, t):
+        for i in range(batch):
+            for part in range(sets):
+                features(m, x, first + i, part)
+                at = w_at + part * n * row
+                out = z_at + i * pitch + part * row
+                total(m, m.unit_plans, m.w, at, m.features_of_example, 0, m.z, out, t)
+            activate(m, i, 0, t)
+
+    return kernel
+
+
+def layer_forward(ctx: KernelContext, layout: Layout, k: int) -> Callable:
+    """z[i, u] = Σ_j h_below[i, j]·W[j, u], then + b and the activation."""
+    place, under, batch = layout[k], layout[k - 1], ctx.batch
+    h, w = Matrix(under.z, under.by_unit, under.by_example), Matrix(place.w, place.by_input, 0)
+    n, z_at, pitch = place.layer.fan_in, place.z, place.by_example
+    plan = place.forward_plan
+    total = products(ctx.unit_sums, n, batch, place.width, h, w, plan, pitch, streamed=True)
+    activate = activation_forward(ctx, layout, place, batch)
+
+    @inlined
+    def kernel(m, x, first, rate, t):
+        total(m, m.unit_plans, m.h, m.w, m.z, z_at, 0, t)
+        activate(m, 0, 0, t)
+
+    return kernel
+
+
+def output_gradient(ctx: KernelContext, layout: Layout, k: int) -> Callable:
+    """δ[i] = (σ(z[i]) - y[i])/s, the gradient of the mean loss by z; vectors of examples.
+
+    Two vectors at a time, as the terms of exp wait for each other.
+    """
+    z_at, padded = layout[k].z, round_up(ctx.batch, ctx.longest)
+    step = min(2 * ctx.longest, padded & -padded)
+    lanes, size = lanes_of(step), ctx.ops.const(float(ctx.batch))
+    sigmoid, sub, div = ctx.sigmoid, ctx.ops.sub, ctx.ops.div
+
+    @inlined
+    def kernel(m, x, first, rate, t):
+        for i in range(0, padded, step):
+            p = sigmoid(load(m.z, z_at + i, lanes), t)
+            d = div(sub(p, load(m.y, i, lanes), t), fill(size, lanes), t)
+            store(m.d, z_at + i, d)
+
+    return kernel
+
+
+def layer_backward(ctx: KernelContext, layout: Layout, k: int) -> Callable:
+    """δ_below[i, j] = (Σ_u W[j, u]·δ[i, u])·A'(z_below[i, j]), some inputs j at a time.
+
+    The sums lie along the examples, so that W need not be transposed, only δ, and the sums back.
+    """
+    place, under, examples = layout[k], layout[k - 1], layout.examples
+    fan_in, fan_out, d_at, pitch = (
+        place.layer.fan_in,
+        place.layer.fan_out,
+        place.z,
+        place.by_example,
+    )
+    transpose_deltas = transposing(ctx.batch, fan_out, ctx.longest)
+
+    def block_of(rows: int) -> Callable:
+        w, d = Matrix(place.w, 1, place.by_input), Matrix(0, examples, 0)
+        plan = place.backward_plan
+        total = products(ctx.unit_sums, fan_out, rows, examples, w, d, plan, examples)
+        turn_back = transposing_deltas(ctx, layout, under, rows)
+
+        @inlined
+        def block(m, j, rate, t):
+            total(m, m.unit_plans, m.w, m.transposed, m.scratch, 0, j, t)
+            turn_back(m, 0, rows * examples, j, t)
+
+        return block
+
+    every_input = in_blocks(fan_in, min(fan_in, ROWS), block_of)
+
+    @inlined
+    def kernel(m, x, first, rate, t):
+        transpose_deltas(m.d, d_at, pitch, m.transposed, 0, examples)
+        every_input(m, rate, t)
+
+    return kernel
+
+
+def layer_backward_room(ctx: KernelContext, layout: Layout, k: int) -> dict[str, int]:
+    layer = layout[k].layer
+    return {
+        "transposed": layer.fan_out * layout.examples,
+        "scratch": 2 * min(layer.fan_in, ROWS) * layout.examples,
+    }
+
+
+def input_gradients(ctx: KernelContext, layout: Layout, k: int) -> Callable:
+    """g_W[j] = Σ_i δ[i] over the examples i that have feature j; 0 where none has."""
+    return feature_gradients(ctx, layout)
+
+
+def weight_gradients(ctx: KernelContext, layout: Layout, k: int) -> Callable:
+    """g_W[j, u] = Σ_i h_below[i, j]·δ[i, u]."""
+    place, under = layout[k], layout[k - 1]
+    h = Matrix(under.z, under.by_example, under.by_unit)
+    d = Matrix(place.z, place.by_example, 0)
+    fan_in, w_at, pitch = place.layer.fan_in, place.w, place.by_input
+    total = products(ctx.batch_sums, ctx.batch, fan_in, place.width, h, d, 0, pitch)
+
+    @inlined
+    def kernel(m, x, first, rate, t):
+        total(m, m.plan, m.h, m.d, m.g, w_at, 0, t)
+
+    return kernel
+
+
+def bias_gradients(ctx: KernelContext, layout: Layout, k: int) -> Callable:
+    """g_b[u] = Σ_i δ[i, u], as sums of products 1·δ[i, u], which are exact."""
+    place, one, b_at = layout[k], Matrix(0, 0, 0), layout[k].b
+    d = Matrix(place.z, place.by_example, 0)
+    total = products(ctx.batch_sums, ctx.batch, 1, place.width, one, d, 0, 0)
+
+    @inlined
+    def kernel(m, x, first, rate, t):
+        total(m, m.plan, m.constants, m.d, m.g, b_at, 0, t)
+
+    return kernel
+
+
+def update(ctx: KernelContext, layout: Layout, k: int) -> Callable:
+    """w, state ← update(w, state, g, η) of all parameters whose gradients lie ready in m.g."""
+    together = layout.together
+    apply = apply_gradients(ctx, layout, layout.parameters - together)
+
+    @inlined
+    def kernel(m, x, first, rate, t):
+        apply(m, together, together, rate, t)
+
+    return kernel
+
+
+def every_layer(ctx: KernelContext, k: int) -> range:
+    return range(len(ctx.net))
+
+
+def as_units(ctx: KernelContext, k: int) -> dict[int, Form]:
+    """The layer's units are contiguous."""
+    return {k: Form.UNITS_CONTIGUOUS}
+
+
+def first_layer(ctx: KernelContext, k: int) -> bool:
+    return k == 0
+
+
+def above_first(ctx: KernelContext, k: int) -> bool:
+    return k > 0
+
+
+def last_layer(ctx: KernelContext, k: int) -> bool:
+    return k == len(ctx.net) - 1
+
+
+def has_bias(ctx: KernelContext, k: int) -> bool:
+    return ctx.net[k].bias
+
+
+def forward_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) -> Work:
+    return product_work(ctx, layout[k]) + activation_work(ctx, layout[k])
+
+
+def output_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) -> Work:
+    """σ: some 17 operations in float64, each as much as two, and one division of each kind."""
+    return Work(operations=36 * ctx.batch, divisions=4 * ctx.batch, bytes=12 * ctx.batch)
+
+
+def backward_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) -> Work:
+    return product_work(ctx, layout[k]) + Work(operations=ctx.batch * layout[k].layer.fan_in)
+
+
+def weight_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) -> Work:
+    return product_work(ctx, layout[k])
+
+
+def bias_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) -> Work:
+    n = ctx.batch * layout[k].layer.fan_out
+    return Work(operations=n, bytes=4 * n)
+
+
+def together_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) -> Work:
+    weights = [p.layer.fan_in * p.layer.row for p in layout.layers if not p.separate]
+    biases = [p.layer.fan_out for p in layout.layers if p.layer.bias and not p.recomputed]
+    return update_work(ctx, sum(weights) + sum(biases))
+
+
+FIND_FEATURES = Kernel(
+    name="find_features",
+    carries={},
+    condition="a kernel reads the examples of each feature",
+    applies=never,
+    reads=(),
+    writes=("columns", "present_features"),
+    build=find_features,
+    work=lambda ctx, layout, k, counts: Work(operations=32 * ctx.batch, bytes=8 * ctx.batch),
+    forms=no_forms,
+    phase=Phase.FORWARD,
+)
+
+KERNELS = (
+    Kernel(
+        name="input_forward",
+        carries={Equation.FORWARD: own},
+        condition="the first layer",
+        applies=first_layer,
+        reads=("w",),
+        writes=("z", "h"),
+        build=input_forward,
+        work=input_forward_work,
+        forms=as_units,
+        phase=Phase.FORWARD,
+        general=True,
+        examples=({"hidden": "3", "unit_accumulator": "exact", "accumulator": "exact"},),
+    ),
+    Kernel(
+        name="layer_forward",
+        carries={Equation.FORWARD: own},
+        condition="a layer above the first",
+        applies=above_first,
+        reads=("w", "h"),
+        writes=("z", "h"),
+        build=layer_forward,
+        work=forward_work,
+        forms=as_units,
+        phase=Phase.FORWARD,
+        general=True,
+    ),
+    Kernel(
+        name="output_gradient",
+        carries={Equation.OUTPUT_GRADIENT: own},
+        condition="the last layer",
+        applies=last_layer,
+        reads=("z",),
+        writes=("d",),
+        build=output_gradient,
+        work=output_work,
+        forms=no_forms,
+        phase=Phase.OUTPUT,
+        general=True,
+    ),
+    Kernel(
+        name="layer_backward",
+        carries={Equation.BACKWARD: own},
+        condition="a layer above the first",
+        applies=above_first,
+        reads=("w", "z", "d"),
+        writes=("d", "transposed", "scratch"),
+        build=layer_backward,
+        work=backward_work,
+        forms=no_forms,
+        phase=Phase.BACKWARD,
+        room=layer_backward_room,
+        general=True,
+    ),
+    Kernel(
+        name="weight_gradients",
+        carries={Equation.WEIGHT_GRADIENT: own},
+        condition="a layer above the first",
+        applies=above_first,
+        reads=("h", "d"),
+        writes=("g",),
+        build=weight_gradients,
+        work=weight_work,
+        forms=no_forms,
+        phase=Phase.GRADIENTS,
+        general=True,
+    ),
+    Kernel(
+        name="input_gradients",
+        carries={Equation.WEIGHT_GRADIENT: own},
+        condition="the first layer",
+        applies=first_layer,
+        reads=("d", "columns", "present_features"),
+        writes=("g",),
+        build=input_gradients,
+        work=lambda ctx, layout, k, counts: features_work(layout[0], counts),
+        forms=no_forms,
+        phase=Phase.INPUT_LAYER,
+        general=True,
+    ),
+    Kernel(
+        name="bias_gradients",
+        carries={Equation.BIAS_GRADIENT: own},
+        condition="a layer with biases",
+        applies=has_bias,
+        reads=("d", "constants"),
+        writes=("g",),
+        build=bias_gradients,
+        work=bias_work,
+        forms=no_forms,
+        phase=Phase.BIASES,
+        general=True,
+    ),
+    Kernel(
+        name="update",
+        carries={Equation.WEIGHT_UPDATE: every_layer, Equation.BIAS_UPDATE: every_layer},
+        condition="once, after all gradients that no other kernel applies",
+        applies=first_layer,
+        reads=("g", "w", "a"),
+        writes=("w", "a"),
+        build=update,
+        work=together_work,
+        forms=no_forms,
+        phase=Phase.UPDATE,
+        general=True,
+    ),
+)
