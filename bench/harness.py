@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from nanorepro.commands import common, parser
 from nanorepro.errors import ConfigError
+from nanorepro.parsing import real_number
 
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
@@ -108,16 +110,14 @@ def write_csv(path: Path, head: Sequence[str], rows: Sequence[Sequence[object]])
         writer.writerows(rows)
 
 
-class Parser(argparse.ArgumentParser):
-    """Every mistake is a ConfigError."""
+class Parser(parser.Parser):
+    """The command line of a benchmark."""
 
     def __init__(self, module: str, description: str | None, rounds: int, seconds: float):
         super().__init__(
-            prog=f"python -m {module}",
+            prog=f"python -m {module}", usage=f"python -m {module} [option ...]",
             description=description,
-            allow_abbrev=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        )  # fmt: skip
         self.count("--rounds", rounds, f"measurements of each, in turn (default: {rounds})")
         self.add_argument(
             "--seconds",
@@ -129,8 +129,7 @@ class Parser(argparse.ArgumentParser):
         last = cores()[-1]
         self.add_argument(
             "--core",
-            type=int,
-            choices=cores(),
+            type=_core,
             default=last,
             metavar="N",
             help=f"the core that all runs on (default: {last}, the last)",
@@ -166,11 +165,8 @@ class Parser(argparse.ArgumentParser):
         help = f"{help}: a list out of {', '.join(allowed)} (default: all)"
         self.add_argument(name, type=read, default=tuple(allowed), metavar="LIST", help=help)
 
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(message.removeprefix("argument "))
-
     def read(self, argv: Sequence[str] | None) -> argparse.Namespace:
-        given = self.parse_args(argv)
+        given, _ = super().read(sys.argv[1:] if argv is None else argv)
         try:
             given.out.mkdir(parents=True, exist_ok=True)
         except OSError as wrong:
@@ -187,9 +183,16 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _core(text: str) -> int:
+    if text not in map(str, cores()):
+        right = ", ".join(map(str, cores()))
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; give {right}")
+    return int(text)
+
+
 def _positive(text: str) -> float:
     try:
-        value = float(text)
+        value = real_number(text)
     except ValueError:
         value = 0.0
     if not 0 < value <= 3600:
@@ -199,10 +202,4 @@ def _positive(text: str) -> float:
 
 def main(name: str, run: Callable[[Sequence[str] | None], int]) -> NoReturn:
     """Run a command: a mistake is one line and exit status 2."""
-    try:
-        sys.exit(run(None))
-    except ConfigError as wrong:
-        print(f"{name}: error: {wrong.on_command_line()}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(common.carry_out(name, lambda words, console: run(words)))

@@ -95,7 +95,7 @@ def check_threads(text: str) -> int | None:
 
 def check_folder(name: str, option: str = "--out") -> Path:
     """The folder, if a file can be written there or it can be made; raises ConfigError."""
-    wrong = f"{option}: {name!r} is not a folder to write in"
+    wrong = f"{option}: {shown(name)} is not a folder to write in"
     right = "give one that is, or can be made"
     if not name or "\0" in name:
         raise ConfigError(f"{wrong}; {right}")
@@ -119,8 +119,8 @@ def check_file(name: str, option: str, suffixes: Sequence[str]) -> Path:
     path = Path(name)
     if path.suffix.lower() not in suffixes or "\0" in name:
         kinds = " or ".join(suffixes)
-        raise ConfigError(f"{option}: {name!r} is not allowed; give a file name {kinds}")
+        raise ConfigError(f"{option}: {shown(name)} is not allowed; give a file name {kinds}")
     if path.is_dir():
-        raise ConfigError(f"{option}: {name!r} is a folder; give a file name")
+        raise ConfigError(f"{option}: {shown(name)} is a folder; give a file name")
     check_folder(str(path.parent), option)
     return path

@@ -26,7 +26,7 @@ from nanorepro.commands.common import (
 from nanorepro.commands.console import Console, describe
 from nanorepro.commands.parser import Parser
 from nanorepro.config import Config, check_sequence
-from nanorepro.errors import ConfigError
+from nanorepro.errors import ConfigError, shown
 
 if TYPE_CHECKING:
     from nanorepro.paper import curves
@@ -115,9 +115,9 @@ def checked(argv: Sequence[str]) -> FigureRequest:
     """Check everything that can be checked before anything runs; raises ConfigError."""
     o, given = parser().read(argv)
     if o.figure not in (*FIGURES, "all"):
-        raise ConfigError(f"figure: {o.figure!r} is not allowed; give 1 to 10, or all")
+        raise ConfigError(f"figure: {shown(o.figure)} is not allowed; give 1 to 10, or all")
     if o.scale not in SCALES:
-        raise ConfigError(f"--scale: {o.scale!r} is not allowed; give {' or '.join(SCALES)}")
+        raise ConfigError(f"--scale: {shown(o.scale)} is not allowed; give {' or '.join(SCALES)}")
     figures = [int(f) for f in FIGURES] if o.figure == "all" else [int(o.figure)]
     examples = (
         whole("--log2-examples", o.log2_examples, 5, 40) if "log2_examples" in given else None

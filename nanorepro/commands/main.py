@@ -12,7 +12,7 @@ from importlib import import_module
 from nanorepro.commands.common import carry_out
 from nanorepro.commands.console import Console
 from nanorepro.commands.parser import DASHES, Parser, nearest_of
-from nanorepro.errors import ConfigError
+from nanorepro.errors import ConfigError, shown
 
 NAME = "nanorepro"
 COMMANDS = {
@@ -41,7 +41,7 @@ def command(words: Sequence[str], console: Console) -> int:
     if words and not words[0].startswith(tuple(DASHES)):
         near = nearest_of(words[0], COMMANDS)
         right = f"did you mean {near}?" if near else f"give {', '.join(COMMANDS)}"
-        raise ConfigError(f"{words[0]!r} is not a command; {right}")
+        raise ConfigError(f"{shown(words[0])} is not a command; {right}")
     parser().read(words)  # which ends with --help and --version
     console.say(parser().format_help().rstrip())
     return 0

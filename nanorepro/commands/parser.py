@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from nanorepro.commands.console import OutputLost
-from nanorepro.errors import ConfigError
+from nanorepro.errors import ConfigError, shown
 from nanorepro.version import __version__
 
 DASHES = "-\u2010\u2011\u2012\u2013\u2014\u2212"  # what word processors make of - and --
@@ -70,7 +70,7 @@ class Parser(argparse.ArgumentParser):
                 self.parse_args([name])  # which ends
             elif action.nargs == 0:
                 if equals:
-                    raise ConfigError(f"{name}: {value!r} is not allowed; give no value")
+                    raise ConfigError(f"{name}: {shown(value)} is not allowed; give no value")
                 joined.append(word)
                 given[action.dest] = word
             elif action.nargs in ("+", "*"):
@@ -87,10 +87,8 @@ class Parser(argparse.ArgumentParser):
                 if value == "--":  # which argparse drops
                     raise self._missing(name, action, "")
                 if action.dest in given and not isinstance(action, argparse._AppendAction):
-                    raise ConfigError(
-                        f"{name}: given twice, as {given[action.dest]!r} and {value!r}; give it"
-                        " once"
-                    )
+                    both = f"{shown(given[action.dest])} and {shown(value)}"
+                    raise ConfigError(f"{name}: given twice, as {both}; give it once")
                 given[action.dest] = value
                 joined.append(f"{name}={value}")
         self._check_bare(bare)
@@ -105,10 +103,10 @@ class Parser(argparse.ArgumentParser):
             raise self._missing(name, action, "")
         value = words[0]
         if value.startswith("--"):
-            raise self._missing(name, action, f" before {value!r}")
+            raise self._missing(name, action, f" before {shown(value)}")
         if value.startswith("-") and action.metavar in PATHS:
             raise ConfigError(
-                f"{name}: {value!r} looks like an option; give ./{value} if that is the name"
+                f"{name}: {shown(value)} looks like an option; give ./{value} if that is the name"
             )
         return words.pop(0)
 
@@ -119,7 +117,7 @@ class Parser(argparse.ArgumentParser):
     def _unknown(self, word: str) -> ConfigError:
         near = self.nearest(word)
         right = f"did you mean {near}?" if near else "--help lists them"
-        return ConfigError(f"{word!r} is not an option; {right}")
+        return ConfigError(f"{shown(word)} is not an option; {right}")
 
     def nearest(self, word: str) -> str | None:
         """The option that was probably meant, if there is one."""
@@ -156,7 +154,9 @@ class Parser(argparse.ArgumentParser):
             extra = bare[len(places)]
             if places:
                 allowed = " ".join(str(a.metavar or a.dest) for a in places)
-                raise ConfigError(f"{extra!r} is one word too many; give {allowed} and options")
+                raise ConfigError(
+                    f"{shown(extra)} is one word too many; give {allowed} and options"
+                )
             raise self._unknown(extra)
         for place in places[len(bare) :]:
             if place.nargs != "?":

@@ -117,8 +117,7 @@ class RunRequest:
 def checked(options: Options, given: set[str]) -> RunRequest:
     """Check everything that can be checked before the training; raises ConfigError."""
     if options.backend not in BACKENDS:
-        right = " or ".join(BACKENDS)
-        raise ConfigError(f"--backend: {options.backend!r} is not allowed; give {right}")
+        raise wrong("backend", options.backend, " or ".join(BACKENDS))
     threads = check_threads(options.threads)
     values = {f.name: getattr(options, f.name) for f in fields(Config)}
     config = Config(**{**values, "warm_start": ""})

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nanorepro.errors import ConfigError
+from nanorepro.errors import ConfigError, shown
 from nanorepro.probing.trees import array_type, number
 
 Sum = Callable[[np.ndarray], float]
@@ -22,7 +22,7 @@ def find(name: str) -> Callable[..., Any]:
     """
     module, colon, path = name.partition(":")
     if not (module and colon and path):
-        raise ConfigError(f"{name!r} is not allowed; give module:function, as numpy:sum")
+        raise ConfigError(f"{shown(name)} is not allowed; give module:function, as numpy:sum")
     here = os.getcwd()
     added = here not in sys.path and "" not in sys.path
     if added:

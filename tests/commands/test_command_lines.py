@@ -7,6 +7,7 @@ from support.commands import call, refused
 
 import nanorepro
 from nanorepro.commands import main as listing
+from nanorepro.commands.common import carry_out
 
 MAINS = {name: import_module(f"nanorepro.commands.{name}").main for name in listing.COMMANDS}
 MAINS["nanorepro"] = listing.main
@@ -32,6 +33,27 @@ def test_every_command_has_version_and_help(name):
 @pytest.mark.parametrize("word", ["--versoin", "-version", "—version", "--VERSION", "--vers"])
 def test_what_is_nearly_an_option(name, word):
     assert f"{word!r} is not an option; did you mean --version?" in refused(MAINS[name], word)
+
+
+@pytest.mark.parametrize("module", ["bench.__main__", "bench.micro", "bench.dials", "bench.growth"])
+@pytest.mark.parametrize(
+    "words, right",
+    [
+        (["--rounds", "-1"], "--rounds: '-1' is not allowed"),
+        (["--rouns", "1"], "did you mean --rounds?"),
+        (["--seconds", "１"], "--seconds: '１' is not allowed"),
+        (["--core", "999"], "--core: '999' is not allowed"),
+        (["--rounds"], "--rounds: the value is missing"),
+    ],
+)
+def test_benchmarks_read_their_options_likewise(module, words, right):
+    run = import_module(module).run
+
+    def main(words):
+        return carry_out("bench", lambda words, console: run(words), words)
+
+    assert call(main, "--version") == (0, f"nanorepro {nanorepro.__version__}\n", "")
+    assert right in refused(main, *words)
 
 
 def test_the_list_of_commands():
