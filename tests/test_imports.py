@@ -20,6 +20,9 @@ ORDER = (
     "specification", "results", "backends", "training", "analysis", "probing", "sweeps",
     "plots", "paper", "commands", "entry points",
 )  # fmt: skip
+# A kernel imports what kernels share, and no other kernel; the table that picks them imports all.
+KERNELS = "nanorepro.backends.numba.kernels."
+SHARED, TABLE = KERNELS + "common", KERNELS + "step"
 
 
 def modules() -> dict[str, Path]:
@@ -89,12 +92,31 @@ def circle(edges: dict[str, set[str]]) -> list[str]:
     return next((found for name in edges if (found := follow(name, []))), [])
 
 
+def between_kernels(edges: dict[str, set[str]]) -> list[str]:
+    """Imports of a kernel from another one."""
+    return [
+        f"{name} imports {other}"
+        for name, others in edges.items()
+        for other in sorted(others)
+        if name.startswith(KERNELS) and name != TABLE and other.startswith(KERNELS)
+        if other != SHARED
+    ]
+
+
 def test_imports_run_downwards():
     assert upwards(graph()) == []
 
 
 def test_there_is_no_circle():
     assert circle(graph()) == []
+
+
+def test_a_kernel_imports_no_other_kernel():
+    edges = graph()
+    assert between_kernels(edges) == []
+    assert any(SHARED in others for others in edges.values())
+    edges[KERNELS + "small_layers"].add(KERNELS + "large_layers")
+    assert between_kernels(edges) == [f"{KERNELS}small_layers imports {KERNELS}large_layers"]
 
 
 def test_every_package_has_its_place():
