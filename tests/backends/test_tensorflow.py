@@ -381,8 +381,9 @@ QUICK = {("linear", "identity"), ("single", "smelu"), ("double", "swish"), ("tow
 def test_training(model, act, dialect, precision, steps):
     config = config_of(model, act, dialect, precision)
     by_keras = KERAS_HAS
-    if precision == "float32":  # one of the two
-        by_keras = ("inside",) if act in ("identity", "relu") else ("sgd", "adam")
+    if precision == "float32":
+        # one of the two; not Adam, whose 1 - beta2^n Keras computes in float32, 3e-5 beside it
+        by_keras = ("inside",) if act in ("identity", "relu") else ("sgd",)
     compare(config, steps, with_keras=dialect in by_keras)
 
 
