@@ -17,10 +17,11 @@ from nanorepro import Config, ConfigError, fit, initial_parameters, predict, sim
 from nanorepro import config as names
 from nanorepro.data.sampling import FEATURES, examples
 from nanorepro.data.worlds import make_world
-from nanorepro.model.activations import ACTIVATIONS
+from nanorepro.model.activations import ACTIVATIONS, Activation
 from nanorepro.model.architectures import ARCHITECTURES
-from nanorepro.model.optimizers import OPTIMIZERS
+from nanorepro.model.optimizers import OPTIMIZERS, Optimizer
 from nanorepro.model.optimizers.adagrad import EPSILON_PLACES
+from nanorepro.model.optimizers.shared import RateSetting
 from nanorepro.numerics import trees
 from nanorepro.numerics.accumulators import ACCUMULATORS
 from nanorepro.numerics.formats import ROUNDINGS
@@ -383,6 +384,54 @@ def test_a_tree_is_added_in_one_place(tree, options, monkeypatch):
 
 
 # Pairs.
+
+
+def leaky(xp, ops, beta):
+    """A(z) = z, a quarter of it below 0."""
+    where, mul, zero, quarter = xp.where, ops.mul, ops.const(0.0), ops.const(0.25)
+
+    @xp.function
+    def value(z, t):
+        return where(z < zero, mul(quarter, z, t), z)
+
+    @xp.function
+    def backward(d, z, t):
+        return where(z < zero, mul(quarter, d, t), d)
+
+    return value, backward
+
+
+def three_states(xp, ops, setting):
+    """w ← w - η·(c + d + e), three fading sums of gradients."""
+    add, sub, mul, fma, half = ops.add, ops.sub, ops.mul, ops.fma, ops.const(0.5)
+
+    @xp.function
+    def update(w, state, g, rate, t):
+        c = fma(half, state[0], g, t)
+        d = fma(half, state[1], c, t)
+        e = fma(half, state[2], d, t)
+        return sub(w, mul(rate, add(add(c, d, t), e, t), t), t), (c, d, e)
+
+    return update
+
+
+@pytest.mark.parametrize("options", [{}, {"precision": "bits:8"}, {"hidden": "33"}])
+def test_an_activation_and_an_optimizer_are_added_in_one_place(options, monkeypatch):
+    """By their records alone: the checks, both backends and the id follow."""
+    for name in ("act", "optimizer"):
+        with pytest.raises(ConfigError, match=name):
+            small(**{name: "added"})
+    monkeypatch.setitem(ACTIVATIONS, "added", Activation("added", "", leaky))
+    added = Optimizer(
+        name="added", summary="", settings=RateSetting, make_update=three_states, operations=5,
+        state={"c": 0.0, "d": 0.5, "e": "lr"}, rate_settings=(),
+        schedule=lambda setting, step: setting.lr / (1 + step),
+    )  # fmt: skip
+    monkeypatch.setitem(OPTIMIZERS, "added", added)
+    config = small(**{"hidden": "5,3", "act": "added", "optimizer": "added", "lr": 0.01, **options})
+    assert_same_run(config)
+    assert config.id != replace(config, optimizer="sgd").id
+    assert config.id == replace(config, momentum=0.5, epsilon=0.5).id
 
 
 @pytest.mark.parametrize("model", ARCHITECTURES)

@@ -43,8 +43,9 @@ class KernelContext:
 def compile_key(config: Config) -> Config:
     """The configuration with what does not concern the compiled code at its default."""
     plain = Config()
-    names = ("log2_examples", "log2_window", "log2_eval", "first_example", "pairs", "differ", "lr")
-    names += ("decay", "init", "eval_every", "seed", "warm_start", "data")
+    names = ("log2_examples", "log2_window", "log2_eval", "first_example", "pairs", "differ")
+    names += ("init", "eval_every", "seed", "warm_start", "data")
+    names += OPTIMIZERS[config.optimizer].rate_settings
     return replace(config, **{name: getattr(plain, name) for name in names})
 
 

@@ -50,6 +50,7 @@ SGD = Optimizer(
     settings=SGDSettings,
     state={"v": 0.0},
     make_update=make_update,
+    rate_settings=("lr", "decay"),
     schedule=schedule,
     operations=3,  # η·g; m·v - ; w +
 )

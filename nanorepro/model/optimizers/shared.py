@@ -58,6 +58,8 @@ class Optimizer:
         (xp, ops, setting) -> update(w, state, g, rate, t) -> (w, state), for a weight, the tuple of
         its state, its gradient, the step's learning rate and the rounding key: scalars, vectors or
         arrays.  `xp` is an array namespace, `ops` the dials' rounded operations in it.
+    rate_settings : tuple of str
+        The settings that only the schedule reads: an update is compiled once for all their values.
     schedule : callable or None
         (setting, step) -> rate, of float64 steps from 0 on and of any shape: only IEEE operations,
         and no step needs another one's rate.  None where all rates are lr.
@@ -77,6 +79,7 @@ class Optimizer:
     settings: type
     state: Mapping[str, float | str]
     make_update: "Callable[[ArrayNamespace, Operations, Any], Function]"
+    rate_settings: tuple[str, ...] = ("lr",)
     schedule: "Callable[[Any, np.ndarray], np.ndarray] | None" = None
     zero_gradient_changes_nothing: bool = False
     operations: int
