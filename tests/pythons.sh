@@ -10,8 +10,19 @@ unset PYTHONPATH PYTHONHOME VIRTUAL_ENV
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 tried=0
 
+# a Python of a version that starts: on the PATH, or one of pyenv's
+find_python() {
+    local candidate
+    for candidate in "python$1" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$1".*/bin/python; do
+        if "$candidate" -c pass 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+}
+
 for version in 3.11 3.12 3.13 3.14; do
-    python=$(command -v "python$version" || true)
+    python=$(find_python "$version")
     if [ -z "$python" ]; then
         echo "SKIPPED: Python $version is not on this machine"
         continue
