@@ -61,7 +61,13 @@ def carry_out(name: str, command: Command, argv: Sequence[str] | None = None) ->
 
 
 def whole(option: str, text: str, low: int = 0, high: int | None = None) -> int:
-    """The value of an option that takes whole numbers; raises ConfigError."""
+    """The value of an option that takes whole numbers; raises ConfigError.
+
+    Examples
+    --------
+    >>> whole("--terms", "40", 2, 2048)
+    40
+    """
     ends = f"a whole number from {low}" + ("" if high is None else f" to {high}")
     try:
         value = whole_number(text)

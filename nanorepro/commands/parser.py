@@ -43,12 +43,28 @@ class Parser(argparse.ArgumentParser):
             raise OutputLost(error) from None
 
     def error(self, message: str) -> NoReturn:
+        """Raise ConfigError for what argparse finds wrong."""
         raise ConfigError(message.removeprefix("argument "))
 
     def read(self, argv: Sequence[str]) -> tuple[Any, set[str]]:
-        """What parse_args gives, and the names of the options that were given.
+        """Read the words of a command line.
 
-        Raises ConfigError for an option that is unknown, given twice, or without its value.
+        Parameters
+        ----------
+        argv : sequence of str
+            The words after the command's name.
+
+        Returns
+        -------
+        options : argparse.Namespace or record
+            What `parse_args` gives.
+        given : set of str
+            The names of the options that were given, as they are in `options`.
+
+        Raises
+        ------
+        ConfigError
+            For an option that is unknown, given twice, or without its value; for a word too many.
         """
         known = self._option_string_actions
         joined: list[str] = []
@@ -164,7 +180,13 @@ class Parser(argparse.ArgumentParser):
 
 
 def nearest_of(word: str, names: Iterable[str]) -> str | None:
-    """The name that was probably meant by a word, if there is one."""
+    """The name that was probably meant by a word, if there is one.
+
+    Examples
+    --------
+    >>> nearest_of("fig", ["run", "figure"]), nearest_of("rnu", ["run", "figure"])
+    ('figure', 'run')
+    """
     known = list(names)
     starts = [n for n in known if word and n.startswith(word.lower())]
     found = starts or get_close_matches(word.lower(), known, 1)

@@ -18,7 +18,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Criterion:
-    """One number of a claim: a statistic of runs (curve, place), and the range the paper gives."""
+    """One number of a claim, and the range that the paper gives.
+
+    Attributes
+    ----------
+    what : str
+        What is measured, in words.
+    statistic : callable
+        How, from results.
+    runs : tuple of (curve, place)
+        Of which runs.
+    low, high : float
+        The range in which the paper has it.
+    """
 
     what: str
     statistic: Statistic
@@ -28,6 +40,7 @@ class Criterion:
 
     @property
     def expected(self) -> str:
+        """The range in words."""
         if self.low == self.high:
             return f"{self.low:g}"
         if self.high == math.inf:
@@ -39,7 +52,17 @@ class Criterion:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper: its words, and the least log2 T that can tell."""
+    """A claim of the paper.
+
+    Attributes
+    ----------
+    words : str
+        The paper's, shortened.
+    least : int
+        The least log2 T at which the runs can tell.
+    criteria : tuple of Criterion
+        All must hold.
+    """
 
     words: str
     least: int
@@ -51,7 +74,21 @@ HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot tell at this size"
 
 @dataclass(frozen=True)
 class Measured:
-    """A criterion with what was measured: value and interval, NaN where runs are missing."""
+    """A criterion with what was measured.
+
+    Attributes
+    ----------
+    criterion : Criterion
+        Of which claim it is a part.
+    value, low, high : float
+        What was measured, with its 95 % interval; NaN where runs are missing.
+    ids : tuple of str
+        Of the runs that were measured.
+    verdict : str
+        Whether it holds.
+    what : str
+        The criterion's words, with the windows at the size of the runs.
+    """
 
     criterion: Criterion
     value: float
@@ -111,6 +148,7 @@ def order_of(power: int) -> dict[str, float]:
 
 
 def two(first: str, second: str, place: str) -> tuple[tuple[str, str], ...]:
+    """The runs of two curves at one place."""
     return (first, place), (second, place)
 
 

@@ -24,15 +24,27 @@ SLOWER = 0.01  # the learning rate after a warm start
 
 @dataclass(frozen=True)
 class Size:
-    """How large the runs of a figure are: T, N, pairs, and the windows log2 z."""
+    """How large the runs of a figure are.
+
+    Attributes
+    ----------
+    log2_examples, log2_eval, pairs, seed : int
+        Of all runs, as in `Config`.
+    windows : tuple of int
+        log2 of the windows z.
+    hidden : str
+        Hidden layers in place of the deep model's.
+    without : tuple of str
+        Curves that are left out.
+    """
 
     log2_examples: int
     log2_eval: int
     pairs: int
     windows: tuple[int, ...]
     seed: int = 0
-    hidden: str = ""  # in place of the deep model's layers
-    without: tuple[str, ...] = ()  # curves left out
+    hidden: str = ""
+    without: tuple[str, ...] = ()
 
     def at(self, place: str) -> tuple[int, ...]:
         """The windows at a place of the list; the middle one is the longest up to half the last."""
@@ -106,7 +118,14 @@ def size(
 class Curve:
     """A line of a figure.
 
-    `source` names the curve whose models, trained with the shortest window, it starts from.
+    Attributes
+    ----------
+    name : str
+        In the figure and in claims.
+    config : Config
+        Its run at one window.
+    source : str
+        The curve whose models, trained with the shortest window, it starts from; empty: none.
     """
 
     name: str

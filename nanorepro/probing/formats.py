@@ -9,8 +9,16 @@ LONGEST = 2048  # terms
 class Format:
     """A floating type whose sums are revealed.
 
-    `bits` are its significand bits.  `big` and `one` are the terms M and 1; M absorbs the sum of up
-    to `most` ones, also in the float32 in which sums of float16 are held.
+    Attributes
+    ----------
+    name : str
+        The type's name, of NumPy, ml_dtypes and PyTorch.
+    bits : int
+        Its significand bits.
+    big, one : float
+        The terms M and 1.
+    most : int
+        The ones whose sum M absorbs, also in the float32 in which sums of float16 are held.
     """
 
     name: str

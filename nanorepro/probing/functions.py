@@ -42,11 +42,32 @@ def find(name: str) -> Callable[..., Any]:
 
 
 def load(name: str, dtype: str = "float32") -> Sum:
-    """The function `module:function` as one that takes an array of terms and gives one number.
+    """A stranger's function as one that takes an array of terms and gives one number.
 
     It is called with the array alone, or else with an array of ones as well, as a dot product is; a
-    function of PyTorch gets tensors.  Raises ConfigError for one that does not sum three terms, and
-    later for one that fails or returns something else.
+    function of PyTorch gets tensors.
+
+    Parameters
+    ----------
+    name : str
+        `module:function`.
+    dtype : str, optional
+        The name of a `Format`.
+
+    Returns
+    -------
+    callable
+        It raises ConfigError where the function fails or returns something else than a number.
+
+    Raises
+    ------
+    ConfigError
+        Where there is no such function, or it does not sum three terms.
+
+    Examples
+    --------
+    >>> load("numpy:dot")(np.ones(3, np.float32))
+    3.0
     """
     function = find(name)
     why = ""

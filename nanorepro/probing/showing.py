@@ -4,12 +4,26 @@ from nanorepro.probing.trees import Tree, leaves
 
 
 def formula(tree: Tree) -> str:
-    """The tree in parentheses: ((0 + 1) + 2)."""
+    """The tree in parentheses.
+
+    Examples
+    --------
+    >>> formula(((0, 1), 2))
+    '((0 + 1) + 2)'
+    """
     return "(" + " + ".join(map(formula, tree)) + ")" if isinstance(tree, tuple) else str(tree)
 
 
 def outline(tree: Tree, indent: int = 0) -> str:
-    """The tree in indented lines; what is added one after another is one list."""
+    """The tree in indented lines; what is added one after another is one list.
+
+    Examples
+    --------
+    >>> print(outline((((0, 2), 4), ((1, 3), 5))))
+    2 added:
+      3 one after another: 0, 2, 4
+      3 one after another: 1, 3, 5
+    """
     margin = "  " * indent
     if not isinstance(tree, tuple):
         return f"{margin}{tree}"

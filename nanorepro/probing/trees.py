@@ -79,6 +79,11 @@ def reveal(
         Where the results fit none: they change between calls, or their order depends on the values.
     ConfigError
         Where it returns no floating-point number, or n is out of range.
+
+    Examples
+    --------
+    >>> reveal(lambda terms: np.cumsum(terms)[-1], 4)
+    (((0, 1), 2), 3)
     """
     form = FORMATS[dtype if isinstance(dtype, str) else np.dtype(dtype).name]
     kind = array_type(form.name)
