@@ -27,6 +27,7 @@ class Console:
     def __init__(self, name: str):
         self.name = name
         self.problem: OSError | None = None  # why standard output could not be written
+        self.gone = False  # whether its reader has gone away
 
     def say(self, text: str = "") -> None:
         """Print on standard output; a reader that has gone away is no error."""
@@ -37,7 +38,9 @@ class Console:
 
     def lost(self, reason: OSError) -> None:
         """Go on without standard output; that its reader has gone away is no problem."""
-        if not isinstance(reason, BrokenPipeError):
+        if isinstance(reason, BrokenPipeError):
+            self.gone = True
+        else:
             self.problem = self.problem or reason
         _discard(sys.stdout)
 

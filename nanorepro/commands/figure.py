@@ -192,7 +192,7 @@ def make(request: FigureRequest, figure: int, deadline: float, console: Console)
         report.write(target, name, table, record, pictures)
         if request.report:
             report.write_report(request.report)
-    except OSError as error:
+    except Exception as error:
         problems.append(f"figure {figure} could not be written: {describe(error)}")
     files = f"{target / name}." + ", .".join(kinds)
     console.say(report.shown(record, "not written" if len(problems) > 1 else files))
@@ -212,6 +212,8 @@ def run(argv: Sequence[str], console: Console) -> int:
 
         for line in plan(request.sizes, request.folder, request.threads):
             console.say(line)
+            if console.gone:
+                break
         return DONE
     deadline = time.perf_counter() + 60.0 * request.minutes
     drawn = [make(request, figure, deadline, console) for figure in request.sizes]

@@ -94,7 +94,10 @@ def write(
 ) -> None:
     """Numbers as CSV, record as JSON, pictures by their kind; each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    files = {"csv": table.encode(), "json": (json.dumps(record, indent=1) + "\n").encode()}
+    files = {
+        "csv": table.encode("utf-8", "backslashreplace"),
+        "json": (json.dumps(record, indent=1) + "\n").encode("utf-8", "backslashreplace"),
+    }
     for kind, data in {**files, **pictures}.items():
         store.replace_file(folder / f"{name}.{kind}", data)
 
@@ -129,7 +132,7 @@ def write_report(page: Path) -> None:
     lines = ["# The paper, reproduced", "", *summary(records)]
     for record in records:
         lines += section(record, folder)
-    store.replace_file(page, ("\n".join(lines).rstrip() + "\n").encode())
+    store.replace_file(page, ("\n".join(lines).rstrip() + "\n").encode("utf-8", "backslashreplace"))
 
 
 def summary(records: list[dict[str, Any]]) -> list[str]:

@@ -79,6 +79,12 @@ def test_the_page_is_utf_8_whatever_is_printed(monkeypatch, elsewhere):
     assert "θ" in (elsewhere / "p.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are no UTF-8")
+def test_a_page_whose_name_cannot_be_encoded(elsewhere):
+    assert figure.main(["1", "--out", "runs", "--report", "a\udcffb.md"]) == 0
+    assert "a\\udcffb/figure1.png" in (elsewhere / "a\udcffb.md").read_text(encoding="utf-8")
+
+
 @posix
 @pytest.mark.parametrize("name", CALLS)
 def test_a_reader_that_goes_away(name, monkeypatch, capsys):
