@@ -1,0 +1,224 @@
+"""Everything that a machine with a GPU is asked, in the order of importance, in so many minutes.
+
+    python -m bench.gpu --minutes 8 --out gpu.json
+
+First the golden fingerprints, which have to be the CPU's; then the time of a step of towers, small,
+wide and deep models, many at once, beside JAX's vmap on the same card where it is installed; then runs
+of figures 6, 8 and 10 at the paper's size, as many as fit.  The file is written after every part:
+what is interrupted has lost nothing.  Only what was measured is written.
+"""
+
+import argparse
+import importlib.util
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.cases import CONFIGS, MODELS, Case
+from nanorepro.backends.cuda import nvrtc
+from nanorepro.backends.cuda.device import current
+from nanorepro.backends.cuda.ensemble import Ensemble
+from nanorepro.backends.cuda.group import ExampleRows
+from nanorepro.backends.protocols import Group
+from nanorepro.config import Config, canonical
+from nanorepro.data.worlds import make_world
+from nanorepro.errors import ConfigError
+from nanorepro.paper import curves
+from nanorepro.specification import ModelSpec
+from nanorepro.training.parameters import initial_parameters
+from nanorepro.training.simulation import simulate
+
+GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden.json"
+FIRST = ("tower", "linear", "wide", "deep", "stochastic-bits:8", "exact-float32", "float64")
+TOWERS = (32, 128, 384, 528, 1320, 4096)
+OTHERS = {"linear": (384,), "double": (384,), "tower-sgd": (384,), "wide": (32, 132), "deep": (32,)}
+EXAMPLES = {"deep": 1 << 11, "wide": 1 << 13}
+REPEATS = 5
+
+
+class Report:
+    """What was found so far, written after every part."""
+
+    def __init__(self, path: Path, minutes: float):
+        self.path, self.end = path, time.monotonic() + 60 * minutes
+        self.found: dict[str, Any] = {}
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left."""
+        return self.end - time.monotonic()
+
+    def add(self, part: str, name: str, value: Any) -> None:
+        """Keep one finding, and say it."""
+        self.found.setdefault(part, {})[name] = value
+        self.path.write_text(json.dumps(self.found, indent=1) + "\n")
+        print(f"{part}: {name}: {json.dumps(value)}", flush=True)
+
+
+def golden_rows() -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of the golden table, those first that show most."""
+    rows = json.loads(GOLDEN.read_text())["rows"]
+    for name in (*FIRST, *(n for n in rows if n not in FIRST)):
+        yield name, rows[name]
+
+
+def fingerprints(report: Report) -> None:
+    """Whether the golden fingerprints come out."""
+    for name, row in golden_rows():
+        if report.left < 0:
+            return
+        found = simulate(Config(**row["options"]), backend="cupy").fingerprint
+        report.add("fingerprints", name, found == row["fingerprint"] or found)
+
+
+def seconds_of(call: Callable[[], object]) -> list[float]:
+    """Seconds of some calls after a first one, which compiles."""
+    call()
+    found = []
+    for _ in range(REPEATS):
+        begin = time.perf_counter()
+        call()
+        found.append(time.perf_counter() - begin)
+    return found
+
+
+def ensemble_of(config: Config, models: int) -> tuple[Ensemble, ExampleRows]:
+    """Models of so many pairs, and their examples."""
+    device = current()
+    config = replace(config, pairs=-(-models // 2))
+    specs = [ModelSpec(config, 32, k // 2, k % 2) for k in range(models)]
+    start = [initial_parameters(config)] * models
+    world = make_world(config.seed, config.data)
+    group = Group(specs, start, world, np.zeros(1, np.uint32))
+    return Ensemble(device, specs, start), ExampleRows(device, group, specs)
+
+
+def installed(package: str) -> bool:
+    """Whether a package is there."""
+    return importlib.util.find_spec(package) is not None
+
+
+def step_time(name: str, models: int, examples: int) -> dict[str, float]:
+    """The time of a step of all models, of their examples, and of an example and model."""
+    config = replace(CONFIGS[name], log2_examples=examples.bit_length() - 1)
+    ensemble, rows = ensemble_of(config, models)
+    drawing = seconds_of(lambda: (rows.fill(0), current().synchronize()))
+    steps = examples // config.batch
+
+    def train() -> None:
+        ensemble.train(rows.rows, 2 * examples, 0, 1, steps)
+        current().synchronize()
+
+    training = seconds_of(train)
+    best = min(training)
+    return {
+        "microseconds a step": 1e6 * best / steps,
+        "slowest": 1e6 * max(training) / steps,
+        "nanoseconds an example and model": 1e9 * best / (examples * models),
+        "nanoseconds to draw and shuffle one": 1e9 * statistics.median(drawing) / examples / models,
+    }
+
+
+def jax_time(name: str, models: int, examples: int) -> dict[str, float]:
+    """The same by JAX: all steps in one scan, the models by vmap; its examples are all alike."""
+    import jax
+    import jax.numpy as jnp
+
+    from bench.peers.jax_scan import logits, stepping
+
+    case = Case(CONFIGS[name], examples)
+    copies = -(-models // MODELS)
+    stacked = {k: np.concatenate([v] * copies)[:models] for k, v in case.starts(0).items()}
+    step = jax.vmap(stepping(case, logits), (0, None), 0)
+    rates = jnp.full(case.steps, case.config.lr, jnp.float32)
+    batches = (*(jnp.asarray(a) for a in case.arrays), rates)
+    scan = jax.jit(lambda state: jax.lax.scan(step, state, batches)[0])
+    w = {k: jnp.asarray(v) for k, v in stacked.items()}
+    state = (w, {k: jnp.full_like(v, case.state_start) for k, v in w.items()})
+    best = min(seconds_of(lambda: jax.block_until_ready(scan(state))))
+    return {
+        "microseconds a step": 1e6 * best / case.steps,
+        "nanoseconds an example and model": 1e9 * best / (examples * models),
+    }
+
+
+def steps(report: Report) -> None:
+    """Steps of towers of many numbers, then of other models, each beside JAX if it is there."""
+    has_jax = installed("jax")
+    jobs = [("tower", models) for models in TOWERS]
+    jobs += [(name, models) for name, several in OTHERS.items() for models in several]
+    for name, models in jobs:
+        if report.left < 0:
+            return
+        examples, label = EXAMPLES.get(name, 1 << 16), f"{models} {name}"
+        report.add("steps", label, step_time(name, models, examples))
+        if has_jax and report.left > 0:
+            try:
+                report.add("steps, JAX", label, jax_time(name, models, examples))
+            except Exception as failed:  # another's program: what it says is the finding
+                report.add("steps, JAX", label, f"{type(failed).__name__}: {failed}"[:200])
+
+
+def figures(report: Report) -> None:
+    """Runs of the paper's figures 6, 8 and 10 at its size, T = 2^26, the shortest window first."""
+    size = curves.size(6, "paper")
+    drawn = curves.curves(size)
+    keys = [(f, n, w) for f in (6, 8, 10) for w in size.windows[:1] for n, _ in curves.DRAWN[f]]
+    keys += [(6, n, w) for w in size.windows[1:] for n, _ in curves.DRAWN[6]]
+    for figure, name, window in keys:
+        if drawn[name].source:
+            continue
+        config, begin = drawn[name].at(window), time.perf_counter()
+
+        def progress(done: int, total: int, begin: float = begin) -> None:
+            passed = time.perf_counter() - begin
+            if report.left < passed * (total - done) / max(done, 1):
+                raise TimeoutError(f"{done / total:.1%} after {passed:.0f} s")
+
+        try:
+            result = simulate(config, backend="cupy", progress=progress)
+        except TimeoutError as late:
+            report.add(f"figure {figure}", f"{name}, log2 z = {window}", f"does not fit: {late}")
+            if report.left < 10:
+                return
+            continue
+        report.add(f"figure {figure}", f"{name}, log2 z = {window}", {
+            "seconds": result.seconds, "relative PD": result.relative_pd,
+            "fingerprint": result.fingerprint, "config": json.loads(canonical(config)),
+        })  # fmt: skip
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__.split("\n")[0])
+    parser.add_argument("--minutes", type=float, default=8.0, help="time for all (default: 8)")
+    parser.add_argument("--out", type=Path, default=Path("gpu.json"), help="(default: gpu.json)")
+    given = parser.parse_args(argv)
+    try:
+        device = current()
+    except ConfigError as error:
+        print(f"bench.gpu: error: {error.on_command_line()}", file=sys.stderr)
+        return 2
+    report = Report(given.out, given.minutes)
+    report.add("device", "name", device.name)
+    report.add("device", "architecture", device.architecture)
+    report.add("device", "NVRTC", ".".join(map(str, nvrtc.version())))
+    report.add("device", "free bytes", device.memory)
+    report.add("models", "configurations", {k: asdict(v) for k, v in CONFIGS.items()})
+    fingerprints(report)
+    steps(report)
+    figures(report)
+    wrong = [n for n, same in report.found.get("fingerprints", {}).items() if same is not True]
+    print(f"bench.gpu: {len(wrong)} fingerprints differ {wrong}, all in {given.out}", flush=True)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
