@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from support.ptx.device import Loaded
 from support.records import arrays_of, assert_same_bits, assert_same_record, random_parameters
 
 from nanorepro import Config, fit, predict, simulate
@@ -126,3 +127,33 @@ def test_permutations(interpreter, n, windows):
 @pytest.mark.slow
 def test_a_long_permutation(interpreter):
     test_permutations(interpreter, 5000, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "kernels"),
+    [
+        ({"hidden": "140,70,1", "batch": 33}, {"forward_large", "backward_large", "descend_large"}),
+        ({"hidden": "140,36", "batch": 32, "unit_order": "reversed", "leaf_order": "reversed",
+          "act": "swish", "optimizer": "sgd", "lr": 0.05, "fma": "off"},
+         {"forward_large", "backward_large", "descend_large"}),
+        pytest.param(
+            {"model": "wide", "batch": 30, "act": "smelu"}, {"forward_narrow", "backward_narrow"},
+            marks=pytest.mark.slow,
+        ),
+        ({"hidden": "3,200,2", "batch": 5, "accumulator": "kahan", "unit_accumulator": "wide"},
+         {"forward_narrow", "backward_narrow"}),
+        ({"hidden": "40,130", "batch": 17, "precision": "bits:8", "tree": "pairwise"},
+         {"forward_large"}),
+    ],
+)  # fmt: skip
+def test_large_layers_by_tiles(interpreter, monkeypatch, options, kernels):
+    names = set()
+    launch = Loaded.launch
+
+    def noted(self, name, *rest):
+        names.add(name)
+        launch(self, name, *rest)
+
+    monkeypatch.setattr(Loaded, "launch", noted)
+    assert_same_fit(Config(**{"lr": 0.3, "seed": 5, **options}), 12, steps=2)
+    assert kernels <= names

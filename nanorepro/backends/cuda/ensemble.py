@@ -16,6 +16,9 @@ from nanorepro.numerics.rounding import operations
 from nanorepro.specification import ModelSpec
 
 THREADS = 128
+# `tiles.cu`: sums and terms of a tile; how many sums, or how long ones, are worth tiles
+LARGE, NARROW = (128, 32, 16), (4, 32, 128)
+MANY, LONG = 1 << 10, 128
 SPARE = 1 << 28  # bytes of partial sums at most
 PATTERNS = 1 << 22  # activations of an evaluation at a time, about
 
@@ -127,15 +130,33 @@ class Ensemble:
         self, rows: Any, stride: int, first: int, words: int, z: Any, h: Any, n: int
     ) -> None:
         """z and h of n examples in all layers."""
+        end = [self.keys, np.uint64(self.step)]
         for k, layer in enumerate(self.shape.net):
+            tiles = self._tiles(layer.fan_out, n, layer.fan_in) if k else ""
+            if tiles and self.program.unit_tiles:
+                grid = self._tile_grid(tiles, layer.fan_out, n)
+                self.layers.launch(f"forward_{tiles}", grid, THREADS, [
+                    np.uint32(k), self.memory, z, h, np.uint32(n), *end,
+                ])  # fmt: skip
+                continue
             plans = self.unit_plans[k][0]
             size = self.program.formulas.unit_bytes
             grid, spare = self._grid(layer.fan_out * n, plans.slots, size)
             self.layers.launch("forward", grid, THREADS, [
                 np.uint32(k), self.memory, rows, np.uint64(stride), np.uint64(first),
-                np.uint32(words), z, h, np.uint32(n), *plans.arguments(self.step), spare, self.keys,
-                np.uint64(self.step),
+                np.uint32(words), z, h, np.uint32(n), *plans.arguments(self.step), spare, *end,
             ])  # fmt: skip
+
+    @staticmethod
+    def _tiles(m: int, n: int, terms: int) -> str:
+        """Which tiles suit m x n sums of so many terms, if any."""
+        if m <= NARROW[0] and terms >= LONG:
+            return "narrow"
+        return "large" if m * n >= MANY and m >= LARGE[1] and terms >= LARGE[2] else ""
+
+    def _tile_grid(self, tiles: str, m: int, n: int) -> tuple[int, int]:
+        height, width = (LARGE if tiles == "large" else NARROW)[:2]
+        return -(-m // height) * -(-n // width), self.models
 
     def train(self, rows: Any, stride: int, first: int, words: int, steps: int) -> None:
         """Train on so many mini-batches from the example `first` of each model's rows on.
@@ -180,22 +201,49 @@ class Ensemble:
             grid, _ = self._grid(self.batch)
             self.layers.launch("output", grid, THREADS, [rows, *where, z, d, n, *end])
             for k in range(len(net) - 1, -1, -1):
-                layer = net[k]
                 if k:
-                    plans, size = self.unit_plans[k][1], self.program.formulas.unit_bytes
-                    grid, spare = self._grid(layer.fan_in * self.batch, plans.slots, size)
-                    self.layers.launch("backward", grid, THREADS, [
-                        np.uint32(k), self.memory, z, d, n, *plans.arguments(self.step), spare,
-                        *end,
-                    ])  # fmt: skip
-                plans, size = self.batch_plans, self.program.formulas.batch_bytes
-                outputs = layer.fan_in * layer.row + layer.fan_out
-                grid, spare = self._grid(outputs, plans.slots, size)
-                self.layers.launch("descend", grid, THREADS, [
-                    np.uint32(k), self.memory, rows, *where, h, d, n, *plans.arguments(self.step),
-                    spare, *end, rates, np.uint32(s % many),
-                ])  # fmt: skip
+                    self._backward(k, z, d)
+                self._descend(k, rows, where, h, d, rates, s % many)
             self.step += 1
+
+    def _backward(self, k: int, z: Any, d: Any) -> None:
+        """The deltas of the layer below layer k."""
+        layer, n = self.shape.net[k], self.batch
+        end = [self.keys, np.uint64(self.step)]
+        tiles = self._tiles(layer.fan_in, n, layer.fan_out)
+        if tiles and self.program.unit_tiles:
+            grid = self._tile_grid(tiles, layer.fan_in, n)
+            self.layers.launch(f"backward_{tiles}", grid, THREADS, [
+                np.uint32(k), self.memory, z, d, np.uint32(n), *end,
+            ])  # fmt: skip
+            return
+        plans, size = self.unit_plans[k][1], self.program.formulas.unit_bytes
+        grid, spare = self._grid(layer.fan_in * n, plans.slots, size)
+        self.layers.launch("backward", grid, THREADS, [
+            np.uint32(k), self.memory, z, d, np.uint32(n), *plans.arguments(self.step), spare,
+            *end,
+        ])  # fmt: skip
+
+    def _descend(
+        self, k: int, rows: Any, where: list[Any], h: Any, d: Any, rates: Any, rate: int
+    ) -> None:
+        """The gradients of layer k, and the update of its weights and biases."""
+        layer, n = self.shape.net[k], np.uint32(self.batch)
+        end = [self.keys, np.uint64(self.step), rates, np.uint32(rate)]
+        done, outputs = 0, layer.fan_in * layer.row + layer.fan_out
+        tiles = self._tiles(layer.fan_out, layer.fan_in, self.batch) if k else ""
+        if tiles == "large" and self.program.batch_tiles:
+            grid = self._tile_grid(tiles, layer.fan_out, layer.fan_in)
+            self.layers.launch("descend_large", grid, THREADS, [
+                np.uint32(k), self.memory, h, d, n, *end,
+            ])  # fmt: skip
+            done = layer.fan_in * layer.fan_out
+        plans, size = self.batch_plans, self.program.formulas.batch_bytes
+        grid, spare = self._grid(outputs - done, plans.slots, size)
+        self.layers.launch("descend", grid, THREADS, [
+            np.uint32(k), self.memory, rows, *where, h, d, n, *plans.arguments(self.step), spare,
+            *end, np.uint32(done),
+        ])  # fmt: skip
 
     def logits(self, x: np.ndarray) -> np.ndarray:
         """Logits (models, n) of packed examples (n, words), the same for all models."""

@@ -9,7 +9,8 @@
 //   spare   partial sums of plans that hold several: (slots, threads)
 //   keys    (models, 2): of stochastic rounding
 //
-// `layers` is the table of the layers, in front of this text.
+// In front of this text: `layers`, the table of the layers; UNIT_CHAIN and BATCH_CHAIN, 1 if the sums
+// over units and over the mini-batch are chains, -1 if from the last term on, else 0.
 
 struct Plan {
   const int2* rows;
@@ -74,10 +75,20 @@ extern "C" __global__ void forward(u32 k, const number* memory, const u32* rows,
     number sum;
     if (k == 0) {
       const u32* example = examples + (u64)i * (words + 1);
-      sum = sum_by_plan(plan, spare, t, [&](Unit& partial, u32 term) {
-        const u32 j = set * inputs + term;
-        if (has(example, j)) partial.term(w[layer.weights + j * row + u % row], t);
-      });
+      if (UNIT_CHAIN && words == 1) {  // a chain of the features that are present
+        Unit partial;
+        for (u32 rest = *example >> set * inputs & (0xFFFFFFFFu >> (32 - inputs)); rest;) {
+          const u32 term = UNIT_CHAIN > 0 ? __ffs((int)rest) - 1 : 31 - __clz((int)rest);
+          rest &= ~(1u << term);
+          partial.term(w[layer.weights + (set * inputs + term) * row + u % row], t);
+        }
+        sum = partial.result(t);
+      } else {
+        sum = sum_by_plan(plan, spare, t, [&](Unit& partial, u32 term) {
+          const u32 j = set * inputs + term;
+          if (has(example, j)) partial.term(w[layer.weights + j * row + u % row], t);
+        });
+      }
     } else {
       sum = sum_by_plan(plan, spare, t, [&](Unit& partial, u32 j) {
         partial.product(below[(u64)j * n + i], w[layer.weights + j * row + u], t);
@@ -128,12 +139,12 @@ extern "C" __global__ void backward(u32 k, const number* memory, const number* z
   }
 }
 
-// The gradient of each weight and bias of layer k, and its update.
+// The gradient of each weight and bias of layer k, from the one numbered `from` on, and its update.
 extern "C" __global__ void descend(u32 k, number* memory, const u32* rows, u64 row_stride,
                                    u64 first, u32 words, const number* h, const number* d, u32 n,
                                    const int2* plans, u32 count, u32 index, u32 length, u32 slots,
                                    Batch* spare, const u64* keys, u64 step, const number* rates,
-                                   u32 rate) {
+                                   u32 rate, u32 from) {
   const Layer layer = layers[k];
   const u32 inputs = layer.fan_in / layer.sets, row = layer.fan_out / layer.sets;
   const u32 weights = layer.fan_in * row;
@@ -144,7 +155,7 @@ extern "C" __global__ void descend(u32 k, number* memory, const u32* rows, u64 r
   const number* below = h + ((u64)blockIdx.y * UNITS + layer.units - layer.fan_in) * n;
   const u32* examples = rows + blockIdx.y * row_stride + first * (words + 1);
   const u32 all = weights + (layer.biases ? layer.fan_out : 0);
-  for (u32 q = THREAD; q < all; q += THREADS) {
+  for (u32 q = from + THREAD; q < all; q += THREADS) {
     const u32 j = q / row, u = q < weights ? j / inputs * row * (k == 0) + q % row : q - weights;
     const number* of_unit = delta + (u64)u * n;
     const number g = sum_by_plan(plan, spare, t, [&](Batch& partial, u32 i) {

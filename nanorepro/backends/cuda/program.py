@@ -92,13 +92,16 @@ def shape_of(net: tuple[Layer, ...]) -> Shape:
 class Program:
     """A model's programs.
 
-    layers: a launch for each layer's equation; small: all steps in one launch, a warp a model, or
+    layers: a launch for each layer's equation, by tiles where sums over units (unit_tiles) and over
+    the mini-batch (batch_tiles) are chains; small: all steps in one launch, a warp a model, or
     nothing, with the shared memory of a model in bytes
     """
 
     shape: Shape
     formulas: Formulas
     layers: str
+    unit_tiles: bool
+    batch_tiles: bool
     small: str
     shared: int
 
@@ -143,6 +146,13 @@ def chained(rows: np.ndarray) -> int:
         return 0
     up = np.arange(len(rows))
     return int(np.array_equal(rows[:, 1], up)) - int(np.array_equal(rows[:, 1], up[::-1]))
+
+
+def tree_chain(tree: str, leaf_order: str, accumulator: str) -> int:
+    """Whether sums are chains, and which way, whatever their length; 0 for exact sums."""
+    if is_drawn(tree) or draws_order(leaf_order) or accumulator == "exact":
+        return 0
+    return chained(ordered_plan(tree, leaf_order, 64))
 
 
 def is_small(config: Config, dials: Dials, net: tuple[Layer, ...]) -> bool:
@@ -190,9 +200,15 @@ def program_of(config: Config, dials: Dials, features: int) -> Program:
     shape = shape_of(layers(config, features))
     found = formulas(config, dials, shape.parameters)
     head = source_text("common.cu") + found.text + shape.text()
+    unit = tree_chain(dials.unit_tree, dials.unit_order, dials.unit_accumulator)
+    batch = tree_chain(dials.tree, dials.leaf_order, dials.accumulator)
+    chains = f"constexpr int UNIT_CHAIN = {unit}, BATCH_CHAIN = {batch};\n"
+    by_layers = head + chains + source_text("layers.cu")
+    if unit or batch:
+        by_layers += source_text("tiles.cu")
     small, shared = "", 0
     if is_small(config, dials, shape.net):
         small = head + small_text(config, dials, shape)
         numbers = (1 + len(found.starts)) * shape.parameters + 2 * shape.all_units * ROW
         shared = numbers * np.dtype(found.dtype).itemsize
-    return Program(shape, found, head + source_text("layers.cu"), small, shared)
+    return Program(shape, found, by_layers, bool(unit), bool(batch), small, shared)
