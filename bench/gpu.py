@@ -3,9 +3,9 @@
     python -m bench.gpu --minutes 8 --out gpu.json
 
 First the golden fingerprints, which have to be the CPU's; then the time of a step of towers, small,
-wide and deep models, many at once, beside JAX's vmap on the same card where it is installed; then runs
-of figures 6, 8 and 10 at the paper's size, as many as fit.  The file is written after every part:
-what is interrupted has lost nothing.  Only what was measured is written.
+wide and deep models, many at once, beside JAX's vmap on the same card where it is installed; then
+runs of figures 6, 8 and 10 at the paper's size, as many as fit.  The file is written after every
+part: what is interrupted has lost nothing.  Only what was measured is written.
 """
 
 import argparse

@@ -1,11 +1,19 @@
 """The script for the day a card is at hand, on the interpreter: every part of it runs."""
 
 import json
+import re
 
 import pytest
 
-from bench import gpu
+from bench import gpu, sass
 from nanorepro.paper import curves
+
+
+def sass_is_there():
+    try:
+        return bool(sass.disassembler())
+    except SystemExit:
+        return False
 
 
 def test_all_parts_are_run_and_written(interpreter, monkeypatch, tmp_path, capsys):
@@ -62,3 +70,23 @@ def test_what_does_not_fit_is_told_and_ends(interpreter, monkeypatch, tmp_path):
     report = gpu.Report(tmp_path / "gpu.json", 0.0)
     gpu.figures(report)
     assert "does not fit" in report.found["figure 6"]["ReLU tower, log2 z = 0"]
+
+
+@pytest.mark.skipif(not sass_is_there(), reason="nvidia-cuda-nvdisasm is not installed")
+@pytest.mark.parametrize("architecture", ["80", "90", "100"])
+def test_the_machine_code_of_a_step_has_its_operations(architecture, capsys):
+    """Every product of the tower is counted, so the walk has gone through all its loops."""
+    assert sass.main(["--architecture", architecture]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("modelled, not measured")
+    # products: units forward and backward, and a lane's share of the sums over 32 examples
+    units = 16 * 8 + 8 * 4 + 4 * 2 + 2
+    lanes = 32 * (4 + 1 + 1 + 1)
+    assert int(re.search(r"(\d+) FFMA", text)[1]) >= 2 * units + lanes
+    # terms: 12 features of 16 units forward; gradients of 4 units of a feature, in two rounds
+    assert int(re.search(r"(\d+) FADD", text)[1]) >= 12 * 16 + 2 * 4 * 32 + 32
+
+
+def test_sass_refuses_what_a_warp_does_not_train(capsys):
+    assert sass.main(["--model", "wide"]) == 2
+    assert "does not train" in capsys.readouterr().err
