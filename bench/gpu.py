@@ -31,6 +31,7 @@ from nanorepro.config import Config, canonical
 from nanorepro.data.worlds import make_world
 from nanorepro.errors import ConfigError
 from nanorepro.paper import curves
+from nanorepro.paper.figures import FIGURES
 from nanorepro.specification import ModelSpec
 from nanorepro.training.parameters import initial_parameters
 from nanorepro.training.simulation import simulate
@@ -166,12 +167,17 @@ def steps(report: Report) -> None:
                 report.add("steps, JAX", label, f"{type(failed).__name__}: {failed}"[:200])
 
 
+def plotted(figure: int) -> list[str]:
+    """The curves of a figure."""
+    return [name for name, _ in FIGURES[figure].plotted]
+
+
 def figures(report: Report) -> None:
     """Runs of the paper's figures 6, 8 and 10 at its size, T = 2^26, the shortest window first."""
     size = curves.size(6, "paper")
     drawn = curves.curves(size)
-    keys = [(f, n, w) for f in (6, 8, 10) for w in size.windows[:1] for n, _ in curves.DRAWN[f]]
-    keys += [(6, n, w) for w in size.windows[1:] for n, _ in curves.DRAWN[6]]
+    keys = [(f, n, w) for f in (6, 8, 10) for w in size.windows[:1] for n in plotted(f)]
+    keys += [(6, n, w) for w in size.windows[1:] for n in plotted(6)]
     for figure, name, window in keys:
         if drawn[name].source:
             continue

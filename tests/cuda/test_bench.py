@@ -26,7 +26,7 @@ def test_all_parts_are_run_and_written(interpreter, monkeypatch, tmp_path, capsy
     monkeypatch.setattr(gpu, "installed", lambda name: False)
     small = curves.Size(6, 4, 1, (0, 1))
     monkeypatch.setattr(curves, "size", lambda figure, scale: small)
-    monkeypatch.setattr(curves, "DRAWN", {6: (("ReLU tower", curves.ALL),), 8: (), 10: ()})
+    monkeypatch.setattr(gpu, "plotted", lambda figure: ["ReLU tower"] if figure == 6 else [])
     out = tmp_path / "gpu.json"
     status = gpu.main(["--minutes", "5", "--out", str(out)])
     found = json.loads(out.read_text())
@@ -66,7 +66,7 @@ def test_the_first_rows_are_in_the_table(name):
 def test_what_does_not_fit_is_told_and_ends(interpreter, monkeypatch, tmp_path):
     small = curves.Size(6, 4, 1, (0,))
     monkeypatch.setattr(curves, "size", lambda figure, scale: small)
-    monkeypatch.setattr(curves, "DRAWN", {6: (("ReLU tower", curves.ALL),), 8: (), 10: ()})
+    monkeypatch.setattr(gpu, "plotted", lambda figure: ["ReLU tower"] if figure == 6 else [])
     report = gpu.Report(tmp_path / "gpu.json", 0.0)
     gpu.figures(report)
     assert "does not fit" in report.found["figure 6"]["ReLU tower, log2 z = 0"]
