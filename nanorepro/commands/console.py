@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from typing import TextIO
 
+from nanorepro.errors import ConfigError
+
 LONGEST = 1000  # characters of an error's line
 
 
@@ -77,6 +79,8 @@ class Console:
 
 def describe(error: BaseException) -> str:
     """An unexpected error in a line: its type and the first line of its message."""
+    if isinstance(error, ConfigError):
+        return error.on_command_line()
     if type(error).__module__.startswith("nanorepro."):  # whose message is a line of its own
         return str(error)
     if isinstance(error, OSError) and error.strerror:

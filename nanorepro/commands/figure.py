@@ -168,11 +168,11 @@ def make(request: FigureRequest, figure: int, deadline: float, console: Console)
     from nanorepro.paper.figures import FIGURES
 
     of, size = FIGURES[figure], request.sizes[figure]
-    shelf = runner.Shelf(request.folder, size, of.parameters)
+    stored = runner.StoredRuns(request.folder, size, of.parameters)
     again = request.command(figure)
-    late = runner.train(figure, shelf, request.threads, deadline, again, not request.quiet)
+    late = runner.train(figure, stored, request.threads, deadline, again, not request.quiet)
     keys = of.needed(size)
-    runs = shelf.found(keys)
+    runs = stored.found(keys)
     plotted = of.rows(of.plotted, size, runs)
     note = report.note(size) if keys else ""
     if late:

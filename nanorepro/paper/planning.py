@@ -12,7 +12,7 @@ from nanorepro.data.worlds import make_world
 from nanorepro.model.layers import shapes
 from nanorepro.paper import curves
 from nanorepro.paper.figures import FIGURES
-from nanorepro.paper.runner import Shelf
+from nanorepro.paper.runner import StoredRuns
 from nanorepro.paper.speed import Speed, calibrate
 from nanorepro.specification import layers
 from nanorepro.training.progress import clock
@@ -38,15 +38,15 @@ def plan(sizes: dict[int, curves.Size], folder: Path, threads: int) -> Iterator[
     patterns: dict[str, int] = {}
     total = disk = 0.0
     for number, size in sizes.items():
-        figure, shelf = FIGURES[number], Shelf(folder, size, parameters=False)
+        figure, stored = FIGURES[number], StoredRuns(folder, size, parameters=False)
         by_curve: dict[str, list[tuple[str, int]]] = {}
         for key in figure.needed(size):
             by_curve.setdefault(key[0], []).append(key)
         yield f"figure {number}: {figure.title}; {size.words if by_curve else 'no runs'}"
         for name, keys in by_curve.items():
-            config = shelf.curves[name].config
-            there = sum(shelf.find(key) is not None for key in keys)
-            ids = {f"{config.id} {w}" for _, w in keys if shelf.find((name, w)) is None}
+            config = stored.curves[name].config
+            there = sum(stored.find(key) is not None for key in keys)
+            ids = {f"{config.id} {w}" for _, w in keys if stored.find((name, w)) is None}
             new = len(ids - seen)
             seen |= ids
             line = f"  {name:<28} {len(keys):>3} runs, {there:>3} stored"

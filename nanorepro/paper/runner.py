@@ -35,7 +35,7 @@ class NotStored(RuntimeError):
 
 
 @dataclass
-class Shelf:
+class StoredRuns:
     """Stored runs of one figure: found by configuration, read once."""
 
     folder: Path
@@ -89,7 +89,7 @@ class Shelf:
         return {key: result for key, result in every.items() if result is not None}
 
 
-class Course(Progress):
+class RunsProgress(Progress):
     """The progress of many runs: runs and models done, examples a second, time left."""
 
     def __init__(self, stream: TextIO, name: str, costs: Sequence[int]):
@@ -133,53 +133,102 @@ class Course(Progress):
         return f"{share}, {clock(left)} left"
 
 
-def train(
-    figure: int, shelf: Shelf, threads: int, deadline: float, again: str, progress: bool = True
-) -> list[tuple[str, int]]:
-    """Make and store the runs that are not there; returns those left out for want of time.
+class Deadline:
+    """The time by which runs must end, and whether one more would.
 
-    `again` is the command of the figure, for runs that no command of their own makes.
+    What a kind of run takes is measured; that runs take longer than that is learned from them.
     """
-    keys = FIGURES[figure].needed(shelf.size)
-    missing = [key for key in keys if shelf.find(key) is None]
-    speeds: dict[str, Speed] = {}
-    late = []
-    begin, spent = time.perf_counter(), 0.0
-    costs = [cost(shelf.curves[name].config) for name, _ in missing]
+
+    def __init__(self, at: float, threads: int):
+        self.at, self.threads = at, threads
+        self.begin, self.expected = time.perf_counter(), 0.0
+        self.speeds: dict[str, Speed] = {}  # by curve
+
+    def allows(self, curve: str, config: Config) -> bool:
+        """Whether a run that starts now would end in time."""
+        if not math.isfinite(self.at):
+            return True
+        if curve not in self.speeds:
+            self.speeds[curve] = calibrate(config, self.threads)
+        seconds, now = self.speeds[curve].seconds(config), time.perf_counter()
+        slower = max((now - self.begin) / self.expected, 1.0) if self.expected else 1.0
+        if now + min(slower, 3.0) * seconds > self.at:
+            return False
+        self.expected += seconds
+        return True
+
+
+def train(
+    figure: int, stored: StoredRuns, threads: int, deadline: float, again: str, shown: bool = True
+) -> list[tuple[str, int]]:
+    """Make and store the runs of a figure that are not there.
+
+    Parameters
+    ----------
+    figure : int
+        Its number.
+    stored : StoredRuns
+        Its runs, to which the new ones are added.
+    threads : int
+        Changes no bit.
+    deadline : float
+        Value of `time.perf_counter` after which no run should end.
+    again : str
+        The command of the figure, for runs that no command of their own makes.
+    shown : bool, optional
+        Whether progress is shown on standard error.
+
+    Returns
+    -------
+    list of (curve, window)
+        The runs that were left out, for want of time or of the run that they start from.
+
+    Raises
+    ------
+    NotStored
+        Where a finished run cannot be stored.
+    """
+    missing = [key for key in FIGURES[figure].needed(stored.size) if stored.find(key) is None]
     if not missing:
         return []
-    course = Course(sys.stderr if progress else io.StringIO(), f"{NAME} {figure}", costs)
-    with course, says_when_compiling(course):
-        compile_ahead([shelf.curves[name].config for name, _ in missing], threads)
+    left_out: list[tuple[str, int]] = []
+    time_left = Deadline(deadline, threads)
+    configs = [stored.curves[name].config for name, _ in missing]
+    costs = [cost(config) for config in configs]
+    stream = sys.stderr if shown else io.StringIO()
+    progress = RunsProgress(stream, f"{NAME} {figure}", costs)
+    with progress, says_when_compiling(progress):
+        compile_ahead(configs, threads)
         done = 0
-        for key, price in zip(missing, costs, strict=True):
-            config = shelf.config(key)
-            if config is None or shelf.load(config):  # no start, or the same under another name
-                late += [key] if config is None else []
-                course.end(replace(shelf.curves[key[0]].config), done := done + price)
-                continue
-            if math.isfinite(deadline):
-                name = key[0]
-                if name not in speeds:
-                    speeds[name] = calibrate(config, threads)
-                slower = max((time.perf_counter() - begin) / spent, 1.0) if spent else 1.0
-                needs = speeds[name].seconds(config)
-                if time.perf_counter() + min(slower, 3.0) * needs > deadline:
-                    late.append(key)
-                    course.end(config, done := done + price)
-                    continue
-                spent += needs
-            with ends_at_once(NAME):
-                start = shelf.start(key)
-                result = simulate(config, "numba", threads, course.of(config, price), start)
-            made = command(config)
-            if start is not None:
-                made = f"{again} --out {shlex.quote(str(shelf.folder))}"
-            result = replace(result, provenance={**result.provenance, "command": made})
-            _save(result, shelf.folder)
-            shelf.keep(result)
-            course.end(config, done := done + price)
-    return late
+        for key, planned, price in zip(missing, configs, costs, strict=True):
+            config = stored.config(key)
+            if config is None or stored.load(config) is None:  # not the same of another curve
+                if config is None or not time_left.allows(key[0], config):
+                    left_out.append(key)
+                else:
+                    _make(config, key, stored, threads, again, progress.of(config, price))
+            progress.end(planned, done := done + price)
+    return left_out
+
+
+def _make(
+    config: Config,
+    key: tuple[str, int],
+    stored: StoredRuns,
+    threads: int,
+    again: str,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Train, measure and store one run."""
+    with ends_at_once(NAME):
+        start = stored.start(key)
+        result = simulate(config, "numba", threads, progress, start)
+    made = command(config)
+    if start is not None:
+        made = f"{again} --out {shlex.quote(str(stored.folder))}"
+    result = replace(result, provenance={**result.provenance, "command": made})
+    _save(result, stored.folder)
+    stored.keep(result)
 
 
 def _save(result: Result, folder: Path) -> None:

@@ -36,6 +36,7 @@ STYLE: Any = {
     "legend.frameon": False,
     "legend.fontsize": 7.0,
     "savefig.dpi": 200.0,
+    "svg.hashsalt": "nanorepro",
 }
 
 

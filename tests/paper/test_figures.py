@@ -56,8 +56,8 @@ def test_every_figure_is_made(folder, number, capsys):
 def test_curves_plot_the_stored_runs(folder, number):
     made(folder, number)
     size = curves.size(number, "smoke")
-    shelf = runner.Shelf(folder, size, parameters=True)
-    figure, runs = FIGURES[number], shelf.found(FIGURES[number].needed(size))
+    there = runner.StoredRuns(folder, size, parameters=True)
+    figure, runs = FIGURES[number], there.found(FIGURES[number].needed(size))
     rows = table(folder, number)
     drawn = figure.picture(figure.rows(figure.plotted, size, runs), "")
     top, bottom = drawn.axes
@@ -65,7 +65,7 @@ def test_curves_plot_the_stored_runs(folder, number):
     for name, place in FIGURES[number].plotted:
         if name in size.without:
             continue
-        results = [shelf.find((name, w)) for w in size.at(place)]
+        results = [there.find((name, w)) for w in size.at(place)]
         means = [r for r in rows if r["curve"] == name and r["pair"] == "mean"]
         assert [r["id"] for r in means] == [r.config.id for r in results]
         for row, result in zip(means, results, strict=True):
