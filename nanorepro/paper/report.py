@@ -166,10 +166,13 @@ def section(record: dict[str, Any], folder: Path) -> list[str]:
     """One figure of the page: picture, command, claims, runs."""
     f = record["figure"]
     at = f"{folder.name}/figure{f}"
+    drawn = (folder / f"figure{f}.png").exists()
+    picture = f"![Figure {f}]({at}.png)" if drawn else "The picture could not be drawn."
+    pdf = f"[PDF]({at}.pdf), " if drawn else ""
     lines = [
-        f"## Figure {f}", "", f"{record['title']}.", "", f"![Figure {f}]({at}.png)", "",
+        f"## Figure {f}", "", f"{record['title']}.", "", picture, "",
         f"Command: `{record['command']}`" + (f"; {record['size']}." if record["size"] else "."),
-        f"[PDF]({at}.pdf), [numbers]({at}.csv), [record]({at}.json).", "",
+        f"{pdf}[numbers]({at}.csv), [record]({at}.json).", "",
     ]  # fmt: skip
     if record["claims"]:
         lines += ["| claim and its parts | measured [95 % interval] | expected | verdict |",

@@ -68,7 +68,9 @@ def test_a_figure_whose_picture_fails_has_its_numbers_and_its_page(tmp_path, mon
     status, said, warned = call(figure.main, *words)
     assert status == 1
     assert sorted(os.listdir(tmp_path / "p")) == ["figure4.csv", "figure4.json"]
-    assert "## Figure 4" in page.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    assert "## Figure 4" in text and "The picture could not be drawn." in text
+    assert ".png" not in text
     assert "weight differences" in said
     assert warned.count("\n") == 1 and "the picture could not be drawn" in warned
 
