@@ -162,21 +162,20 @@ class Parser(argparse.ArgumentParser):
         return metavar[1:-1].split(",") if metavar.startswith("{") else []
 
     def _check_bare(self, bare: list[str]) -> None:
-        """Refuse words that are no options where they are too many."""
+        """Refuse words that are no options where they are too many or too few."""
         places = [a for a in self._actions if not a.option_strings]
-        if any(a.nargs in ("+", "*", argparse.REMAINDER, argparse.PARSER) for a in places):
-            return
-        if len(bare) > len(places):
+        required = [a for a in places if a.nargs not in ("?", "*")]
+        several = any(a.nargs in ("+", "*", argparse.REMAINDER, argparse.PARSER) for a in places)
+        if len(bare) > len(places) and not several:
             extra = bare[len(places)]
-            if places:
-                allowed = " ".join(str(a.metavar or a.dest) for a in places)
-                raise ConfigError(
-                    f"{shown(extra)} is one word too many; give {allowed} and options"
-                )
-            raise self._unknown(extra)
-        for place in places[len(bare) :]:
-            if place.nargs != "?":
-                raise ConfigError(f"{place.dest}: the value is missing; give the {place.help}")
+            if not places:
+                raise self._unknown(extra)
+            allowed = " ".join(str(a.metavar or a.dest) for a in places)
+            right = f"give {allowed} and options"
+            raise ConfigError(f"{shown(extra)} is one word too many; {right}")
+        if len(bare) < len(required):
+            missing = required[len(bare)]
+            raise ConfigError(f"{missing.dest}: the value is missing; give the {missing.help}")
 
 
 def nearest_of(word: str, names: Iterable[str]) -> str | None:

@@ -8,6 +8,8 @@ from support.commands import call, refused
 import nanorepro
 from nanorepro.commands import main as listing
 from nanorepro.commands.common import carry_out
+from nanorepro.commands.parser import Parser
+from nanorepro.errors import ConfigError
 
 MAINS = {name: import_module(f"nanorepro.commands.{name}").main for name in listing.COMMANDS}
 MAINS["nanorepro"] = listing.main
@@ -266,3 +268,25 @@ def test_an_option_may_follow_two_dashes_or_stand_anywhere():
 def test_options_of_the_other_kind_of_sum():
     assert "--batch: goes with our own sums" in refused(MAINS["reveal"], "numpy:sum", "--batch=4")
     assert "--terms: goes with a module:function" in refused(MAINS["reveal"], "--terms", "4")
+
+
+def test_options_of_several_values():
+    """As commands that take lists need them."""
+    found = Parser(prog="name", quiet=True)
+    found.add_argument("first", metavar="A")
+    found.add_argument("rest", nargs="*", metavar="B")
+    found.add_argument("--grid", nargs="+", metavar="NAME=VALUES")
+    found.add_argument("--set", action="append", metavar="X")
+    words = ["a", "--set", "-1", "--grid", "act=relu,smelu", "lr=-1", "--set=2", "-q", "b", "c"]
+    options, given = found.read(words)
+    assert (options.first, options.rest) == ("a", ["b", "c"])
+    assert options.grid == ["act=relu,smelu", "lr=-1"]
+    assert (options.set, options.quiet) == (["-1", "2"], True)
+    assert given == {"set", "grid", "quiet"}
+    for wrong, right in (
+        (["a", "--grid"], "--grid: the value is missing"),
+        (["a", "--grid", "-q"], "--grid: the value is missing"),
+        ([], "first: the value is missing"),
+    ):
+        with pytest.raises(ConfigError, match=right):
+            found.read(wrong)
