@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.records import arrays_of, assert_same_bits, assert_same_record, random_parameters
+from support.slow import slow_after
 
 from nanorepro import Config, ConfigError, fit, initial_parameters, predict, simulate
 from nanorepro import config as names
@@ -105,7 +106,8 @@ def assert_same_run(config, **options):
     return one
 
 
-@pytest.mark.parametrize("config", TABLE, ids=label)
+# models, activations and optimizers by default; the rows of the dials take longer
+@pytest.mark.parametrize("config", slow_after(10, TABLE), ids=label)
 def test_numba_equals_the_reference(config):
     result = assert_same_run(config)
     start = [[initial_parameters(config, p, m) for m in (0, 1)] for p in range(config.pairs)]
@@ -179,6 +181,7 @@ def assert_same_fit(config, d, steps=5):
     return slow, fast
 
 
+@pytest.mark.slow  # each random configuration is compiled
 @settings(
     max_examples=EVERY,
     deadline=None,
@@ -193,30 +196,33 @@ def test_any_configuration(config, d):
 
 @pytest.mark.parametrize(
     ("options", "batch", "d"),
-    [
-        ({"model": "wide"}, 40, 50),  # two sets of 25, the second over two words
-        ({"model": "linear"}, 7, 70),
-        ({"hidden": "3", "tree": "blocks:5"}, 3, 64),  # more blocks than terms
-        ({"hidden": "3", "tree": "pairwise", "unit_tree": "lanes:3"}, 1, 1),
-        ({"hidden": "20,5", "optimizer": "sgd"}, 100, 33),
-        # few, many, few units: by blocks that do and do not fill whole vectors
-        ({"hidden": "4,3,33", "optimizer": "sgd", "act": "relu"}, 64, 32),
-        ({"hidden": "3,100", "act": "smelu"}, 33, 40),
-        # many units below few, and few below many
-        ({"hidden": "33,70,2", "act": "relu"}, 5, 32),
-        ({"hidden": "12,400", "act": "swish"}, 20, 32),
-        # the same, of an odd number of vectors of examples
-        ({"hidden": "24,4,100", "act": "relu"}, 16, 32),
-        ({"hidden": "17,2,64,2", "act": "relu", "optimizer": "sgd"}, 48, 20),
-        # first layers taken example by example, with fewer examples, features or units than fit
-        ({"hidden": "16,8,4,2", "act": "relu"}, 20, 24),
-        ({"hidden": "9,12,3", "act": "relu", "optimizer": "sgd"}, 32, 5),
-        ({"hidden": "24,13,7", "act": "smelu", "tree": "lanes:3"}, 31, 28),
-        ({"hidden": "16,15,15,15", "tree": "pairwise"}, 7, 30),
-        # layers of one unit or two, over one and over two words of features
-        ({"hidden": "1", "optimizer": "sgd"}, 40, 24),
-        ({"hidden": "2,2,1", "act": "relu", "tree": "blocks:4"}, 3, 33),
-    ],
+    slow_after(
+        4,
+        [
+            ({"model": "wide"}, 40, 50),  # two sets of 25, the second over two words
+            ({"model": "linear"}, 7, 70),
+            ({"hidden": "3", "tree": "blocks:5"}, 3, 64),  # more blocks than terms
+            ({"hidden": "3", "tree": "pairwise", "unit_tree": "lanes:3"}, 1, 1),
+            ({"hidden": "20,5", "optimizer": "sgd"}, 100, 33),
+            # few, many, few units: by blocks that do and do not fill whole vectors
+            ({"hidden": "4,3,33", "optimizer": "sgd", "act": "relu"}, 64, 32),
+            ({"hidden": "3,100", "act": "smelu"}, 33, 40),
+            # many units below few, and few below many
+            ({"hidden": "33,70,2", "act": "relu"}, 5, 32),
+            ({"hidden": "12,400", "act": "swish"}, 20, 32),
+            # the same, of an odd number of vectors of examples
+            ({"hidden": "24,4,100", "act": "relu"}, 16, 32),
+            ({"hidden": "17,2,64,2", "act": "relu", "optimizer": "sgd"}, 48, 20),
+            # first layers taken example by example, with fewer examples, features or units than fit
+            ({"hidden": "16,8,4,2", "act": "relu"}, 20, 24),
+            ({"hidden": "9,12,3", "act": "relu", "optimizer": "sgd"}, 32, 5),
+            ({"hidden": "24,13,7", "act": "smelu", "tree": "lanes:3"}, 31, 28),
+            ({"hidden": "16,15,15,15", "tree": "pairwise"}, 7, 30),
+            # layers of one unit or two, over one and over two words of features
+            ({"hidden": "1", "optimizer": "sgd"}, 40, 24),
+            ({"hidden": "2,2,1", "act": "relu", "tree": "blocks:4"}, 3, 33),
+        ],
+    ),
 )
 def test_batches_and_features_of_any_number(options, batch, d):
     assert_same_fit(Config(batch=batch, seed=batch, **options), d)
@@ -370,7 +376,9 @@ def first_alone(n, k):
 
 
 @pytest.mark.parametrize("tree", ["evens-first", "first-alone:3"])
-@pytest.mark.parametrize("options", [{}, {"precision": "bits:8"}, {"accumulator": "kahan"}])
+@pytest.mark.parametrize(
+    "options", slow_after(1, [{}, {"precision": "bits:8"}, {"accumulator": "kahan"}])
+)
 def test_a_tree_is_added_in_one_place(tree, options, monkeypatch):
     with pytest.raises(ConfigError, match="tree"):
         small(tree=tree)

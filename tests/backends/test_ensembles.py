@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from support.processors import environment, targets
 from support.records import arrays_of, assert_same_record, random_parameters
+from support.slow import slow_after
 
 from nanorepro import Config, ConfigError, fit, predict
 from nanorepro import config as names
@@ -31,21 +32,24 @@ def side_by_side(config, d, records):
 
 @pytest.mark.parametrize(
     ("options", "d", "models"),
-    [
-        # one word of features, full, nearly empty, and with room to spare; several words
-        ({"model": "linear"}, 32, 16),
-        ({"model": "linear", "optimizer": "sgd", "batch": 7, "leaf_order": "random"}, 1, 16),
-        ({"model": "double", "act": "smelu", "batch": 40}, 31, 13),
-        ({"model": "linear", "batch": 1}, 70, 12),
-        # as many units as a tile of sums, fewer, more
-        ({"model": "tower", "act": "relu"}, 32, 16),
-        ({"hidden": "5,3", "act": "swish", "beta": 2.0, "batch": 33}, 33, 16),
-        ({"hidden": "5", "act": "swish", "optimizer": "adam", "batch": 6}, 20, 16),
-        ({"hidden": "17,1,6", "act": "identity", "optimizer": "sgd", "batch": 6}, 20, 16),
-        ({"hidden": "4", "epsilon_place": "inside", "leaf_order": "reversed"}, 16, 16),
-        ({"model": "single", "act": "relu", "batch": 65}, 64, 16),
-        ({"hidden": "3", "precision": "float64", "act": "relu"}, 32, 8),
-    ],
+    slow_after(
+        5,
+        [
+            # one word of features, full, nearly empty, and with room to spare; several words
+            ({"model": "linear"}, 32, 16),
+            ({"model": "linear", "optimizer": "sgd", "batch": 7, "leaf_order": "random"}, 1, 16),
+            ({"model": "double", "act": "smelu", "batch": 40}, 31, 13),
+            ({"model": "linear", "batch": 1}, 70, 12),
+            # as many units as a tile of sums, fewer, more
+            ({"model": "tower", "act": "relu"}, 32, 16),
+            ({"hidden": "5,3", "act": "swish", "beta": 2.0, "batch": 33}, 33, 16),
+            ({"hidden": "5", "act": "swish", "optimizer": "adam", "batch": 6}, 20, 16),
+            ({"hidden": "17,1,6", "act": "identity", "optimizer": "sgd", "batch": 6}, 20, 16),
+            ({"hidden": "4", "epsilon_place": "inside", "leaf_order": "reversed"}, 16, 16),
+            ({"model": "single", "act": "relu", "batch": 65}, 64, 16),
+            ({"hidden": "3", "precision": "float64", "act": "relu"}, 32, 8),
+        ],
+    ),
     ids=str,
 )
 def test_each_is_trained_as_it_is_alone(options, d, models):
@@ -104,6 +108,7 @@ print(fingerprint([records]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [t for t in targets() if t])
 def test_other_processors_give_the_same_bits(target, tmp_path, capsys):
     settings = {

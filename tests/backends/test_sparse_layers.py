@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from support.records import arrays_of, assert_same_bits, assert_same_record, random_parameters
+from support.slow import slow_after
 
 from nanorepro import Config
 from nanorepro.backends import reference
@@ -38,19 +39,22 @@ def start(config, d=D, seed=0):
 
 @pytest.mark.parametrize(
     ("options", "d"),
-    [
-        ({"hidden": "48,128", "batch": 20}, 77),
-        ({"hidden": "33,256", "batch": 64, "optimizer": "sgd"}, 32),
-        ({"hidden": "100,64", "batch": 40, "precision": "float64"}, 33),
-        ({"hidden": "48,128", "tree": "pairwise", "leaf_order": "random"}, 32),
-    ],
+    slow_after(
+        1,
+        [
+            ({"hidden": "48,128", "batch": 20}, 77),
+            ({"hidden": "33,256", "batch": 64, "optimizer": "sgd"}, 32),
+            ({"hidden": "100,64", "batch": 40, "precision": "float64"}, 33),
+            ({"hidden": "48,128", "tree": "pairwise", "leaf_order": "random"}, 32),
+        ],
+    ),
 )
 def test_of_any_shape(options, d):
     config = Config(act="relu", **options)
     assert_same_training(config, start(config, d), d)
 
 
-@pytest.mark.parametrize("optimizer", ["adagrad", "sgd"])
+@pytest.mark.parametrize("optimizer", slow_after(1, ["adagrad", "sgd"]))
 @pytest.mark.parametrize("name", ["w0", "w1", "w2", "w3", "b0", "b1"])
 def test_of_numbers_that_are_infinite_or_huge(name, optimizer):
     config = Config(act="relu", hidden=HIDDEN, optimizer=optimizer)

@@ -139,6 +139,7 @@ def test_models_side_by_side_against_one_after_another(arrays):
     pytest.fail(f"side by side they took {min(ratios):.2f} of the time")
 
 
+@pytest.mark.slow
 def test_products_by_zero_are_passed_over(arrays):
     """Large layers take less than 9/10 of the time with ReLU as without (7/10, measured)."""
     _, packed, y, _ = arrays

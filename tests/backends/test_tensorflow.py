@@ -22,7 +22,7 @@ from functools import cache
 import numpy as np
 import pytest
 from scipy import stats
-from support.slow import slow_unless
+from support.slow import slow_after, slow_unless
 
 from nanorepro import Config, fit, initial_parameters, predict
 from nanorepro.data.packing import pack, unpack
@@ -444,13 +444,16 @@ def test_the_dialects_are_further_apart_than_the_tolerance():
 
 @pytest.mark.parametrize(
     ("model", "act", "dialect", "precision", "steps"),
-    [
-        ("tower", "relu", "outside", "float32", STEPS),
-        ("tower", "swish", "sgd", "float64", STEPS),
-        ("wide", "smelu", "inside", "float64", STEPS),
-        ("tower", "swish", "adam", "float64", STEPS),
-        ("deep", "relu", "none", "float32", 20),
-    ],
+    slow_after(
+        1,
+        [
+            ("tower", "relu", "outside", "float32", STEPS),
+            ("tower", "swish", "sgd", "float64", STEPS),
+            ("wide", "smelu", "inside", "float64", STEPS),
+            ("tower", "swish", "adam", "float64", STEPS),
+            ("deep", "relu", "none", "float32", 20),
+        ],
+    ),
 )
 def test_numba_training(model, act, dialect, precision, steps):
     config = config_of(model, act, dialect, precision, fma="on")

@@ -12,3 +12,14 @@ def slow_unless(quick: Callable[..., bool], cases: Iterable) -> list:
         values = case if isinstance(case, tuple) else (case,)
         found.append(case if quick(*values) else pytest.param(*values, marks=pytest.mark.slow))
     return found
+
+
+def slow_after(n: int, cases: Iterable) -> list:
+    """The cases of a parametrised test, all but the first n marked `slow`."""
+    numbered = [(k, case) for k, case in enumerate(cases)]
+    return [
+        case
+        if k < n
+        else pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.slow)
+        for k, case in numbered
+    ]
