@@ -65,8 +65,9 @@ def config_of(model, act, dialect, precision, **options):
     options = {"beta": BETA.get(act, 1.0), "log2_eval": 8, "fma": "off", "seed": 5, **options}
     if model == "deep":
         options |= {"data": "quadratic", "batch": 8}
-    if dialect == "adam" and precision == "float32":
-        # an error e of a small gradient moves a weight by up to lr·e/epsilon: by e, as elsewhere
+    if dialect == "adam" and (precision == "float32" or model == "deep"):
+        # an error e of a small gradient moves a weight by up to lr·e/epsilon: by e, as elsewhere;
+        # the deep model's gradients are the smallest
         options |= {"lr": 1e-3, "epsilon": 1e-3}
     options = {**DIALECTS[dialect], **options}
     return Config(model=model, act=act, precision=precision, **options)
