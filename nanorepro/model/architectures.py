@@ -17,7 +17,7 @@ class Architecture:
         Units of each hidden layer, from the inputs up.
     embeddings : int
         Outputs of each of two tables of embeddings, one for either half of the features, below the
-        hidden layers; 0 without.
+        hidden layers: a power of two, or 0 for none.
     data : str
         The world in which the paper trains it.
     """
@@ -27,6 +27,12 @@ class Architecture:
     widths: tuple[int, ...]
     embeddings: int = 0
     data: str = "linear"
+
+    def __post_init__(self) -> None:
+        if self.embeddings & (self.embeddings - 1):
+            raise ValueError(
+                f"{self.name}: {self.embeddings} outputs of an embedding: no power of two"
+            )
 
 
 ARCHITECTURES = {

@@ -25,9 +25,9 @@ class Accumulator:
         What `--accumulator` takes, and what it is in a few words.
     make : callable
         (xp, ops) -> (start, product, term, merge, result), functions on the state of a partial sum,
-        a tuple: start(zero) of a +0, product(state, a, b, t) joins a·b, term(state, a, t) joins a,
-        merge(state, other, t) joins another partial sum, and result(state, t) is the rounded sum;
-        t is the rounding key.
+        a tuple of one number or two: start(zero) of a +0, product(state, a, b, t) joins a·b,
+        term(state, a, t) joins a, merge(state, other, t) joins another partial sum, and
+        result(state, t) is the rounded sum; t is the rounding key.
     below_float64 : bool
         Whether the precision has to be less than float64's.
     """

@@ -282,14 +282,14 @@ def _last_rounding(xp: ArrayNamespace, p: int, rounding: str) -> Function:
         return final
 
     @xp.apart
-    def draw(x: Value, t: Any) -> Value:
+    def rounded_at_random(x: Value, t: Any) -> Value:
         v = bits(x)
         step = (v ^ v) + t[2]  # of the same type as v
         k0, k1 = t[0] & low, t[1] & low  # where the compiler sees that they have 32 bits
         high, rest, _, _ = philox(v & low, v >> width, step & low, step >> width, k0, k1)
         return rounded(x, (high << width) | rest)
 
-    return draw
+    return rounded_at_random
 
 
 def _constant(p: int) -> Callable[[float], np.float32]:

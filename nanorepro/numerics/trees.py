@@ -8,7 +8,7 @@ that is absent (a feature that is 0) is passed over.
 Another tree is a function here, and its record in TREES.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from nanorepro.errors import wrong
@@ -51,7 +51,7 @@ class LeafOrder:
 
     name: str
     summary: str
-    terms: Callable[[int], range] | None
+    terms: Callable[[int], Sequence[int]] | None
 
 
 def chain(n: int) -> Instructions:

@@ -16,18 +16,20 @@ from support.slow import slow_after
 
 from nanorepro import Config, ConfigError, fit, initial_parameters, predict, simulate
 from nanorepro import config as names
+from nanorepro.data.distributions import DISTRIBUTIONS, Distribution
 from nanorepro.data.sampling import FEATURES, examples
 from nanorepro.data.worlds import make_world
 from nanorepro.model.activations import ACTIVATIONS, Activation
-from nanorepro.model.architectures import ARCHITECTURES
+from nanorepro.model.architectures import ARCHITECTURES, Architecture
+from nanorepro.model.initializers import INITIALIZERS, Initializer
 from nanorepro.model.optimizers import OPTIMIZERS, Optimizer
 from nanorepro.model.optimizers.adagrad import EPSILON_PLACES
 from nanorepro.model.optimizers.shared import RateSetting
 from nanorepro.numerics import trees
-from nanorepro.numerics.accumulators import ACCUMULATORS
+from nanorepro.numerics.accumulators import ACCUMULATORS, Accumulator, kahan
 from nanorepro.numerics.formats import ROUNDINGS
 from nanorepro.numerics.streams import permutation, stream_key
-from nanorepro.numerics.trees import LEAF_ORDERS, Tree
+from nanorepro.numerics.trees import LEAF_ORDERS, LeafOrder, Tree
 from nanorepro.results.result import fingerprint
 from nanorepro.settings import setting_of
 
@@ -440,6 +442,32 @@ def test_an_activation_and_an_optimizer_are_added_in_one_place(options, monkeypa
     assert_same_run(config)
     assert config.id != replace(config, optimizer="sgd").id
     assert config.id == replace(config, momentum=0.5, epsilon=0.5).id
+
+
+ADDED = [
+    (ARCHITECTURES, "model", Architecture("added", "", (3, 5), embeddings=4)),
+    (INITIALIZERS, "init", Initializer("added", "", lambda rows, columns: 0.5 / rows)),
+    (
+        DISTRIBUTIONS,
+        "data",
+        Distribution("added", "", lambda j: 1.0 / (j + 1), set_size=8, interactions=True),
+    ),
+    (ACCUMULATORS, "accumulator", Accumulator("added", "", kahan)),
+    (LEAF_ORDERS, "leaf_order", LeafOrder("added", "", lambda n: [*range(1, n), 0])),
+    (LEAF_ORDERS, "unit_order", LeafOrder("added", "", lambda n: [*range(1, n), 0])),
+]
+
+
+@pytest.mark.parametrize(
+    ("records", "field", "record"), ADDED, ids=[field for _, field, _ in ADDED]
+)
+def test_any_choice_is_added_in_one_place(records, field, record, monkeypatch):
+    with pytest.raises(ConfigError, match=field):
+        small(**{field: "added"})
+    monkeypatch.setitem(records, "added", record)
+    config = small(**{"model": "double", "batch": 16, field: "added"})
+    found = assert_same_run(config)
+    assert found.fingerprint != simulate(small(model="double", batch=16), "reference").fingerprint
 
 
 @pytest.mark.parametrize("model", ARCHITECTURES)

@@ -102,7 +102,7 @@ class Plain:
     fma = staticmethod(lambda a, b, c: a * b + c)
 
 
-def squash(ops, z):
+def sigmoid(ops, z):
     """1/(1 + exp(0 - z))."""
     return ops.div(ops.const(1.0), ops.add(ops.const(1.0), ops.exp(ops.sub(0.0, z))))
 
@@ -122,7 +122,7 @@ def activate(ops, act: str, beta: float, z: float) -> tuple[float, float]:
         s = ops.add(z, b)
         return ops.div(ops.mul(s, s), b4), ops.div(s, b2)
     u = ops.mul(ops.const(beta), z)
-    s = squash(ops, u)
+    s = sigmoid(ops, u)
     slope = ops.add(s, ops.mul(u, ops.mul(s, ops.sub(1.0, s))))
     return ops.mul(z, s), slope
 
@@ -186,7 +186,7 @@ class Network:
             zs, hs = self.forward(x)
             z.append(zs)
             h.append(hs)
-            delta.append([ops.div(ops.sub(squash(ops, zs[-1][0]), float(y)), size)])
+            delta.append([ops.div(ops.sub(sigmoid(ops, zs[-1][0]), float(y)), size)])
         g = {}
         for k in range(self.layers - 1, -1, -1):
             units = len(w[f"b{k}"])

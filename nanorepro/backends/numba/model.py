@@ -31,8 +31,9 @@ from nanorepro.config import Config, Dials
 from nanorepro.model.layers import Parameters
 from nanorepro.model.optimizers import learning_rates
 from nanorepro.numerics import numpy_arrays
-from nanorepro.numerics.plans import fixed_plan, plan, plan_rows
+from nanorepro.numerics.plans import fixed_plan, is_drawn, plan, plan_rows
 from nanorepro.numerics.rounding import operations
+from nanorepro.numerics.trees import LEAF_ORDERS
 from nanorepro.specification import ModelSpec
 
 
@@ -142,13 +143,13 @@ def make_memory(compiled: Compiled) -> Memory:
 def in_leaf_order(spec: ModelSpec, step: int, x: np.ndarray, y: np.ndarray) -> tuple:
     """The examples and labels of all mini-batches from a step on in their leaf order."""
     batch, order = spec.config.batch, spec.dials.leaf_order
-    steps = len(y) // batch
+    steps, terms = len(y) // batch, LEAF_ORDERS[order].terms
     if order == "given":
         return x, y
-    if order == "random":
+    if terms is None:
         at = permutations(spec.key("order"), step, steps, batch)
     else:
-        at = np.arange(steps * batch).reshape(steps, batch)[:, ::-1].ravel()
+        at = np.arange(steps * batch).reshape(steps, batch)[:, terms(batch)].ravel()
     return x[at], y[at]
 
 
@@ -225,7 +226,7 @@ class Model:
         dials, batch = self.dials, self.spec.config.batch
         if dials.tree == "chain":
             return np.zeros((0, *self.memory.plan.shape), np.int64)
-        if dials.tree != "random":
+        if not is_drawn(dials.tree):
             return fixed_plan(dials.tree, batch)[None]
         plans = np.empty((steps, *self.memory.plan.shape), np.int64)
         random_trees(plans, batch, self.spec.key("order"), self.step)
@@ -236,9 +237,9 @@ class Model:
         dials = self.dials
         if (dials.unit_tree, dials.unit_order) == ("chain", "given"):
             return np.zeros((0, *self.memory.unit_plans.shape), np.int64)
-        random = "random" in (dials.unit_tree, dials.unit_order)
+        drawn = is_drawn(dials.unit_tree) or LEAF_ORDERS[dials.unit_order].terms is None
         key, places = self.spec.key("order", "units"), self.layout.layers
-        plans = np.zeros((steps if random else 1, *self.memory.unit_plans.shape), np.int64)
+        plans = np.zeros((steps if drawn else 1, *self.memory.unit_plans.shape), np.int64)
         for k in range(len(plans)):
             for at, place in enumerate(places):
                 for back, n in enumerate(unit_terms(place.layer)):

@@ -52,7 +52,7 @@ from nanorepro.backends.numba.llvm.tiles import (
     store_rows,
     store_tile,
 )
-from nanorepro.backends.numba.sums.by_plan import Sums, in_tree, lanes_of, total_of
+from nanorepro.backends.numba.sums.by_plan import Sums, accumulator, in_tree, lanes_of, total_of
 
 
 def masked_terms(sums: Sums, n: int, p0: int) -> Callable:
@@ -72,7 +72,8 @@ def masked_terms(sums: Sums, n: int, p0: int) -> Callable:
 
         return join
 
-    if sums.accumulator == "kahan":
+    start = accumulator(sums.accumulator, sums.ops)[0]
+    if len(start(0.0)) == 2:
 
         @inlined
         def choose(mask, a, b):
