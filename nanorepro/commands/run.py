@@ -232,23 +232,15 @@ def keep(
 
 def as_json(result: "Result", files: dict[str, str | None]) -> dict[str, Any]:
     """The result as one JSON object; what is not a number is null."""
-    pairs = [
-        {
-            "pd": pair.pd,
-            "loss": pair.loss,
-            "churn": pair.churn,
-            "disagreement": pair.disagreement,
-            "weight_distance": result.weight_distance[k],
-            "weight_correlation": result.weight_correlation[k],
-            "deviation_cosine": result.deviation_cosine[k],
-            "stuck": pair.stuck,
-            "diverged": pair.diverged,
-        }
-        for k, pair in enumerate(result.pairs)
-    ]
+    from nanorepro.results.metrics import METRICS
+
+    measures = {name: result.measures[name].tolist() for name in METRICS}
+    last = {n: v[-1] if METRICS[n].by_checkpoint else v for n, v in measures.items()}
+    pairs = [{name: v[k] for name, v in last.items()} for k in range(result.config.pairs)]
+    by_step = [name for name, metric in METRICS.items() if metric.by_checkpoint]
     series = [
-        {"step": step, **{name: [getattr(p, name) for p in at] for name in ("pd", "loss", "churn")}}
-        for step, at in zip(result.checkpoints, result.series, strict=True)
+        {"step": step, **{name: measures[name][c] for name in by_step}}
+        for c, step in enumerate(result.checkpoints)
     ]
     report = {
         "id": result.config.id,
@@ -283,51 +275,15 @@ def _numbers(value: Any) -> Any:
 
 def as_table(result: "Result", files: dict[str, str | None]) -> str:
     """What a reader wants to see of a run."""
-    config, finite = result.config, result.finite()
-
-    def interval(ends: tuple[float, float]) -> str:
-        if len(finite) < 2:
-            return ""
-        return f"95 % interval {ends[0]:.3g} to {ends[1]:.3g}"
-
-    def mean(values: list[float]) -> str:
-        return f"{sum(values) / len(values):.4g}" if values else "-"
-
-    def of(name: str) -> list[float]:
-        return [getattr(p, name) for p in finite]
-
-    def models(which: list[tuple[int, int]]) -> str:
-        if not which:
-            return "none"
-        shown = ", ".join(f"{k}.{m}" for k, m in which[:32]) + (", ..." if which[32:] else "")
-        return f"{len(which)} of {2 * config.pairs} models: {shown} (pair.model)"
-
-    kept = [k for k, p in enumerate(result.pairs) if not any(p.diverged)]
-    rows = [
-        ("relative PD", f"{result.relative_pd:<10.4g}", interval(result.relative_pd_interval)),
-        ("excess loss", f"{result.excess_loss:<10.4g}", interval(result.excess_loss_interval)),
-        ("churn", mean(of("churn"))),
-        ("disagreement", mean(of("disagreement"))),
-        ("weight distance", mean([result.weight_distance[k] for k in kept])),
-        ("stuck", models(result.stuck)),
-        ("diverged", models(result.diverged)),
-    ]
-    if len(finite) < config.pairs:
-        rows.append(("averages", f"over the {len(finite)} pairs of {config.pairs} that are finite"))
+    rows = [(name, f"{value:<10}" if ends else value, ends) for name, value, ends in result.rows()]
     rows += [
-        ("fingerprint", result.fingerprint),
-        ("id", config.id),
-        ("seconds", f"{result.seconds:.1f} ({result.examples_per_second:,.0f} examples/s)"),
-        *((name, path or "none") for name, path in files.items()),
-        ("again", result.provenance["command"]),
+        ("fingerprint", result.fingerprint, ""),
+        ("id", result.config.id, ""),
+        ("seconds", f"{result.seconds:.1f} ({result.examples_per_second:,.0f} examples/s)", ""),
+        *((name, path or "none", "") for name, path in files.items()),
+        ("again", result.provenance["command"], ""),
     ]
-    widths = ",".join(map(str, config.widths))
-    title = (
-        f"{config.pairs} pairs of {config.model}{f' [{widths}]' if widths else ''}"
-        f"{'' if config.model == 'linear' else ' ' + config.act}, {config.data} data,"
-        f" 2^{config.log2_examples} examples, differing in {config.differ}"
-    )
-    return "\n".join([title, *(f"  {r[0]:<16}" + "  ".join(r[1:]).rstrip() for r in rows)])
+    return "\n".join([result.title, *(f"  {r[0]:<20}" + "  ".join(r[1:]).rstrip() for r in rows)])
 
 
 def run(argv: Sequence[str], console: Console) -> int:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from nanorepro.numerics.streams import bounded, stream_key, words
+from nanorepro.numerics.streams import stream_key
+from nanorepro.results.bootstrap import bootstrap, percentiles
 from nanorepro.results.metrics import cosine
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ Results = Sequence["Result"]
 Statistic = Callable[[Results], Estimate]
 Quantity = Callable[["Result"], np.ndarray]  # a value for every pair
 Sample = Callable[[Results, np.ndarray], np.ndarray]
-RESAMPLES = 2000
 
 
 def pd(r: "Result") -> np.ndarray:
@@ -96,24 +96,16 @@ def centred(r: "Result", names: str) -> np.ndarray:
     return np.array([cosine(a - a.mean(), b - b.mean()) for a, b in both])
 
 
-def picks(result: "Result") -> np.ndarray:
-    """Resamples of pairs with replacement, from the `bootstrap` stream; (RESAMPLES, pairs)."""
-    n = result.config.pairs
-    high, low = words(stream_key(result.config.seed, "bootstrap"), np.arange(RESAMPLES * n))[:2]
-    return bounded(high, low, np.uint64(n)).astype(np.int64).reshape(RESAMPLES, n)
-
-
 def over_pairs(sample: Sample) -> Statistic:
     """A statistic with its percentile bootstrap interval, over the same resamples in all runs."""
 
     def statistic(results: Results) -> Estimate:
+        config = results[0].config
         with np.errstate(all="ignore"):
-            value = float(sample(results, np.arange(results[0].config.pairs)[None])[0])
-            values = np.sort(sample(results, picks(results[0])))
-        if not np.isfinite(values).all():
-            return Estimate(value, math.nan, math.nan)
-        tail = round(0.025 * (RESAMPLES - 1))
-        return Estimate(value, float(values[tail]), float(values[-1 - tail]))
+            value = float(sample(results, np.arange(config.pairs)[None])[0])
+            key = stream_key(config.seed, "bootstrap")
+            values = bootstrap(lambda pick: sample(results, pick), key, config.pairs)
+        return Estimate(value, *percentiles(values))
 
     return statistic
 

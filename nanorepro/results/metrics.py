@@ -7,7 +7,9 @@ backend's `fsum` adds.
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +18,6 @@ from nanorepro.numerics import numpy_arrays
 from nanorepro.numerics.array_namespace import Function
 from nanorepro.numerics.exact_sum import fsum
 from nanorepro.numerics.exp_log import exp64, log64
-from nanorepro.numerics.streams import bounded, words
 
 exp, log = exp64(numpy_arrays), log64(numpy_arrays)
 Sum = Callable[[np.ndarray], float]
@@ -51,19 +52,19 @@ class Prediction:
         return 1.0 / (1.0 + self.exp(-self.z))
 
     @cached_property
-    def beyond(self) -> np.ndarray:
-        """By what log(1 + exp(z)) is above max(z, 0), the same for z and -z."""
+    def log1p_exp(self) -> np.ndarray:
+        """log(1 + exp(-|z|)): by what log(1 + exp(z)) is above max(z, 0), the same for z and -z."""
         return self.log(1.0 + self.exp(-np.abs(self.z)))
 
     @property
     def softplus(self) -> np.ndarray:
         """log(1 + exp(z))."""
-        return np.maximum(self.z, 0.0) + self.beyond
+        return np.maximum(self.z, 0.0) + self.log1p_exp
 
     @property
     def softplus_minus(self) -> np.ndarray:
         """log(1 + exp(-z))."""
-        return np.maximum(-self.z, 0.0) + self.beyond
+        return np.maximum(-self.z, 0.0) + self.log1p_exp
 
 
 Logits = np.ndarray | Prediction
@@ -153,19 +154,160 @@ def is_stuck(loss: float, constant: float) -> bool:
 
 
 def average(values: Sequence[float]) -> float:
-    """Mean over pairs; NaN of none."""
-    return math.fsum(values) / len(values) if len(values) else math.nan
+    """Mean over pairs, exactly rounded sum; NaN of none."""
+    try:
+        return math.fsum(values) / len(values) if len(values) else math.nan
+    except OverflowError:  # of losses of models that are about to diverge
+        return math.inf
 
 
-def bootstrap_interval(
-    values: Sequence[float], key: np.ndarray, draws: int = 2000, level: float = 0.95
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean over pairs, drawn from the `bootstrap` stream."""
-    n = len(values)
-    if n == 0:
-        return math.nan, math.nan
-    high, low = words(key, np.arange(draws * n))[:2]
-    picked = np.asarray(values, np.float64)[bounded(high, low, np.uint64(n)).astype(np.int64)]
-    means = np.sort(picked.reshape(draws, n).mean(axis=1))
-    tail = (1.0 - level) / 2.0
-    return float(means[round(tail * (draws - 1))]), float(means[round((1 - tail) * (draws - 1))])
+class Comparison:
+    """What the metrics see of one pair: its models' predictions or parameters, and the truth.
+
+    truth: p_θ of the evaluation patterns; counts: evaluation examples of each pattern
+    models: the predictions of the two models at one checkpoint
+    diverged: which of the two has logits or parameters that are NaN or infinite
+    constant_loss: excess loss of the best constant
+    parameters: the two trained records; theta: θ where the models' weights estimate it, else None
+    """
+
+    def __init__(
+        self,
+        truth: Prediction,
+        counts: np.ndarray,
+        models: tuple[Prediction, Prediction],
+        diverged: tuple[bool, bool],
+        constant_loss: float,
+        parameters: tuple[Parameters, Parameters],
+        theta: np.ndarray | None,
+    ):
+        self.truth, self.counts, self.models, self.diverged = truth, counts, models, diverged
+        self.constant_loss, self.parameters, self.theta = constant_loss, parameters, theta
+
+    @cached_property
+    def losses(self) -> tuple[float, float]:
+        """Excess loss of both models."""
+        first, second = (excess_loss(self.truth, z, self.counts) for z in self.models)
+        return first, second
+
+    @property
+    def fsum(self) -> Sum:
+        return self.truth.fsum
+
+
+@dataclass(frozen=True)
+class Metric:
+    """All there is to know of a metric; store, JSON, tables, plots and claims are derived from it.
+
+    Attributes
+    ----------
+    name : str
+        Its name in the store, in JSON and as an attribute of `Pair`.
+    words : str
+        How it is called where people read it.
+    meaning : str
+        What it is, in a line: the variable's `long_name`.
+    dims : tuple of str
+        Its dimensions: pair always; model if each of the two has a value of its own; checkpoint if
+        it is measured at each, of the predictions, and not once, of the trained parameters.
+    value : callable
+        The value of one pair, or a tuple of two, from a `Comparison`.
+    unit : str
+        "1" where it has none.
+    symbol : str
+        How plots label it, in Matplotlib's mathtext.
+    flag : bool
+        Whether it says yes or no.
+    of_diverged : bool
+        Whether it has a value where a model diverged; else that is NaN, or no.
+    """
+
+    name: str
+    words: str
+    meaning: str
+    dims: tuple[str, ...]
+    value: Callable[[Comparison], Any]
+    unit: str = "1"
+    symbol: str = ""
+    flag: bool = False
+    of_diverged: bool = False
+
+    @property
+    def by_checkpoint(self) -> bool:
+        return "checkpoint" in self.dims
+
+    @property
+    def by_model(self) -> bool:
+        return "model" in self.dims
+
+    @property
+    def dtype(self) -> str:
+        """The type of its array in the store."""
+        return "u1" if self.flag else "f8"
+
+    @property
+    def label(self) -> str:
+        """Words with the unit, as on an axis."""
+        return self.words if self.unit == "1" else f"{self.words} [{self.unit}]"
+
+    @property
+    def absent(self) -> Any:
+        """What stands for a value that there is not."""
+        nothing = False if self.flag else math.nan
+        return (nothing, nothing) if self.by_model else nothing
+
+    def measure(self, comparison: Comparison) -> Any:
+        """The value of a pair, NaN or no where a model diverged and there is none."""
+        if any(comparison.diverged) and not self.of_diverged:
+            return self.absent
+        return self.value(comparison)
+
+
+PREDICTIONS, MODELS = ("checkpoint", "pair"), ("checkpoint", "pair", "model")
+
+
+def _deviation(c: Comparison) -> float:
+    return math.nan if c.theta is None else deviation_cosine(*c.parameters, c.theta)
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric(
+            "pd", "relative PD", "relative PD, eq. 3", PREDICTIONS,
+            lambda c: relative_pd(c.truth, *c.models, c.counts), symbol=r"$\Delta_r$",
+        ),
+        Metric(
+            "loss", "excess loss", "excess label loss, eq. 2", MODELS,
+            lambda c: c.losses, unit="nats", symbol="$L$",
+        ),
+        Metric(
+            "churn", "churn", "share of examples classified otherwise", PREDICTIONS,
+            lambda c: churn(*c.models, c.counts),
+        ),
+        Metric(
+            "disagreement", "disagreement", "mean |p1 - p2|", PREDICTIONS,
+            lambda c: disagreement(*c.models, c.counts),
+        ),
+        Metric(
+            "weight_distance", "weight distance", "distance of the two models' parameters",
+            ("pair",), lambda c: weight_distance(*c.parameters, c.fsum), of_diverged=True,
+        ),
+        Metric(
+            "weight_correlation", "weight correlation", "correlation of the parameters",
+            ("pair",), lambda c: weight_correlation(*c.parameters, c.fsum), of_diverged=True,
+        ),
+        Metric(
+            "deviation_cosine", "deviation cosine", "cosine between w1 - theta and w2 - theta",
+            ("pair",), _deviation, of_diverged=True,
+        ),
+        Metric(
+            "stuck", "stuck", "learned no more than a constant", MODELS,
+            lambda c: tuple(is_stuck(loss, c.constant_loss) for loss in c.losses), flag=True,
+        ),
+        Metric(
+            "diverged", "diverged", "NaN or infinite", MODELS,
+            lambda c: c.diverged, flag=True, of_diverged=True,
+        ),
+    )
+}  # fmt: skip

@@ -1,9 +1,11 @@
 """What a run gives: trained parameters, measures of every pair, and the fingerprint."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +13,14 @@ from nanorepro.config import Config
 from nanorepro.model.layers import Parameters
 from nanorepro.numerics.streams import stream_key
 from nanorepro.results import metrics
+from nanorepro.results.bootstrap import mean_interval, mean_intervals
+from nanorepro.results.metrics import METRICS
+
+if TYPE_CHECKING:
+    import xarray
+
+SHOWN_MODELS = 32
+QUICK = 1024  # pairs whose bootstrap nobody waits for
 
 
 @dataclass(frozen=True)
@@ -24,42 +34,140 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Pair:
-    """What one pair gave at one checkpoint; the measures of eqs. 2 and 3 and beside them."""
+    """What one pair gave at one checkpoint: the metrics of predictions, an attribute each.
 
-    pd: float
-    loss: tuple[float, float]
-    stuck: tuple[bool, bool]
-    diverged: tuple[bool, bool]
-    churn: float
-    disagreement: float
+    `pair.pd` is a number, `pair.loss` a tuple of two, one for each model; `pair.stuck` and
+    `pair.diverged` say yes or no of both.  See `nanorepro.results.metrics.METRICS`.
+    """
+
+    measures: Mapping[str, Any]
+
+    if TYPE_CHECKING:
+        pd: float = field(init=False)
+        loss: tuple[float, float] = field(init=False)
+        churn: float = field(init=False)
+        disagreement: float = field(init=False)
+        stuck: tuple[bool, bool] = field(init=False)
+        diverged: tuple[bool, bool] = field(init=False)
+    else:
+
+        def __getattr__(self, name):
+            if name in METRICS and name in self.measures:
+                return self.measures[name]
+            raise AttributeError(f"a pair has no {name!r}; it has {', '.join(METRICS)}")
+
+    def changed(self, **measures: Any) -> "Pair":
+        """The same with other values of some metrics."""
+        return Pair({**self.measures, **measures})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """A finished run.
 
-    parameters[pair][model] are the trained records; pairs[k] the measures of pair k at the end and
-    series[c][k] at checkpoint c.  Pairs with a diverged model count in no average.
+    Attributes
+    ----------
+    config : Config
+        The run.
+    backend : str
+        What computed it.
+    parameters : list of lists of records
+        parameters[pair][model] is the trained record of a model: {"w0": (fan_in, fan_out),
+        "b0": (fan_out,), "w1": ...}, in the model's precision.
+    evaluation : Evaluation
+        The evaluation set as distinct patterns, with counts and true log-odds.
+    logits : ndarray (pair, model, checkpoint, pattern)
+        Logits on the evaluation patterns; of a stored run those of the last checkpoint only.
+    checkpoints : tuple of int
+        The steps after which the models were evaluated, the last step included.
+    measures : dict of str to ndarray
+        The value of every metric by its name, with the metric's dimensions.
+    constant_loss : float
+        Excess loss of the best constant prediction, in nats.
+    fingerprint : str
+        SHA-256 over all trained parameters.
+    seconds : float
+        Wall time of training and measuring.
+    provenance : dict
+        The command that makes it again, versions, CPU, threads, source digest, start and end.
+
+    Notes
+    -----
+    Two results are equal if they have the same configuration and the same parameters, measures,
+    evaluation set and last logits, bit for bit (all NaN count as one); who computed them, when and
+    how fast does not matter.  A result is hashed by its fingerprint.  Pairs with a diverged model
+    count in no average.
+
+    Examples
+    --------
+    >>> from nanorepro import Config, simulate
+    >>> config = Config(model="linear", log2_examples=8, log2_eval=8, pairs=2, eval_every="log")
+    >>> result = simulate(config, backend="reference")
+    >>> result.parameters[1][0]["w0"].shape, result.measures["pd"].shape
+    ((32, 1), (4, 2))
+    >>> result.pairs[1].pd == result.series[-1][1].pd == result.measures["pd"][-1, 1]
+    True
+    >>> result == simulate(config, backend="reference", threads=1)
+    True
     """
 
     config: Config
     backend: str
     parameters: list[list[Parameters]]
     evaluation: Evaluation
-    logits: np.ndarray  # (pair, model, checkpoint, pattern)
+    logits: np.ndarray
     checkpoints: tuple[int, ...]
-    series: list[list[Pair]]
-    weight_distance: list[float]
-    weight_correlation: list[float]
-    deviation_cosine: list[float]
+    measures: dict[str, np.ndarray]
     constant_loss: float
     fingerprint: str
     seconds: float
     provenance: dict[str, Any] = field(default_factory=dict)
 
+    @cached_property
+    def series(self) -> list[list[Pair]]:
+        """series[c][k] holds the measures of pair k at checkpoint c."""
+        names = [name for name, metric in METRICS.items() if metric.by_checkpoint]
+        values = {name: self.measures[name].tolist() for name in names}
+
+        def pair(c: int, k: int) -> Pair:
+            of = {name: values[name][c][k] for name in names}
+            return Pair({n: tuple(v) if METRICS[n].by_model else v for n, v in of.items()})
+
+        checkpoints, pairs = self.measures["pd"].shape
+        return [[pair(c, k) for k in range(pairs)] for c in range(checkpoints)]
+
     @property
     def pairs(self) -> list[Pair]:
+        """The measures of every pair after the last step."""
         return self.series[-1]
+
+    def with_series(self, series: Sequence[Sequence[Pair]]) -> "Result":
+        """The same with other measures of the predictions."""
+        changed = {
+            name: np.array([[pair.measures[name] for pair in at] for at in series])
+            for name, metric in METRICS.items()
+            if metric.by_checkpoint
+        }
+        return replace(self, measures={**self.measures, **changed})
+
+    @property
+    def weight_distance(self) -> list[float]:
+        """Euclidean distance between the parameters of the two models of every pair."""
+        return self._once("weight_distance")
+
+    @property
+    def weight_correlation(self) -> list[float]:
+        """Pearson correlation between the parameters of the two models of every pair."""
+        return self._once("weight_correlation")
+
+    @property
+    def deviation_cosine(self) -> list[float]:
+        """Cosine between w_1 - θ and w_2 - θ of every pair; NaN but for linear models."""
+        return self._once("deviation_cosine")
+
+    def _once(self, name: str) -> list[float]:
+        found: list[float] = self.measures[name].tolist()
+        return found
 
     @property
     def examples_per_second(self) -> float:
@@ -68,42 +176,172 @@ class Result:
 
     @property
     def relative_pd(self) -> float:
-        """Δ_r, eq. 3."""
-        return metrics.average([p.pd for p in self.finite()])
+        """Δ_r, eq. 3: the mean over pairs of the mean of |p̂_1(1) - p̂_2(1)| / p_θ(1)."""
+        return self.mean("pd")
 
     @property
     def excess_loss(self) -> float:
-        """L of eq. 2, averaged over the models."""
-        return metrics.average([loss for p in self.finite() for loss in p.loss])
+        """L of eq. 2 in nats, averaged over the models."""
+        return self.mean("loss")
 
     @property
     def relative_pd_interval(self) -> tuple[float, float]:
-        return self.interval([p.pd for p in self.finite()])
+        """95 % bootstrap interval of the relative PD, over pairs."""
+        return self.intervals["pd"]
 
     @property
     def excess_loss_interval(self) -> tuple[float, float]:
-        return self.interval([sum(p.loss) / 2 for p in self.finite()])
+        """95 % bootstrap interval of the excess loss, over pairs."""
+        return self.intervals["loss"]
+
+    def mean(self, name: str) -> float:
+        """The mean of a metric over the finite pairs, and models, after the last step."""
+        return metrics.average(self._finite_values(name).ravel().tolist())
+
+    @cached_property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """95 % bootstrap intervals of the means of all metrics, by the same resamples of pairs."""
+        names = [name for name, metric in METRICS.items() if not metric.flag]
+        rows = []
+        for name in names:
+            values = self._finite_values(name)
+            rows.append((values[:, 0] + values[:, 1]) / 2 if values.ndim == 2 else values)
+        key = stream_key(self.config.seed, "bootstrap")
+        return dict(zip(names, mean_intervals(rows, key), strict=True))
+
+    def interval(self, values: Sequence[float]) -> tuple[float, float]:
+        """95 % bootstrap interval of the mean of values of pairs."""
+        return mean_interval(values, stream_key(self.config.seed, "bootstrap"))
+
+    def _finite_values(self, name: str) -> np.ndarray:
+        """The values (pair, [model]) of a metric after the last step, of the finite pairs."""
+        values = self.measures[name]
+        last = values[-1] if METRICS[name].by_checkpoint else values
+        return last[~self.measures["diverged"][-1].astype(bool).any(axis=1)]
 
     @property
     def stuck(self) -> list[tuple[int, int]]:
         """(pair, model) of the models that learned no more than a constant."""
-        return self._named("stuck")
+        return self._flagged("stuck")
 
     @property
     def diverged(self) -> list[tuple[int, int]]:
         """(pair, model) of the models with a parameter that is NaN or infinite."""
-        return self._named("diverged")
+        return self._flagged("diverged")
+
+    def _flagged(self, name: str) -> list[tuple[int, int]]:
+        return [(int(k), int(m)) for k, m in np.argwhere(self.measures[name][-1])]
 
     def finite(self, checkpoint: int = -1) -> list[Pair]:
         """The pairs of which neither model diverged."""
         return [p for p in self.series[checkpoint] if not any(p.diverged)]
 
-    def interval(self, values: Sequence[float]) -> tuple[float, float]:
-        """95 % bootstrap interval of a mean over pairs."""
-        return metrics.bootstrap_interval(values, stream_key(self.config.seed, "bootstrap"))
+    def to_xarray(self) -> "xarray.Dataset":
+        """The result as labelled arrays: what `xarray.open_dataset` reads from its stored file.
 
-    def _named(self, what: str) -> list[tuple[int, int]]:
-        return [(k, m) for k, p in enumerate(self.pairs) for m in (0, 1) if getattr(p, what)[m]]
+        Returns
+        -------
+        xarray.Dataset
+            The metrics by (checkpoint, pair, model), the parameters by (pair, model, feature,
+            unit_0, ...), logits, counts and log-odds by pattern; units and `long_name` of each;
+            id, configuration, fingerprint, means and provenance as attributes.
+        """
+        from nanorepro.results.labelled import to_xarray
+
+        return to_xarray(self)
+
+    @property
+    def title(self) -> str:
+        """What was run, in a line."""
+        c = self.config
+        widths = f" [{','.join(map(str, c.widths))}]" if c.widths else ""
+        act = f" {c.act}" if c.widths else ""
+        pairs = "1 pair" if c.pairs == 1 else f"{c.pairs} pairs"
+        differ = "nothing" if c.differ == "none" else c.differ
+        return (
+            f"{pairs} of {c.model}{widths}{act}, {c.data} data, 2^{c.log2_examples} examples,"
+            f" differing in {differ}"
+        )
+
+    def rows(self, intervals: bool = True) -> list[tuple[str, str, str]]:
+        """Means of the metrics with their intervals, and who is stuck or diverged, as text."""
+        found = []
+        finite = int((~self.measures["diverged"][-1].astype(bool).any(axis=1)).sum())
+        for name, metric in METRICS.items():
+            if metric.flag:
+                found.append((metric.words, self._named(self._flagged(name)), ""))
+                continue
+            value, ends = self.mean(name), ""
+            if finite and not np.isfinite(self.measures[name]).any():
+                continue  # it is none of this model's
+            if intervals and finite > 1:
+                ends = "95 % interval {:.3g} to {:.3g}".format(*self.intervals[name])
+            unit = "" if metric.unit == "1" else f" {metric.unit}"
+            found.append((metric.words, f"{value:.4g}{unit}" if finite else "-", ends))
+        if finite < self.config.pairs:
+            over = f"over the {finite} pairs of {self.config.pairs} that are finite"
+            found.append(("averages", over, ""))
+        return found
+
+    def _named(self, models: Sequence[tuple[int, int]]) -> str:
+        """(pair, model) as `3.1`, the first of them."""
+        if not models:
+            return "none"
+        shown = ", ".join(f"{k}.{m}" for k, m in models[:SHOWN_MODELS])
+        shown += ", ..." if models[SHOWN_MODELS:] else ""
+        return f"{len(models)} of {2 * self.config.pairs} models: {shown} (pair.model)"
+
+    def _summary(self) -> list[tuple[str, str, str]]:
+        quick = self.config.pairs <= QUICK or "intervals" in vars(self)
+        return [
+            *self.rows(intervals=quick),
+            ("fingerprint", self.fingerprint, ""),
+            ("id", self.config.id, ""),
+            ("computed by", f"{self.backend} in {self.seconds:.1f} s", ""),
+        ]
+
+    def __repr__(self) -> str:
+        lines = [f"  {name:<20}{value:<12}  {ends}" for name, value, ends in self._summary()]
+        return "\n".join([f"Result: {self.title}", *(line.rstrip() for line in lines)])
+
+    def _repr_html_(self) -> str:
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
+            f"<td style='text-align:left'>{html.escape(value)}</td>"
+            f"<td style='text-align:left'>{html.escape(ends)}</td></tr>"
+            for name, value, ends in self._summary()
+        )
+        return f"<table><caption>{html.escape(self.title)}</caption>{cells}</table>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Result):
+            return NotImplemented
+        return self is other or (
+            (self.config, self.fingerprint) == (other.config, other.fingerprint)
+            and _same_arrays(self._content(), other._content())
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    def _content(self) -> dict[str, np.ndarray]:
+        """The arrays that are compared."""
+        evaluation = {f"evaluation.{k}": v for k, v in vars(self.evaluation).items()}
+        trained = {
+            f"{k}.{m}.{name}": value
+            for k, models in enumerate(self.parameters)
+            for m, record in enumerate(models)
+            for name, value in record.items()
+        }
+        return {**evaluation, **trained, **self.measures, "logits": self.logits[:, :, -1:]}
+
+
+def _same_arrays(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> bool:
+    """Whether they have the same names, shapes and values; all NaN count as one."""
+    return list(one) == list(other) and all(
+        np.array_equal(one[name], other[name], equal_nan=one[name].dtype.kind == "f")
+        for name in one
+    )
 
 
 def fingerprint(parameters: Sequence[Sequence[Parameters]]) -> str:

@@ -6,13 +6,10 @@ A file is whole or absent (`files`), sealed and checked (`hdf5`), read-only, and
 import os
 from pathlib import Path
 
-import numpy as np
-
 from nanorepro.config import Config, command
 from nanorepro.errors import ConfigError
 from nanorepro.results import hdf5
 from nanorepro.results.files import NotWritten, read_file, replace_file, write_new
-from nanorepro.results.hdf5 import contents
 from nanorepro.results.provenance import provenance
 from nanorepro.results.result import Result
 
@@ -130,10 +127,7 @@ def find(folder: str | Path, config: Config) -> Result | None:
 def _same(result: Result, path: Path) -> Path:
     """The path, if its file holds this result; raises Conflict if it holds another."""
     stored = check(path, result.config)
-    there, here = contents(stored), contents(result)
-    if stored.fingerprint == result.fingerprint and all(
-        np.array_equal(there[name], here[name], equal_nan=True) for name in here
-    ):
+    if stored == result:
         return path
     raise Conflict(
         f"{str(path)!r} holds another result under the same id and was left as it is:"

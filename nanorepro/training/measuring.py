@@ -1,8 +1,8 @@
 """A run's evaluation set, and what is measured of its trained pairs on it."""
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +12,12 @@ from nanorepro.data import sampling
 from nanorepro.data.worlds import World
 from nanorepro.numerics.streams import stream_key
 from nanorepro.results import metrics
-from nanorepro.results.result import Evaluation, Pair
+from nanorepro.results.metrics import METRICS, Comparison
+from nanorepro.results.result import Evaluation
 
 Examples = Callable[[World, np.ndarray, int, int], tuple[np.ndarray, np.ndarray]]
+Measures = dict[str, Any]
+"""The values of one pair by metric: at every checkpoint a value, or one of the trained models."""
 
 
 def evaluation_set(config: Config, world: World, draw: Examples = sampling.examples) -> Evaluation:
@@ -40,44 +43,53 @@ class Measurer:
 
     @cached_property
     def constant_loss(self) -> float:
+        """Excess loss of the best constant."""
         return metrics.constant_loss(self.truth, self.evaluation.counts)
 
     def prediction(self, z: np.ndarray) -> metrics.Prediction:
         return metrics.Prediction(z, self.backend.exp, self.backend.log, self.backend.fsum)
 
-    def measure(self, models: list[Trained]) -> tuple[list[Pair], float, float, float]:
-        """Of one pair: its measures at each checkpoint, and how its weights lie at the end."""
-        first, second = (m.parameters for m in models)
-        comparable = self.config.model == "linear" and self.config.data == "linear"
-        with np.errstate(over="ignore", invalid="ignore"):  # of weights that are about to diverge
-            return (
-                [self.pair(models, c) for c in range(len(self.config.checkpoints))],
-                metrics.weight_distance(first, second, self.backend.fsum),
-                metrics.weight_correlation(first, second, self.backend.fsum),
-                metrics.deviation_cosine(first, second, self.world.theta)
-                if comparable
-                else math.nan,
-            )
-
-    def pair(self, models: list[Trained], c: int) -> Pair:
-        """The measures of one pair at checkpoint c."""
-        truth, counts = self.truth, self.evaluation.counts
+    def comparison(self, models: Sequence[Trained], checkpoint: int) -> Comparison:
+        """What the metrics see of a pair at a checkpoint."""
+        first, second = models
+        last = checkpoint == len(first.logits) - 1
+        estimates_theta = self.config.model == "linear" and self.config.data == "linear"
 
         def is_bad(m: Trained) -> bool:
-            return not np.isfinite(m.logits[c]).all() or (m.diverged and c == len(m.logits) - 1)
+            return not np.isfinite(m.logits[checkpoint]).all() or (m.diverged and last)
 
-        bad = (is_bad(models[0]), is_bad(models[1]))
-        if any(bad):
-            nan = float("nan")
-            return Pair(nan, (nan, nan), (False, False), bad, nan, nan)
-        z1, z2 = (self.prediction(m.logits[c]) for m in models)
-        loss = (metrics.excess_loss(truth, z1, counts), metrics.excess_loss(truth, z2, counts))
-        constant = self.constant_loss
-        return Pair(
-            pd=metrics.relative_pd(truth, z1, z2, counts),
-            loss=loss,
-            stuck=(metrics.is_stuck(loss[0], constant), metrics.is_stuck(loss[1], constant)),
-            diverged=(False, False),
-            churn=metrics.churn(z1, z2, counts),
-            disagreement=metrics.disagreement(z1, z2, counts),
+        return Comparison(
+            truth=self.truth,
+            counts=self.evaluation.counts,
+            models=(
+                self.prediction(first.logits[checkpoint]),
+                self.prediction(second.logits[checkpoint]),
+            ),
+            diverged=(is_bad(first), is_bad(second)),
+            constant_loss=self.constant_loss,
+            parameters=(first.parameters, second.parameters),
+            theta=self.world.theta if estimates_theta else None,
         )
+
+    def measure(self, models: Sequence[Trained]) -> Measures:
+        """All metrics of one pair."""
+        with np.errstate(over="ignore", invalid="ignore"):  # of weights that are about to diverge
+            found: Measures = {name: [] for name in METRICS}
+            for checkpoint in range(len(self.config.checkpoints)):
+                comparison = self.comparison(models, checkpoint)
+                for name, metric in METRICS.items():
+                    if metric.by_checkpoint:
+                        found[name].append(metric.measure(comparison))
+            for name, metric in METRICS.items():
+                if not metric.by_checkpoint:
+                    found[name] = metric.measure(comparison)
+            return found
+
+
+def in_arrays(pairs: Sequence[Measures]) -> dict[str, np.ndarray]:
+    """The measures of all pairs as arrays with the metrics' dimensions."""
+    found = {}
+    for name, metric in METRICS.items():
+        values = np.array([pair[name] for pair in pairs], bool if metric.flag else np.float64)
+        found[name] = values.swapaxes(0, 1) if metric.by_checkpoint else values
+    return found

@@ -17,11 +17,11 @@ from nanorepro.data import sampling, worlds
 from nanorepro.errors import ConfigError
 from nanorepro.model.layers import Parameters
 from nanorepro.results.provenance import provenance
-from nanorepro.results.result import Pair, Result, fingerprint
+from nanorepro.results.result import Result, fingerprint
 from nanorepro.specification import ModelSpec
 from nanorepro.training.example_stream import ExampleStream
 from nanorepro.training.group import train_group
-from nanorepro.training.measuring import Measurer, evaluation_set
+from nanorepro.training.measuring import Measurer, Measures, evaluation_set, in_arrays
 from nanorepro.training.parameters import (
     check_parameters,
     initial_parameters,
@@ -33,7 +33,6 @@ __all__ = ["Progress", "evaluation_set", "initial_parameters", "load_backend", "
 
 Progress = Callable[[int, int], None]
 Start = Sequence[Sequence[Parameters]]
-Measures = tuple[list[Pair], float, float, float]
 
 
 @dataclass(frozen=True)
@@ -202,7 +201,6 @@ def simulate(
     simulation = Simulation(config, engine, start, progress)
     jobs = jobs_of(config.pairs, threads, isinstance(engine, TrainsGroups))
     trained, measured = run_jobs(simulation, jobs, threads)
-    series, distance, correlation, cosine = zip(*measured, strict=True)
     parameters = [[m.parameters for m in models] for models in trained]
     seconds = time.perf_counter() - begin
     origin = {
@@ -220,10 +218,7 @@ def simulate(
         evaluation=simulation.measurer.evaluation,
         logits=np.array([[m.logits for m in models] for models in trained]),
         checkpoints=config.checkpoints,
-        series=[list(at) for at in zip(*series, strict=True)],
-        weight_distance=list(distance),
-        weight_correlation=list(correlation),
-        deviation_cosine=list(cosine),
+        measures=in_arrays(measured),
         constant_loss=simulation.measurer.constant_loss,
         fingerprint=fingerprint(parameters),
         seconds=seconds,

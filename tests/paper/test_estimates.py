@@ -46,6 +46,6 @@ def test_ratio_farthest_off():
 def test_exponent_of_a_power_law():
     r = result_of([1.0, 1.0])
     steps = tuple(1 << k for k in range(8))
-    series = [[replace(p, pd=float(s) ** -0.5) for p in r.pairs] for s in steps]
-    r = replace(r, checkpoints=steps, series=series)
+    series = [[p.changed(pd=float(s) ** -0.5) for p in r.pairs] for s in steps]
+    r = replace(r, checkpoints=steps).with_series(series)
     assert estimates.over_pairs(estimates.exponent)([r])[0] == pytest.approx(-0.5)

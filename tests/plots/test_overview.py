@@ -29,8 +29,8 @@ def with_pairs(result, **changes):
     """The result with the last measures of some pairs replaced."""
     pairs = list(result.pairs)
     for k, values in changes.items():
-        pairs[int(k[1:])] = replace(pairs[int(k[1:])], **values)
-    return replace(result, series=[*result.series[:-1], pairs])
+        pairs[int(k[1:])] = pairs[int(k[1:])].changed(**values)
+    return result.with_series([*result.series[:-1], pairs])
 
 
 def edited(result):
@@ -104,7 +104,7 @@ def test_series(result):
 
 
 def test_no_series_without_checkpoints(result):
-    only = replace(result, checkpoints=result.checkpoints[-1:], series=result.series[-1:])
+    only = replace(result, checkpoints=result.checkpoints[-1:]).with_series(result.series[-1:])
     assert not any("training" in ax.get_title(loc="left") for ax in overview.overview(only).axes)
 
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nanorepro import Config, ConfigError, simulate
-from nanorepro.results import hdf5, store
+from nanorepro.results import hdf5, labelled, store
 from nanorepro.results.provenance import source_digest
 
 CONFIGS = {
@@ -48,7 +48,7 @@ def seal(path: Path) -> None:
 
 def same(a, b) -> bool:
     """Whether two results hold the same numbers."""
-    one, two = hdf5.contents(a), hdf5.contents(b)
+    one, two = labelled.contents(a), labelled.contents(b)
     return a.config == b.config and all(
         np.array_equal(one[name], two[name], equal_nan=True) for name in one
     )
@@ -96,7 +96,8 @@ def test_other_bits_under_the_same_id_are_an_error(results, tmp_path):
     result = results["linear"]
     path = store.save(result, tmp_path)
     before = path.read_bytes()
-    other = replace(result, weight_distance=[x + 1.0 for x in result.weight_distance])
+    changed = {**result.measures, "weight_distance": result.measures["weight_distance"] + 1.0}
+    other = replace(result, measures=changed)
     with pytest.raises(store.Conflict, match="another result under the same id"):
         store.save(other, tmp_path)
     assert path.read_bytes() == before
