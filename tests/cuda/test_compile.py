@@ -27,11 +27,8 @@ CONFIGS = [
 
 def sources(config):
     program = program_of(config, dials(config, 0), 32)
-    return (
-        {"layers": program.layers, "small": program.small}
-        if program.small
-        else {"layers": program.layers}
-    )
+    found = {"forward": program.forward, "layers": program.layers, "small": program.small}
+    return {name: text for name, text in found.items() if text}
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

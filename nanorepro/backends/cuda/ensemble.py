@@ -42,9 +42,12 @@ class Ensemble:
         self.program = program_of(self.config, self.dials, specs[0].features)
         self.shape, self.dtype = self.program.shape, self.program.formulas.dtype
         self.streams = device.compile(streams())
-        self.layers = device.compile(self.program.layers)
         small = self.program.small and self.program.shared <= device.shared
         self.small = device.compile(self.program.small) if small else None
+        # without tiles, which training has; evaluating takes little
+        layers = self.program.forward if small else self.program.layers
+        self.layers = device.compile(layers)
+        self.unit_tiles = self.program.unit_tiles and not small
         d = self.dials
         self.const = operations(numpy_arrays, d.precision, d.rounding, d.fma).const
         starts = self.program.formulas.starts
@@ -133,7 +136,7 @@ class Ensemble:
         end = [self.keys, np.uint64(self.step)]
         for k, layer in enumerate(self.shape.net):
             tiles = self._tiles(layer.fan_out, n, layer.fan_in) if k else ""
-            if tiles and self.program.unit_tiles:
+            if tiles and self.unit_tiles:
                 grid = self._tile_grid(tiles, layer.fan_out, n)
                 self.layers.launch(f"forward_{tiles}", grid, THREADS, [
                     np.uint32(k), self.memory, z, h, np.uint32(n), *end,
@@ -211,7 +214,7 @@ class Ensemble:
         layer, n = self.shape.net[k], self.batch
         end = [self.keys, np.uint64(self.step)]
         tiles = self._tiles(layer.fan_in, n, layer.fan_out)
-        if tiles and self.program.unit_tiles:
+        if tiles and self.unit_tiles:
             grid = self._tile_grid(tiles, layer.fan_in, n)
             self.layers.launch(f"backward_{tiles}", grid, THREADS, [
                 np.uint32(k), self.memory, z, d, np.uint32(n), *end,

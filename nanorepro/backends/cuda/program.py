@@ -92,13 +92,14 @@ def shape_of(net: tuple[Layer, ...]) -> Shape:
 class Program:
     """A model's programs.
 
-    layers: a launch for each layer's equation, by tiles where sums over units (unit_tiles) and over
-    the mini-batch (batch_tiles) are chains; small: all steps in one launch, a warp a model, or
+    forward: a launch for each layer; layers: one for each layer's equation.  Both go by tiles where
+    sums over units (unit_tiles) and over the mini-batch (batch_tiles) are chains.  small: all steps in one launch, a warp a model, or
     nothing, with the shared memory of a model in bytes
     """
 
     shape: Shape
     formulas: Formulas
+    forward: str
     layers: str
     unit_tiles: bool
     batch_tiles: bool
@@ -203,12 +204,15 @@ def program_of(config: Config, dials: Dials, features: int) -> Program:
     unit = tree_chain(dials.unit_tree, dials.unit_order, dials.unit_accumulator)
     batch = tree_chain(dials.tree, dials.leaf_order, dials.accumulator)
     chains = f"constexpr int UNIT_CHAIN = {unit}, BATCH_CHAIN = {batch};\n"
-    by_layers = head + chains + source_text("layers.cu")
-    if unit or batch:
-        by_layers += source_text("tiles.cu")
+    forward = head + chains + source_text("forward.cu")
+    widest = max((max(layer.fan_in, layer.fan_out) for layer in shape.net[1:]), default=0)
+    tiles = (unit or batch) and widest >= LANES
+    by_layers = forward + source_text("backward.cu") + (source_text("tiles.cu") if tiles else "")
     small, shared = "", 0
     if is_small(config, dials, shape.net):
         small = head + small_text(config, dials, shape)
         numbers = (1 + len(found.starts)) * shape.parameters + 2 * shape.all_units * ROW
         shared = numbers * np.dtype(found.dtype).itemsize
-    return Program(shape, found, by_layers, bool(unit), bool(batch), small, shared)
+    return Program(
+        shape, found, forward, by_layers, bool(tiles and unit), bool(tiles and batch), small, shared
+    )

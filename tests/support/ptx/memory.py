@@ -7,6 +7,7 @@ the block for all.  Between the blocks of a launch nothing does.
 from dataclasses import dataclass, field
 
 import numpy as np
+from numba import njit
 from support.ptx.parser import CONSTANT, GLOBAL, LOCAL, SHARED, PtxError
 
 
@@ -47,50 +48,61 @@ class Threads:
 
 
 MANY = -1  # readers of more than one thread, warp or block
+WRONG = (
+    "",
+    "nobody wrote this",
+    "race: another thread's write without a barrier",
+    "race: written after another thread's read without a barrier",
+    "race: two threads write at once",
+)
 
 
-def conflict(threads: Threads, who, other, at, mine):
+@njit(cache=True)
+def conflict(who, block, other, at, launch, warp_epoch, block_epoch):
     """Whether an access of others (thread, warp, block; MANY of several) is not ordered before now.
 
-    at: the epochs of that access, of its warp and its block; mine: those of the threads `who`.
+    at: the epochs of that access, of its warp and its block.
     """
-    thread, warp, block = other
-    same_launch = at[1] >> 32 == threads.launch
-    elsewhere = block != threads.block_of[who]
-    by_warp = (warp == threads.warp_of[who]) & (thread != who) & (at[0] >= mine[0])
-    by_block = (warp != threads.warp_of[who]) & (at[1] >= mine[1])
-    return same_launch & (elsewhere | by_warp | by_block)
+    if at[1] >> 32 != launch or other[0] == who:
+        return False
+    if other[2] != who // block:
+        return True
+    if other[1] == who // 32:
+        return at[0] >= warp_epoch
+    return at[1] >= block_epoch
 
 
-def check(words: Words, threads: Threads, load: bool, at, who) -> tuple[str, int]:
-    """What is wrong with an access of words by threads, and a thread; note what they do."""
-    here = who, threads.warp_of[who], threads.block_of[who]
-    mine = threads.warp_epoch[here[1]], threads.block_epoch[here[2]]
-    if load and not words.written[at].all():
-        return "nobody wrote this", int(who[~words.written[at]][0])
-    wrong = conflict(threads, who, words.writers[:, at], words.written_at[:, at], mine)
-    if wrong.any():
-        return "race: another thread's write without a barrier", int(who[wrong][0])
-    readers, read_at = words.readers[:, at], words.read_at[:, at]
-    if load:
-        # who read before and is not ordered before this stays known, as one of several
-        keep = conflict(threads, who, readers, read_at, mine)
-        for k, me in enumerate(here):
-            words.readers[k, at] = np.where(keep & (readers[k] != me), MANY, me)
-            mixed = (words.readers[k, at] != me) & (words.readers[k, at] != MANY)
-            words.readers[k, at[mixed]] = MANY  # of lanes that read one word in one instruction
-        words.read_at[0, at], words.read_at[1, at] = mine
-        return "", 0
-    wrong = conflict(threads, who, readers, read_at, mine)
-    if wrong.any():
-        return "race: written after another thread's read without a barrier", int(who[wrong][0])
-    for k, me in enumerate(here):
-        words.writers[k, at] = me
-    words.written[at] = True
-    words.written_at[0, at], words.written_at[1, at] = mine
-    if (words.writers[0, at] != who).any():
-        return "race: two threads write at once", int(who[0])
-    return "", 0
+@njit(cache=True)
+def check(load, places, threads, launch, block, warp_epochs, block_epochs, written, writers,
+          written_at, readers, read_at):  # fmt: skip
+    """Which of WRONG an access of words by threads is, and of whom; notes what they do."""
+    for n in range(len(threads)):
+        at, who = places[n], threads[n]
+        warp, group = warp_epochs[who // 32], block_epochs[who // block]
+        if load and not written[at]:
+            return 1, who
+        if conflict(who, block, writers[:, at], written_at[:, at], launch, warp, group):
+            return 2, who
+        if not load and conflict(who, block, readers[:, at], read_at[:, at], launch, warp, group):
+            return 3, who
+    for n in range(len(threads)):
+        at, who = places[n], threads[n]
+        warp, group = warp_epochs[who // 32], block_epochs[who // block]
+        here = (who, who // 32, who // block)
+        if load:
+            # who read before and is not ordered before this stays known, as one of several
+            kept = conflict(who, block, readers[:, at], read_at[:, at], launch, warp, group)
+            for k in range(3):
+                readers[k, at] = MANY if kept and readers[k, at] != here[k] else here[k]
+            read_at[0, at], read_at[1, at] = warp, group
+            continue
+        if conflict(who, block, writers[:, at], written_at[:, at], launch, warp, group):
+            return 4, who
+        for k in range(3):
+            writers[k, at] = here[k]
+        written[at] = True
+        written_at[0, at], written_at[1, at] = warp, group
+    return 0, 0
 
 
 class Space:
@@ -110,6 +122,17 @@ class Space:
 
     def find(self, address: np.ndarray, who: np.ndarray):
         """(words, indices, which of the threads) of the memories that addresses lie in."""
+        low, high = int(address.min()), int(address.max())
+        if low >= GLOBAL and low & -GLOBAL == high & -GLOBAL:  # all in one array, as mostly
+            words = self.regions.get(low & -GLOBAL)
+            if words is not None:
+                at = (address - (low & -GLOBAL)) // 4
+                return [(words, at, slice(None), at < len(words.values), True)]
+        if low >= SHARED and high < CONSTANT:
+            at = (address - SHARED) // 4
+            inside = at < self.shared_words
+            at = at + self.threads.block_of[who] * self.shared_words
+            return [(self.shared, at, slice(None), inside, True)]
         shared = (address >= SHARED) & (address < CONSTANT)
         local = (address >= LOCAL) & (address < SHARED)
         found = []
@@ -151,9 +174,14 @@ class Space:
                 if half and len(places) and places.max() >= len(words.values):
                     raise PtxError("outside of memory")
                 if races and checked:
-                    wrong, thread = check(words, self.threads, load, places, who[part])
+                    t = self.threads
+                    wrong, thread = check(
+                        load, places, who[part], t.launch, t.block, t.warp_epoch, t.block_epoch,
+                        words.written, words.writers, words.written_at, words.readers,
+                        words.read_at,
+                    )  # fmt: skip
                     if wrong:
-                        raise PtxError(f"{wrong}, thread {thread}")
+                        raise PtxError(f"{WRONG[wrong]}, thread {thread}")
                 elif load and not words.written[places].all():
                     raise PtxError("nobody wrote this")
                 if load and size == 4:

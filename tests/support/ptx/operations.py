@@ -127,20 +127,15 @@ def sqrt_towards(direction, a):
 
 
 def reversed_bits(a):
-    r = np.zeros_like(a)
-    for k in range(32):
-        r |= (a >> np.uint32(k) & np.uint32(1)) << np.uint32(31 - k)
-    return r
+    bits = np.unpackbits(a.view(np.uint8).reshape(-1, 4), axis=1, bitorder="little")
+    return np.packbits(bits, axis=1).view(">u4").ravel().astype(np.uint32)
 
 
 def leading_zeros(a, width):
     """Zeros above the highest bit that is set; of 0 the width."""
-    n = np.full(a.shape, width, np.uint32)
-    rest = a.astype(np.uint64)
-    for _ in range(width):
-        n[rest != 0] -= np.uint32(1)
-        rest >>= np.uint64(1)
-    return n
+    high, low = (a >> (width // 2)).astype(np.float64), (a % (1 << width // 2)).astype(np.float64)
+    bits = np.where(high > 0, np.frexp(high)[1] + width // 2, np.frexp(low)[1])
+    return (width - bits).astype(np.uint32)
 
 
 def highest(a):
