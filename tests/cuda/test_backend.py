@@ -7,6 +7,7 @@ from support.records import arrays_of, assert_same_bits, assert_same_record, ran
 
 from nanorepro import Config, fit, predict, simulate
 from nanorepro.backends.cuda import device as seam
+from nanorepro.backends.cuda import ensemble as ensembles
 from nanorepro.backends.cuda import group as groups
 from nanorepro.numerics.streams import permutation, stream_key
 
@@ -39,8 +40,8 @@ def assert_same_fit(config, d, steps=4):
         ({"model": "wide", "batch": 4}, 50),
         ({"hidden": "7", "batch": 9, "tree": "random", "unit_tree": "random",
           "leaf_order": "random", "unit_order": "random", "accumulator": "kahan"}, 5),
-        ({"hidden": "3", "batch": 6, "accumulator": "exact", "unit_accumulator": "exact",
-          "fma": "off", "precision": "float64"}, 40),
+        pytest.param({"hidden": "3", "batch": 6, "accumulator": "exact", "precision": "float64",
+                      "unit_accumulator": "exact", "fma": "off"}, 40, marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 def test_fit_and_predict(interpreter, options, d):
@@ -132,7 +133,10 @@ def test_a_long_permutation(interpreter):
 @pytest.mark.parametrize(
     ("options", "kernels"),
     [
-        ({"hidden": "140,70,1", "batch": 33}, {"forward_large", "backward_large", "descend_large"}),
+        pytest.param(
+            {"hidden": "140,70,1", "batch": 33},
+            {"forward_large", "backward_large", "descend_large"}, marks=pytest.mark.slow,
+        ),
         ({"hidden": "140,36", "batch": 32, "unit_order": "reversed", "leaf_order": "reversed",
           "act": "swish", "optimizer": "sgd", "lr": 0.05, "fma": "off"},
          {"forward_large", "backward_large", "descend_large"}),
@@ -142,8 +146,10 @@ def test_a_long_permutation(interpreter):
         ),
         ({"hidden": "3,200,2", "batch": 5, "accumulator": "kahan", "unit_accumulator": "wide"},
          {"forward_narrow", "backward_narrow"}),
-        ({"hidden": "40,130", "batch": 17, "precision": "bits:8", "tree": "pairwise"},
-         {"forward_large"}),
+        pytest.param(
+            {"hidden": "40,130", "batch": 17, "precision": "bits:8", "tree": "pairwise"},
+            {"forward_large"}, marks=pytest.mark.slow,
+        ),
     ],
 )  # fmt: skip
 def test_large_layers_by_tiles(interpreter, monkeypatch, options, kernels):
@@ -155,5 +161,26 @@ def test_large_layers_by_tiles(interpreter, monkeypatch, options, kernels):
         launch(self, name, *rest)
 
     monkeypatch.setattr(Loaded, "launch", noted)
+    monkeypatch.setattr(ensembles, "BLOCK_WORK", 0)
     assert_same_fit(Config(**{"lr": 0.3, "seed": 5, **options}), 12, steps=2)
     assert kernels <= names
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"hidden": "33,3", "batch": 8, "act": "swish", "unit_tree": "lanes:3", "optimizer": "adam"},
+        {"hidden": "3", "batch": 36, "tree": "random", "accumulator": "exact"},
+        {"hidden": "36", "batch": 4, "leaf_order": "random", "unit_order": "reversed"},
+    ],
+)
+def test_a_block_and_launches_give_the_same_bits(interpreter, monkeypatch, options):
+    """Models of middling size train in one launch or in one for each equation: by the same code."""
+    config = Config(**{"lr": 0.1, "seed": 5, **options})
+    launches = []
+    for work in (ensembles.BLOCK_WORK, 0):
+        monkeypatch.setattr(ensembles, "BLOCK_WORK", work)
+        before = interpreter.launches
+        assert_same_fit(config, 12, steps=3)
+        launches.append(interpreter.launches - before)
+    assert 2 * launches[0] < launches[1]

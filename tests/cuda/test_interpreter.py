@@ -52,6 +52,24 @@ def test_a_missing_barrier_is_a_race(number):
         train(Device(), without(number))
 
 
+WAY = source_text("backward.cu")
+BARRIERS = [k for k in range(len(WAY)) if WAY.startswith("__syncthreads();", k)]
+
+
+@pytest.mark.parametrize("number", range(len(BARRIERS)))
+def test_a_missing_barrier_of_the_block_is_a_race(number):
+    config = Config(hidden="33,3", batch=8, optimizer="sgd", lr=0.05)
+    source = program_of(config, dials(config, 0), 32).layers
+    at = source.index(WAY) + BARRIERS[number]
+    device = Device()
+    device.programs[source] = device.compile(source[:at] + source[at + len("__syncthreads();") :])
+    rng = np.random.default_rng(3)
+    rows = device.array(rng.integers(0, 2**33, (1, 3 * config.batch), np.uint64))
+    ensemble = Ensemble(device, [ModelSpec(config, 32, 0, 0)], [initial_parameters(config)])
+    with pytest.raises(PtxError, match="race"):
+        ensemble.train(rows, 0, 0, 1, 3)
+
+
 LOADED = "k < NUMBERS; k += 32) m[k]"
 FEATURE = "const u32 feature = __shfl_sync(ALL_LANES, present.feature, first + part & 31);"
 SOME_LANES = "u32 feature = 0; if (u < M - 1) feature = " + FEATURE.partition("= ")[2]

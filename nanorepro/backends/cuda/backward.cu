@@ -2,9 +2,8 @@
 // all models in it (blockIdx.y).
 
 // delta = (sigma(z) - y) / s of the output.
-extern "C" __global__ void output(const u32* rows, u64 row_stride, u64 first, u32 words,
-                                  const number* z, number* d, u32 n, const u64* keys, u64 step) {
-  const RoundingKey t = rounding_key(keys, step);
+__device__ inline void output_layer(const u32* rows, u64 row_stride, u64 first, u32 words,
+                                    const number* z, number* d, u32 n, RoundingKey t) {
   for (u32 i = THREAD; i < n; i += THREADS) {
     const u64 at = ((u64)blockIdx.y * UNITS + UNITS - 1) * n + i;
     const u32 y = rows[blockIdx.y * row_stride + (first + i) * (words + 1) + words];
@@ -12,37 +11,43 @@ extern "C" __global__ void output(const u32* rows, u64 row_stride, u64 first, u3
   }
 }
 
+extern "C" __global__ void output(const u32* rows, u64 row_stride, u64 first, u32 words,
+                                  const number* z, number* d, u32 n, const u64* keys, u64 step) {
+  output_layer(rows, row_stride, first, words, z, d, n, rounding_key(keys, step));
+}
+
 // delta of the layer below layer k, by the weights as they are before the step.
-extern "C" __global__ void backward(u32 k, const number* memory, const number* z, number* d, u32 n,
-                                    const int2* plans, u32 count, u32 index, u32 length, u32 slots,
-                                    Unit* spare, const u64* keys, u64 step) {
+__device__ inline void backward_layer(u32 k, const number* memory, const number* z, number* d,
+                                      u32 n, const Plan& plan, Unit* spare, RoundingKey t) {
   const Layer layer = layers[k];
   const bool active = layers[k - 1].active;
-  const Plan plan = plan_of(plans, count, index, length, slots);
-  const RoundingKey t = rounding_key(keys, step);
   const number* w = memory + (u64)blockIdx.y * (1 + STATES) * PARAMETERS + layer.weights;
   const u64 above = ((u64)blockIdx.y * UNITS + layer.units) * n;
   const u64 below = above - (u64)layer.fan_in * n;
   for (u64 q = THREAD; q < (u64)layer.fan_in * n; q += THREADS) {
     const u32 j = (u32)(q / n), i = (u32)(q % n);
-    const number sum = sum_by_plan(plan, spare, t, [&](Unit& partial, u32 u) {
+    const number sum = sum_by_plan<UNIT_CHAIN>(plan, spare, t, [&](Unit& partial, u32 u) {
       partial.product(w[(u64)j * layer.fan_out + u], d[above + (u64)u * n + i], t);
     });
     d[below + q] = active ? activation_backward(sum, z[below + q], t) : sum;
   }
 }
 
+extern "C" __global__ void backward(u32 k, const number* memory, const number* z, number* d, u32 n,
+                                    const int2* plans, u32 count, u32 index, u32 length, u32 slots,
+                                    Unit* spare, const u64* keys, u64 step) {
+  backward_layer(k, memory, z, d, n, plan_of(plans, count, index, length, slots), spare,
+                 rounding_key(keys, step));
+}
+
 // The gradient of each weight and bias of layer k, from the one numbered `from` on, and its update.
-extern "C" __global__ void descend(u32 k, number* memory, const u32* rows, u64 row_stride,
-                                   u64 first, u32 words, const number* h, const number* d, u32 n,
-                                   const int2* plans, u32 count, u32 index, u32 length, u32 slots,
-                                   Batch* spare, const u64* keys, u64 step, const number* rates,
-                                   u32 rate, u32 from) {
+__device__ inline void descend_layer(u32 k, number* memory, const u32* rows, u64 row_stride,
+                                     u64 first, u32 words, const number* h, const number* d, u32 n,
+                                     const Plan& plan, Batch* spare, RoundingKey t, number rate,
+                                     u32 from) {
   const Layer layer = layers[k];
   const u32 inputs = layer.fan_in / layer.sets, row = layer.fan_out / layer.sets;
   const u32 weights = layer.fan_in * row;
-  const Plan plan = plan_of(plans, count, index, length, slots);
-  const RoundingKey t = rounding_key(keys, step);
   number* m = memory + (u64)blockIdx.y * (1 + STATES) * PARAMETERS;
   const number* delta = d + ((u64)blockIdx.y * UNITS + layer.units) * n;
   const number* below = h + ((u64)blockIdx.y * UNITS + layer.units - layer.fan_in) * n;
@@ -51,13 +56,61 @@ extern "C" __global__ void descend(u32 k, number* memory, const u32* rows, u64 r
   for (u32 q = from + THREAD; q < all; q += THREADS) {
     const u32 j = q / row, u = q < weights ? j / inputs * row * (k == 0) + q % row : q - weights;
     const number* of_unit = delta + (u64)u * n;
-    const number g = sum_by_plan(plan, spare, t, [&](Batch& partial, u32 i) {
+    const number g = sum_by_plan<BATCH_CHAIN>(plan, spare, t, [&](Batch& partial, u32 i) {
       if (q >= weights || (k == 0 && has(examples + (u64)i * (words + 1), j))) {
         partial.term(of_unit[i], t);
       } else if (k > 0) {
         partial.product(below[(u64)j * n + i], of_unit[i], t);
       }
     });
-    update(m, q < weights ? layer.weights + q : layer.biases + u, g, rates[rate], t);
+    update(m, q < weights ? layer.weights + q : layer.biases + u, g, rate, t);
+  }
+}
+
+extern "C" __global__ void descend(u32 k, number* memory, const u32* rows, u64 row_stride,
+                                   u64 first, u32 words, const number* h, const number* d, u32 n,
+                                   const int2* plans, u32 count, u32 index, u32 length, u32 slots,
+                                   Batch* spare, const u64* keys, u64 step, const number* rates,
+                                   u32 rate, u32 from) {
+  descend_layer(k, memory, rows, row_stride, first, words, h, d, n,
+                plan_of(plans, count, index, length, slots), spare, rounding_key(keys, step),
+                rates[rate], from);
+}
+
+// `steps` mini-batches of n of each model, a block a model (blockIdx.y): for models that one
+// multiprocessor is enough for.  unit_plans: of the layers' sums over units, one after another; table
+// (LAYERS, 2, 3): where that of a layer begins, forward and backward, its length and its partial sums.
+// rates (many): of each step, or one of all.
+extern "C" __global__ void __launch_bounds__(512)
+    train_block(number* memory, const u32* rows, u64 row_stride, u64 first, u32 words, number* z,
+                number* h, number* d, u32 n, const int2* unit_plans, const u32* table,
+                const int2* plans, u32 count, u32 index, u32 length, u32 slots, Unit* unit_spare,
+                Batch* batch_spare, const u64* keys, u64 step, const number* rates, u32 many,
+                u32 steps) {
+  constexpr u32 LAYERS = sizeof(layers) / sizeof(Layer);
+  const auto unit_plan = [&](u32 k, u32 back) {
+    const u32* entry = table + (2 * k + back) * 3;
+    return Plan{unit_plans + entry[0], entry[1], entry[2]};
+  };
+  for (u32 s = 0; s < steps; ++s, first += n) {
+    const RoundingKey t = rounding_key(keys, step + s);
+    const Plan plan = plan_of(plans, count, index + s, length, slots);
+    const number rate = rates[many > 1 ? s : 0];
+    for (u32 k = 0; k < LAYERS; ++k) {
+      forward_layer(k, memory, rows, row_stride, first, words, z, h, n, unit_plan(k, 0), unit_spare,
+                    t);
+      __syncthreads();
+    }
+    output_layer(rows, row_stride, first, words, z, d, n, t);
+    __syncthreads();
+    for (u32 k = LAYERS; k-- > 0;) {
+      if (k > 0) {
+        backward_layer(k, memory, z, d, n, unit_plan(k, 1), unit_spare, t);
+        __syncthreads();
+      }
+      descend_layer(k, memory, rows, row_stride, first, words, h, d, n, plan, batch_spare, t, rate,
+                    0);
+    }
+    __syncthreads();
   }
 }

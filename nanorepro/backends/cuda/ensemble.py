@@ -19,6 +19,8 @@ THREADS = 128
 # `tiles.cu`: sums and terms of a tile; how many sums, or how long ones, are worth tiles
 LARGE, NARROW = (128, 32, 16), (4, 32, 128)
 MANY, LONG = 1 << 10, 128
+# weights times examples of a mini-batch up to which a block trains a model, and its most threads
+BLOCK_WORK, BLOCK_THREADS = 1 << 20, 512
 SPARE = 1 << 28  # bytes of partial sums at most
 PATTERNS = 1 << 22  # activations of an evaluation at a time, about
 
@@ -195,6 +197,9 @@ class Ensemble:
 
     def _train(self, rows: Any, stride: int, first: int, words: int, steps: int) -> None:
         rates, many = self._rates(steps)
+        if self.one_block:
+            self._train_block(rows, stride, first, words, steps, rates, many)
+            return
         z, h, d = self.activations
         n, net = np.uint32(self.batch), self.shape.net
         for s in range(steps):
@@ -208,6 +213,39 @@ class Ensemble:
                     self._backward(k, z, d)
                 self._descend(k, rows, where, h, d, rates, s % many)
             self.step += 1
+
+    @cached_property
+    def one_block(self) -> bool:
+        """Whether a block is enough for a model, so that a launch takes many steps."""
+        fixed = not any(plans.drawn for both in self.unit_plans for plans in both)
+        return fixed and self.shape.parameters * self.batch <= BLOCK_WORK
+
+    @cached_property
+    def block_plans(self) -> tuple[Any, Any]:
+        """The plans of all layers' sums over units in one array, and a table of where they are."""
+        both = [plans for pair in self.unit_plans for plans in pair]
+        starts = np.cumsum([0, *(plans.length for plans in both)])
+        table = [(at, p.length, p.slots) for at, p in zip(starts[:-1], both, strict=True)]
+        rows = np.concatenate([plans.rows for plans in both])
+        return self.device.array(rows), self.device.array(np.array(table, np.uint32))
+
+    def _train_block(
+        self, rows: Any, stride: int, first: int, words: int, steps: int, rates: Any, many: int
+    ) -> None:
+        f = self.program.formulas
+        slots = max(plans.slots for pair in self.unit_plans for plans in pair)
+        most = max(layer.fan_out * max(self.batch, layer.fan_in) for layer in self.shape.net)
+        threads = min(BLOCK_THREADS, -(-most // LANES) * LANES)
+        each = self.models * threads
+        units = self.device.empty((each * slots * f.unit_bytes,), np.uint8)
+        batches = self.device.empty((each * self.batch_plans.slots * f.batch_bytes,), np.uint8)
+        self.layers.launch("train_block", (1, self.models), threads, [
+            self.memory, rows, np.uint64(stride), np.uint64(first), np.uint32(words),
+            *self.activations, np.uint32(self.batch), *self.block_plans,
+            *self.batch_plans.arguments(self.step), units, batches, self.keys, np.uint64(self.step),
+            rates, np.uint32(many), np.uint32(steps),
+        ])  # fmt: skip
+        self.step += steps
 
     def _backward(self, k: int, z: Any, d: Any) -> None:
         """The deltas of the layer below layer k."""

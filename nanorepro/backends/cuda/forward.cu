@@ -23,8 +23,15 @@ __device__ inline Plan plan_of(const int2* plans, u32 count, u32 index, u32 leng
 }
 
 // The sum of the terms that join(partial, i) adds to a partial sum, in the order of a plan.
-template <class Sum, class Join>
+// CHAIN says that it is a chain, as UNIT_CHAIN does.
+template <int CHAIN, class Sum, class Join>
 __device__ inline number sum_by_plan(const Plan& plan, Sum* spare, RoundingKey t, Join join) {
+  if (CHAIN) {
+    Sum sum;
+#pragma unroll 4
+    for (u32 k = 0; k < plan.length; ++k) join(sum, CHAIN > 0 ? k : plan.length - 1 - k);
+    return sum.result(t);
+  }
   if (plan.slots == 1) {
     Sum sum;
     for (u32 row = 0; row < plan.length; ++row) join(sum, (u32)plan.rows[row].y);
@@ -59,14 +66,11 @@ __device__ inline bool has(const u32* example, u32 feature) {
 #define THREADS (gridDim.x * blockDim.x)
 
 // z = sum + b, h = A(z) of layer k.
-extern "C" __global__ void forward(u32 k, const number* memory, const u32* rows, u64 row_stride,
-                                   u64 first, u32 words, number* z, number* h, u32 n, const int2* plans,
-                                   u32 count, u32 index, u32 length, u32 slots, Unit* spare,
-                                   const u64* keys, u64 step) {
+__device__ inline void forward_layer(u32 k, const number* memory, const u32* rows, u64 row_stride,
+                                     u64 first, u32 words, number* z, number* h, u32 n,
+                                     const Plan& plan, Unit* spare, RoundingKey t) {
   const Layer layer = layers[k];
   const u32 inputs = layer.fan_in / layer.sets, row = layer.fan_out / layer.sets;
-  const Plan plan = plan_of(plans, count, index, length, slots);
-  const RoundingKey t = rounding_key(keys, step);
   const number* w = memory + (u64)blockIdx.y * (1 + STATES) * PARAMETERS;
   const number* below = h + ((u64)blockIdx.y * UNITS + layer.units - layer.fan_in) * n;
   const u32* examples = rows + blockIdx.y * row_stride + first * (words + 1);
@@ -84,13 +88,13 @@ extern "C" __global__ void forward(u32 k, const number* memory, const u32* rows,
         }
         sum = partial.result(t);
       } else {
-        sum = sum_by_plan(plan, spare, t, [&](Unit& partial, u32 term) {
+        sum = sum_by_plan<UNIT_CHAIN>(plan, spare, t, [&](Unit& partial, u32 term) {
           const u32 j = set * inputs + term;
           if (has(example, j)) partial.term(w[layer.weights + j * row + u % row], t);
         });
       }
     } else {
-      sum = sum_by_plan(plan, spare, t, [&](Unit& partial, u32 j) {
+      sum = sum_by_plan<UNIT_CHAIN>(plan, spare, t, [&](Unit& partial, u32 j) {
         partial.product(below[(u64)j * n + i], w[layer.weights + j * row + u], t);
       });
     }
@@ -99,6 +103,14 @@ extern "C" __global__ void forward(u32 k, const number* memory, const u32* rows,
     z[at] = sum;
     h[at] = layer.active ? activation(sum, t) : sum;
   }
+}
+
+extern "C" __global__ void forward(u32 k, const number* memory, const u32* rows, u64 row_stride,
+                                   u64 first, u32 words, number* z, number* h, u32 n,
+                                   const int2* plans, u32 count, u32 index, u32 length, u32 slots,
+                                   Unit* spare, const u64* keys, u64 step) {
+  forward_layer(k, memory, rows, row_stride, first, words, z, h, n,
+                plan_of(plans, count, index, length, slots), spare, rounding_key(keys, step));
 }
 
 // The logits of n examples, from `first` on of those (models, count) that are asked for.

@@ -41,7 +41,7 @@ class Plans:
             # the leaves of one whose order is drawn stay as the tree has them
             order = "given" if self.draws_order else self.leaf_order
             fixed = ordered_plan(self.tree, order, self.n)
-        self.fixed = self.device.array(fixed)
+        self.rows, self.fixed = fixed, self.device.array(fixed)
         self.terms = self.device.array(fixed_order(self.leaf_order, self.n))
 
     @property

@@ -93,8 +93,8 @@ class Program:
     """A model's programs.
 
     forward: a launch for each layer; layers: one for each layer's equation.  Both go by tiles where
-    sums over units (unit_tiles) and over the mini-batch (batch_tiles) are chains.  small: all steps in one launch, a warp a model, or
-    nothing, with the shared memory of a model in bytes
+    sums over units (unit_tiles) and over the mini-batch (batch_tiles) are chains.  small: all steps
+    in one launch, a warp a model, or nothing, with the shared memory of a model in bytes.
     """
 
     shape: Shape
