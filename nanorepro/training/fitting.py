@@ -48,7 +48,7 @@ def fit(
         Where the training starts: `initial_parameters(config, features=d)`, or what an earlier
         `fit` returned.  A list of records is an ensemble, each of its models trained as it would
         be alone; a dozen small ones and more are trained together in a fraction of the time.
-    backend : {"numba", "reference"}
+    backend : {"numba", "reference", "cupy"}
         What computes it; changes no bit.
 
     Returns
@@ -108,7 +108,7 @@ def predict(
         Examples of d features, 0 or 1, as for `fit`.
     parameters : record or list of records
         What `fit` returned, or `result.parameters[pair][model]` of a run (d = 32).
-    backend : {"numba", "reference"}
+    backend : {"numba", "reference", "cupy"}
         What computes it; changes no bit.
 
     Returns

@@ -156,7 +156,7 @@ def simulate(
     ----------
     config : Config
         The run; nothing else changes a bit of its parameters, logits and measures.
-    backend : {"numba", "reference"}
+    backend : {"numba", "reference", "cupy"}
         What computes it.
     threads : int or "all", optional
         Threads, from 1 to 1024; None and "all" mean all CPUs that this process may use.

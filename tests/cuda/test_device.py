@@ -86,6 +86,12 @@ def test_nvrtc_is_sought_and_not_found(monkeypatch):
     nvrtc.library.cache_clear()
 
 
+def test_a_compiler_that_does_not_know_the_gpu(monkeypatch, tmp_path):
+    stand_in.install(monkeypatch, tmp_path, capability="999")
+    with pytest.raises(ConfigError, match="does not know GPUs of sm_999"):
+        simulate(Config(model="linear", log2_examples=5, pairs=1), backend="cupy")
+
+
 def test_the_command(interpreter, tmp_path, capsys):
     out = str(tmp_path / "out")
     assert run.main([*RUN, "--backend", "cupy", "--out", out, "--json"]) == 0

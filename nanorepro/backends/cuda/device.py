@@ -125,11 +125,11 @@ class CupyDevice:
                 raise refused("there is no NVIDIA driver", "install one")
             if runtime.getDeviceCount() == 0:
                 raise refused("there is no GPU", "use a machine with one")
-            device = cupy.cuda.Device()
-            self.architecture = str(device.compute_capability)
-            self.shared = int(device.attributes["MaxSharedMemoryPerBlockOptin"])
+            self.gpu = cupy.cuda.Device()
+            self.architecture = str(self.gpu.compute_capability)
+            self.shared = int(self.gpu.attributes["MaxSharedMemoryPerBlockOptin"])
             self.memory = int(runtime.memGetInfo()[0])
-            properties = runtime.getDeviceProperties(device.id)
+            properties = runtime.getDeviceProperties(self.gpu.id)
             self.name = properties["name"].decode()
         except runtime.CUDARuntimeError as error:
             raise refused(*_reason(error)) from None
@@ -143,8 +143,9 @@ class CupyDevice:
         self.programs: dict[str, CupyModule] = {}
 
     def compile(self, source: str) -> CupyModule:
+        self.gpu.use()  # also in a thread that was begun after the caller chose a GPU
         if source not in self.programs:
-            path = cached_binary(source, self.architecture)
+            path = self._binary(source)
             failures = (
                 self.cupy.cuda.driver.CUDADriverError, self.cupy.cuda.runtime.CUDARuntimeError
             )  # fmt: skip
@@ -157,6 +158,16 @@ class CupyDevice:
                 what = f"the driver does not load what CUDA {major}.{minor} compiled ({error})"
                 raise refused(what, "update the driver") from None
         return self.programs[source]
+
+    def _binary(self, source: str) -> Path:
+        try:
+            return cached_binary(source, self.architecture)
+        except nvrtc.CompileError as error:
+            if "gpu-architecture" not in str(error):
+                raise
+            major, minor = nvrtc.version()
+            what = f"CUDA {major}.{minor} does not know GPUs of sm_{self.architecture}"
+            raise refused(what, "pip install a newer nvidia-cuda-nvrtc") from None
 
     def array(self, host: np.ndarray) -> Any:
         return self._allocated(lambda: self.cupy.asarray(host), host.nbytes)

@@ -84,6 +84,7 @@ def stand_in(interpreter: Device, **other: Any) -> ModuleType:
     )
     gpu = SimpleNamespace(
         id=0,
+        use=lambda: None,
         compute_capability=other.get("capability", interpreter.architecture),
         attributes={"MaxSharedMemoryPerBlockOptin": interpreter.shared},
     )
