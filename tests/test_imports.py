@@ -1,8 +1,8 @@
 """The package's imports run downwards, from the commands to the errors, and never in a circle.
 
 All imports count, those inside functions too, which only put off when a module is read.  Imports
-for type checkers alone (`if TYPE_CHECKING:`) run nowhere, but name what a module knows of; they
-count likewise.
+for type checkers alone (`if TYPE_CHECKING:`) run nowhere: they make no circle, but they name what a
+module knows of, and count as others do for the order of the rooms.
 """
 
 import ast
@@ -34,10 +34,20 @@ def modules() -> dict[str, Path]:
     return found
 
 
-def imported(name: str, source: str, known: set[str]) -> Iterator[str]:
-    """The package's modules that a module imports, wherever in it."""
+class WithoutTypes(ast.NodeTransformer):
+    """Leaves out what stands under `if TYPE_CHECKING:`."""
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        self.generic_visit(node)
+        names = {n.id for n in ast.walk(node.test) if isinstance(n, ast.Name)}
+        return node.orelse if "TYPE_CHECKING" in names else node
+
+
+def imported(name: str, source: str, known: set[str], types: bool = True) -> Iterator[str]:
+    """The package's modules that a module imports, wherever in it, with or without for types."""
     package = name if (ROOT.parent / name.replace(".", "/")).is_dir() else name.rpartition(".")[0]
-    for node in ast.walk(ast.parse(source)):
+    tree = ast.parse(source)
+    for node in ast.walk(tree if types else WithoutTypes().visit(tree)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -58,10 +68,13 @@ def room(name: str) -> str:
     return first if first in ORDER else "entry points"
 
 
-def graph() -> dict[str, set[str]]:
+def graph(types: bool = True) -> dict[str, set[str]]:
     """What each module imports."""
     known = modules()
-    return {name: set(imported(name, path.read_text(), set(known))) for name, path in known.items()}
+    return {
+        name: set(imported(name, path.read_text(encoding="utf-8"), set(known), types))
+        for name, path in known.items()
+    }
 
 
 def upwards(edges: dict[str, set[str]]) -> list[str]:
@@ -108,7 +121,7 @@ def test_imports_run_downwards():
 
 
 def test_there_is_no_circle():
-    assert circle(graph()) == []
+    assert circle(graph(types=False)) == []
 
 
 def test_a_kernel_imports_no_other_kernel():
@@ -143,8 +156,14 @@ def test_an_import_upwards_is_seen(name, source, found):
     assert edges[name]
 
 
+def test_imports_for_types_count_for_the_order_only():
+    source = "if TYPE_CHECKING:\n    import nanorepro.config\nelse:\n    import nanorepro.errors"
+    found = [set(imported("nanorepro.parsing", source, set(modules()), t)) for t in (True, False)]
+    assert found == [{"nanorepro.config", "nanorepro.errors"}, {"nanorepro.errors"}]
+
+
 def test_a_circle_is_seen():
-    edges = graph()
+    edges = graph(types=False)
     edges["nanorepro.numerics.trees"].add("nanorepro.numerics.plans")
     assert set(circle(edges)) == {"nanorepro.numerics.trees", "nanorepro.numerics.plans"}
 

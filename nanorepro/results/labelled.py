@@ -11,11 +11,12 @@ from nanorepro.data.sampling import FEATURES
 from nanorepro.model.layers import shapes
 from nanorepro.results.metrics import METRICS
 from nanorepro.results.provenance import provenance
-from nanorepro.results.result import Result
 from nanorepro.specification import layers
 
 if TYPE_CHECKING:
     import xarray
+
+    from nanorepro.results.result import Result
 
 FORMAT = "nanorepro result 1"
 
@@ -59,7 +60,7 @@ def variables(config: Config) -> dict[str, Variable]:
     return found
 
 
-def contents(result: Result) -> dict[str, np.ndarray]:
+def contents(result: "Result") -> dict[str, np.ndarray]:
     """The values of these arrays."""
     found = {
         "pattern": result.evaluation.x,
@@ -83,7 +84,7 @@ def sizes(config: Config, patterns: int) -> dict[str, int]:
     return found
 
 
-def coordinates(result: Result) -> dict[str, tuple[np.ndarray, dict[str, str]]]:
+def coordinates(result: "Result") -> dict[str, tuple[np.ndarray, dict[str, str]]]:
     """The values along every dimension, and what they are."""
     found: dict[str, tuple[np.ndarray, dict[str, str]]] = {}
     for name, n in sizes(result.config, len(result.evaluation.x)).items():
@@ -95,7 +96,7 @@ def coordinates(result: Result) -> dict[str, tuple[np.ndarray, dict[str, str]]]:
     return found
 
 
-def attributes(result: Result) -> dict[str, Any]:
+def attributes(result: "Result") -> dict[str, Any]:
     """What holds for the whole run."""
     return {
         "format": FORMAT,
@@ -114,7 +115,7 @@ def attributes(result: Result) -> dict[str, Any]:
     }
 
 
-def to_xarray(result: Result) -> "xarray.Dataset":
+def to_xarray(result: "Result") -> "xarray.Dataset":
     """`Result.to_xarray`."""
     import xarray
 
