@@ -1,22 +1,72 @@
-"""nanorepro: a simulator of irreproducibility in the training of neural networks."""
+"""nanorepro: a simulator of irreproducibility in the training of neural networks.
 
-from typing import Any
+Every source of irreproducibility is an explicit, seeded input: a run is a pure function of its
+configuration, to the bit, on every machine.  Pairs of models are trained on the same examples and
+differ only in the streams that `Config.differ` names; what is measured is how far apart they end.
+
+    >>> from nanorepro import Config, simulate
+    >>> config = Config(model="double", act="relu", log2_examples=10, log2_eval=10, pairs=2)
+    >>> result = simulate(config, backend="reference")
+    >>> 0.0 < result.relative_pd < result.excess_loss
+    True
+
+Config              what a run is; its fields are the command line's options
+simulate            train and measure all pairs of a run: a `Result`
+Result              parameters, measures of every pair, fingerprint; `to_xarray()`
+save, load          one immutable, checked file a run
+initial_parameters  a model's record before training, for any number of features
+fit, predict        train and evaluate models on your own arrays of 0 and 1
+ConfigError         what is wrong with an argument, in one line
+
+On the command line: `python -m nanorepro`.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 from nanorepro.config import Config
 from nanorepro.errors import ConfigError
 from nanorepro.version import __version__ as __version__
 
-__all__ = ["Config", "ConfigError", "fit", "initial_parameters", "predict", "simulate"]
+if TYPE_CHECKING:
+    from nanorepro.results.result import Result
+    from nanorepro.results.store import load, save
+    from nanorepro.training.fitting import fit, predict
+    from nanorepro.training.parameters import initial_parameters
+    from nanorepro.training.simulation import simulate
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "Result",
+    "fit",
+    "initial_parameters",
+    "load",
+    "predict",
+    "save",
+    "simulate",
+]
+
+# imported on first use, so that `--help` answers without NumPy and Numba
+_WHERE = {
+    "Result": "results.result",
+    "fit": "training.fitting",
+    "initial_parameters": "training.parameters",
+    "load": "results.store",
+    "predict": "training.fitting",
+    "save": "results.store",
+    "simulate": "training.simulation",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # NumPy and Numba are imported on first use, so that `--help` answers at once
-    if name in ("fit", "predict"):
-        from nanorepro.training import fitting
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
 
-        return getattr(fitting, name)
-    if name in __all__:
-        from nanorepro.training import simulation
+    found = getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+    globals()[name] = found
+    return found
 
-        return getattr(simulation, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

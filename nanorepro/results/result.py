@@ -12,7 +12,7 @@ import numpy as np
 from nanorepro.config import Config
 from nanorepro.model.layers import Parameters
 from nanorepro.numerics.streams import stream_key
-from nanorepro.results import metrics
+from nanorepro.results import labelled, metrics
 from nanorepro.results.bootstrap import mean_interval, mean_intervals
 from nanorepro.results.metrics import METRICS
 
@@ -105,7 +105,7 @@ class Result:
     >>> result = simulate(config, backend="reference")
     >>> result.parameters[1][0]["w0"].shape, result.measures["pd"].shape
     ((32, 1), (4, 2))
-    >>> result.pairs[1].pd == result.series[-1][1].pd == result.measures["pd"][-1, 1]
+    >>> result.pairs[1].pd == result.series[-1][1].pd == float(result.measures["pd"][-1, 1])
     True
     >>> result == simulate(config, backend="reference", threads=1)
     True
@@ -246,9 +246,7 @@ class Result:
             unit_0, ...), logits, counts and log-odds by pattern; units and `long_name` of each;
             id, configuration, fingerprint, means and provenance as attributes.
         """
-        from nanorepro.results.labelled import to_xarray
-
-        return to_xarray(self)
+        return labelled.to_xarray(self)
 
     @property
     def title(self) -> str:
