@@ -11,8 +11,10 @@ import pytest
 from support.commands import TINY
 from support.processors import environment
 
+from nanorepro import simulate
 from nanorepro.commands import common, console, figure, reveal, run
 from nanorepro.commands import main as listing
+from nanorepro.paper import runner
 from nanorepro.results import store
 from nanorepro.training.compiling import says_when_compiling
 from nanorepro.training.progress import Progress
@@ -72,7 +74,9 @@ def test_a_folder_that_cannot_be_encoded(folder, monkeypatch, elsewhere):
 
 
 def test_the_page_is_utf_8_whatever_is_printed(monkeypatch, elsewhere):
-    words = ["3", "--scale", "smoke", "--out", "runs", "--report", "p.md"]
+    monkeypatch.setattr(runner, "simulate", lambda config, *_: simulate(config, "reference", 1))
+    monkeypatch.setattr(runner, "compile_ahead", lambda *_: None)
+    words = ["3", "--log2-examples", "5", "--pairs", "2", "--out", "runs", "--report", "p.md"]
     status, said = written(figure.main, words, monkeypatch, "cp1252")
     assert status == 0
     assert r"\u03b8" in said
