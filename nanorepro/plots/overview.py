@@ -1,7 +1,5 @@
 """What a run looks like: results in, matplotlib Figure out, no training and no global state."""
 
-from collections.abc import Callable, Sequence
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
@@ -9,12 +7,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from nanorepro.plots.style import BLUE, GREEN, GREY, RED, YELLOW, YLORBR, file_of, settings
-from nanorepro.results.metrics import average, probability
-from nanorepro.results.result import Pair, Result
+from nanorepro.results.metrics import METRICS, Metric, average, probability
+from nanorepro.results.result import Result
 
 DENSITY = LinearSegmentedColormap.from_list("YlOrBr", YLORBR[1:])
 CELLS = 64  # of the density, along each side
 WIDE = 20.0  # largest over smallest value from which an axis is logarithmic
+SERIES = ("pd", "loss", "churn")  # of which series over training are drawn
 MARGIN = 0.035  # where on an axis that has no place for a value it is marked nevertheless
 
 
@@ -28,9 +27,8 @@ def overview(result: Result) -> Figure:
         pd_by_pair(axes[0, 1], result)
         loss_by_pair(axes[0, 2], result)
         if rows == 2:
-            series(axes[1, 0], result, "relative PD", lambda pair: [pair.pd])
-            series(axes[1, 1], result, "excess loss [nats]", lambda pair: pair.loss)
-            series(axes[1, 2], result, "churn", lambda pair: [pair.churn])
+            for ax, name in zip(axes[1], SERIES, strict=True):
+                series(ax, result, METRICS[name])
         figure.suptitle(title(result), fontsize=9.0, x=0.01, ha="left")
     return figure
 
@@ -86,8 +84,8 @@ def predictions(ax: Axes, result: Result) -> None:
 
 def pd_by_pair(ax: Axes, result: Result) -> None:
     """Relative PD of every pair, its mean and interval; stuck, diverged and zero ones marked."""
-    ax.set_title("Relative PD by pair")
-    ax.set(xlabel="pair", ylabel=r"$\Delta_r$")
+    ax.set_title(f"{capital(METRICS['pd'].words)} by pair")
+    ax.set(xlabel="pair", ylabel=METRICS["pd"].symbol)
     number = np.arange(result.config.pairs)
     pd = np.array([pair.pd for pair in result.pairs])
     stuck = np.array([any(pair.stuck) for pair in result.pairs])
@@ -114,8 +112,9 @@ def pd_by_pair(ax: Axes, result: Result) -> None:
 
 def loss_by_pair(ax: Axes, result: Result) -> None:
     """Excess loss of both models of every pair, joined by a line."""
-    ax.set_title("Excess loss by pair")
-    ax.set(xlabel="pair", ylabel="$L$ [nats]")
+    metric = METRICS["loss"]
+    ax.set_title(f"{capital(metric.words)} by pair")
+    ax.set(xlabel="pair", ylabel=f"{metric.symbol} [{metric.unit}]")
     number = np.arange(result.config.pairs)
     loss = np.array([pair.loss for pair in result.pairs])
     finite = np.isfinite(loss).all(axis=1)
@@ -145,17 +144,15 @@ def loss_by_pair(ax: Axes, result: Result) -> None:
     _legend(ax)
 
 
-def series(ax: Axes, result: Result, name: str, measure: Callable[[Pair], Sequence[float]]) -> None:
-    """A measure over training: a thin line for every pair or model, and the mean over pairs."""
-    ax.set(xlabel="training examples", ylabel=name)
-    ax.set_title(f"{name.partition(' [')[0][0].upper()}{name.partition(' [')[0][1:]} over training")
+def series(ax: Axes, result: Result, metric: Metric) -> None:
+    """A metric over training: a thin line for every pair or model, and the mean over pairs."""
+    ax.set(xlabel="training examples", ylabel=labelled(metric))
+    ax.set_title(f"{capital(metric.words)} over training")
     examples = result.config.batch * np.array(result.checkpoints)
-    values = np.array([[measure(pair) for pair in pairs] for pairs in result.series])
-    lines = values.reshape(len(examples), -1)  # (checkpoint, pair or model)
-    mean = [
-        average([v for pair in result.finite(c) for v in measure(pair)])
-        for c in range(len(examples))
-    ]
+    values = result.measures[metric.name]  # (checkpoint, pair) or (checkpoint, pair, model)
+    lines = values.reshape(len(examples), -1)
+    finite = (result.measures["diverged"] == 0).all(axis=-1)
+    mean = [average(v[known].ravel().tolist()) for v, known in zip(values, finite, strict=True)]
     if result.config.eval_every == "log":
         ax.set_xscale("log", base=2)
         ax.set_xlim(examples[0] / 1.4, examples[-1] * 1.4)
@@ -178,6 +175,16 @@ def series(ax: Axes, result: Result, name: str, measure: Callable[[Pair], Sequen
     shown = np.where(np.array(mean) > 0.0, mean, np.nan) if ax.get_yscale() == "log" else mean
     ax.plot(examples, shown, color=BLUE, lw=1.8, marker="o", ms=2.5, gid="mean", label="mean")
     _legend(ax)
+
+
+def labelled(metric: Metric) -> str:
+    """A metric's words with its unit, for an axis."""
+    return metric.words if metric.unit == "1" else f"{metric.words} [{metric.unit}]"
+
+
+def capital(words: str) -> str:
+    """The words as a title begins."""
+    return words[0].upper() + words[1:]
 
 
 def _points(
