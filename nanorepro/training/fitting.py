@@ -63,7 +63,7 @@ def fit(
 
     Notes
     -----
-    Each step takes config.batch examples and follows docs/arithmetic.md, equations 4 to 12.  The
+    Each step takes config.batch examples and follows docs/arithmetic.md, "One step".  The
     optimizer starts anew with every call: AdaGrad's accumulators at config.initial_accumulator,
     SGD's velocity at 0, the step at 0.  Two calls one after the other are therefore not one call
     on all examples.
