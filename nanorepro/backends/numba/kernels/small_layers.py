@@ -403,6 +403,6 @@ KERNELS = (
         work=bias_work,
         forms=no_forms,
         phase=Phase.BIASES,
-        examples=({"hidden": "60,16"},),
+        examples=({"hidden": "60,20,3"}, {"hidden": "12,33", "batch": 5}),
     ),
 )
