@@ -22,7 +22,7 @@ class OptimizerChoice:
     """Which optimizer."""
 
     optimizer: str = setting(
-        "adagrad", "optimizer; " + summaries(OPTIMIZERS), choices=OPTIMIZERS, paper="both"
+        "adagrad", "optimizer; " + summaries(OPTIMIZERS), choices=OPTIMIZERS, paper="adagrad, sgd"
     )
 
 
