@@ -49,22 +49,26 @@ class Prediction:
     @cached_property
     def p(self) -> np.ndarray:
         """σ(z)."""
-        return 1.0 / (1.0 + self.exp(-self.z))
+        found: np.ndarray = 1.0 / (1.0 + self.exp(-self.z))
+        return found
 
     @cached_property
     def log1p_exp(self) -> np.ndarray:
         """log(1 + exp(-|z|)): by what log(1 + exp(z)) is above max(z, 0), the same for z and -z."""
-        return self.log(1.0 + self.exp(-np.abs(self.z)))
+        found: np.ndarray = self.log(1.0 + self.exp(-np.abs(self.z)))
+        return found
 
     @property
     def softplus(self) -> np.ndarray:
         """log(1 + exp(z))."""
-        return np.maximum(self.z, 0.0) + self.log1p_exp
+        found: np.ndarray = np.maximum(self.z, 0.0) + self.log1p_exp
+        return found
 
     @property
     def softplus_minus(self) -> np.ndarray:
         """log(1 + exp(-z))."""
-        return np.maximum(-self.z, 0.0) + self.log1p_exp
+        found: np.ndarray = np.maximum(-self.z, 0.0) + self.log1p_exp
+        return found
 
 
 Logits = np.ndarray | Prediction
@@ -100,7 +104,8 @@ def disagreement(logits1: Logits, logits2: Logits, counts: np.ndarray) -> float:
 
 
 def _distance(logits1: Logits, logits2: Logits) -> np.ndarray:
-    return np.abs(predicted(logits1).p - predicted(logits2).p)
+    found: np.ndarray = np.abs(predicted(logits1).p - predicted(logits2).p)
+    return found
 
 
 def churn(logits1: Logits, logits2: Logits, counts: np.ndarray) -> float:

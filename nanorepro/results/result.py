@@ -217,7 +217,8 @@ class Result:
         """The values (pair, [model]) of a metric after the last step, of the finite pairs."""
         values = self.measures[name]
         last = values[-1] if METRICS[name].by_checkpoint else values
-        return last[~self.measures["diverged"][-1].astype(bool).any(axis=1)]
+        found: np.ndarray = last[~self.measures["diverged"][-1].astype(bool).any(axis=1)]
+        return found
 
     @property
     def stuck(self) -> list[tuple[int, int]]:
