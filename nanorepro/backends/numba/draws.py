@@ -4,8 +4,8 @@ An example and its label travel as one number, `data.join`'s: whoever moves both
 """
 
 import numpy as np
-from numba import njit
 
+from nanorepro.backends.numba.llvm.cache import cached_njit
 from nanorepro.backends.numba.llvm.simd import (
     behind,
     fill,
@@ -41,7 +41,7 @@ def swap(values, i, j):
     values[i], values[j] = values[j], values[i]
 
 
-@njit(cache=True, nogil=True)
+@cached_njit
 def shuffle(rows, key, first):
     """Bring the rows into the order of the permutations first, first + 1, ... of a stream.
 
@@ -76,7 +76,7 @@ def shuffle(rows, key, first):
                 swap(values, i, even[k])
 
 
-@njit(cache=True, nogil=True)
+@cached_njit
 def random_trees(plans, n, key, first):
     """The random trees of the blocks first, first + 1, ... of a stream."""
     for k in range(plans.shape[0]):
@@ -98,7 +98,7 @@ def look_up(table, at, found):
         found[i] = table[at[i]]
 
 
-@njit(cache=True, nogil=True)
+@cached_njit
 def draw_joined(key, first, columns, odds, joined):
     """Examples first, first + 1, ... of a stream, joined: `data.examples`, a block at a time.
 
@@ -141,7 +141,7 @@ def draw(world: World, key: np.ndarray, first: int, joined: np.ndarray) -> None:
     draw_joined(key, first, world.columns, world.odds, joined)
 
 
-@njit(cache=True, nogil=True)
+@cached_njit
 def split(joined, x, y):
     """Features x and labels y of joined examples."""
     for i in range(joined.shape[0]):

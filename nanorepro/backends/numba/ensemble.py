@@ -9,12 +9,11 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from nanorepro.backends.numba.context import KernelContext, compile_key, make_context
 from nanorepro.backends.numba.kernels.ensemble_layers import Stacked, applies, stack_layers, step_of
 from nanorepro.backends.numba.layout import LINE, allocate, flat_lanes
-from nanorepro.backends.numba.llvm.compiler import sources
+from nanorepro.backends.numba.llvm.cache import cached_njit
 from nanorepro.backends.numba.llvm.simd import load, numbers, pointer, pointers, store
 from nanorepro.backends.numba.sums.by_plan import REGISTER, lanes_of
 from nanorepro.config import Config, Dials
@@ -63,11 +62,11 @@ def compile_ensemble(config: Config, dials: Dials, features: int) -> Compiled | 
     if not applies(ctx):
         return None
     places, parameters, activations = stack_layers(ctx.net, config.batch, ctx.longest)
-    step, batch, digest = step_of(ctx, places, parameters), config.batch, sources()
+    step, batch = step_of(ctx, places, parameters), config.batch
     by = flat_lanes(batch, ctx.longest)
     lanes = lanes_of(by)
 
-    @njit(cache=True, nogil=True)
+    @cached_njit
     def train(memory, x, y, rates, key):
         """Train on the examples x (n, words), y (n,), a whole number of mini-batches."""
         m, features, labels = pointers(memory), pointer(x), pointer(y)
@@ -76,7 +75,6 @@ def compile_ensemble(config: Config, dials: Dials, features: int) -> Compiled | 
                 store(m.y, i, numbers(load(labels, k * batch + i, lanes), m.y))
             t = (key[0], key[1], np.uint64(k))
             step(m, features, k * batch, rates[k % rates.shape[0]], t)
-        return digest
 
     return Compiled(ctx, places, parameters, activations, train)
 

@@ -7,9 +7,9 @@ The bits that `elementary` gives with NumPy, and `exact_sum.fsum`: a mean of 2,0
 from collections.abc import Callable
 
 import numpy as np
-from numba import njit
 
 from nanorepro.backends.numba.llvm import simd
+from nanorepro.backends.numba.llvm.cache import cached_njit
 from nanorepro.backends.numba.llvm.simd import fill, load, store
 from nanorepro.backends.numba.sums.by_plan import lanes_of
 from nanorepro.backends.numba.sums.exact import expansion
@@ -23,7 +23,7 @@ LANES = lanes_of(16)
 def of_arrays(function: Callable) -> Callable:
     """The function float64 array → array of the same shape, 16 numbers at a time."""
 
-    @njit(cache=True, nogil=True)
+    @cached_njit
     def kernel(values):
         for i in range(0, values.shape[0], len(LANES)):
             store(values, i, function(load(values, i, LANES)))
@@ -43,7 +43,7 @@ exp, log = of_arrays(exp64(simd)), of_arrays(log64(simd))
 start, _, term, result = expansion(operations(simd, "float64", "nearest", True))
 
 
-@njit(cache=True, nogil=True)
+@cached_njit
 def total(values, partial):
     """Σ values (n,), and 0 if it is exactly rounded: 16 sums side by side, then all their parts."""
     n = values.shape[0] // len(LANES) * len(LANES)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from numba import njit
 
 from nanorepro.backends.numba.context import KernelContext, compile_key, make_context
 from nanorepro.backends.numba.draws import permutations, random_trees
@@ -23,7 +22,7 @@ from nanorepro.backends.numba.layout import (
     unit_plan_rows,
     unit_terms,
 )
-from nanorepro.backends.numba.llvm.compiler import sources
+from nanorepro.backends.numba.llvm.cache import cached_njit
 from nanorepro.backends.numba.llvm.simd import inlined, load, numbers, pointer, pointers, store
 from nanorepro.backends.numba.sums.by_plan import LONG, lanes_of
 from nanorepro.backends.numba.sums.exact import BINS
@@ -61,7 +60,7 @@ def compile_model(
     """The functions for a configuration as `compile_key` gives it."""
     ctx = make_context(config, dials, features)
     step = make_step(ctx, general_only)
-    layout, batch, digest = step.layout, config.batch, sources()
+    layout, batch = step.layout, config.batch
     ascend, descend = (
         sequence([pick.build(ctx, layout) for pick in picks])
         for picks in (step.forward, step.backward)
@@ -70,7 +69,7 @@ def compile_model(
     lanes = lanes_of(by)
     plan_size, units_size = 2 * plan_rows(dials.tree, batch), 2 * unit_plan_rows(ctx)
 
-    @njit(cache=True, nogil=True)
+    @cached_njit
     def train(memory, x, y, rates, key, number, plans, unit_plans):
         """Train on the examples x (n, words), y (n,), a whole number of mini-batches."""
         m, features, labels = pointers(memory), pointer(x), pointer(y)
@@ -86,9 +85,8 @@ def compile_model(
             rate = rates[k % rates.shape[0]]
             ascend(m, features, k * batch, rate, t)
             descend(m, features, k * batch, rate, t)
-        return digest
 
-    @njit(cache=True, nogil=True)
+    @cached_njit
     def forward(memory, x, z, key, number, unit_plans):
         """Logits z (n,) of the examples x (n, words), a whole number of mini-batches."""
         m, features = pointers(memory), pointer(x)
@@ -99,7 +97,6 @@ def compile_model(
             ascend(m, features, k * batch, m.y[0], t)
             for i in range(batch):
                 z[k * batch + i] = m.z[z_last + i]
-        return digest
 
     return Compiled(ctx, step, train, forward)
 

@@ -1,8 +1,8 @@
 """The caller's examples, compiled: checked and packed to bits as fast as memory gives them."""
 
 import numpy as np
-from numba import njit
 
+from nanorepro.backends.numba.llvm.cache import cached_njit
 from nanorepro.backends.numba.llvm.simd import ballot, fill, inlined, load, pointer, where
 from nanorepro.backends.numba.sums.by_plan import lanes_of
 from nanorepro.data import packing
@@ -18,7 +18,7 @@ def bits_where(condition):
     return ballot(where(condition, fill(YES, WORD), fill(NO, WORD)))
 
 
-@njit(cache=True, nogil=True)
+@cached_njit
 def pack_rows(x, packed):
     """Rows of x (n, d) to packed (n, ⌈d/32⌉); says whether all numbers are 0 or 1."""
     n, d = x.shape

@@ -1,0 +1,105 @@
+"""Compiled functions on disk: Numba's cache, for the sources that compiled code is made of.
+
+Whatever is wrong with the cache (no place for it, a full disk, a damaged index), functions are
+compiled without it, and a line says so once.
+"""
+
+import hashlib
+import logging
+import re
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from numba import njit
+from numba.core.caching import FunctionCache
+
+PACKAGE = Path(__file__).resolve().parents[3]
+LOGGER = logging.getLogger("nanorepro")
+_IMPORT = re.compile(r"^from (nanorepro[\w.]*) import (\([^)]*\)|.*)$", re.MULTILINE)
+
+
+def imported(text: str) -> Iterator[Path]:
+    """The files of this package that a source imports at its top."""
+    for module, names in _IMPORT.findall(text):
+        for name in ["", *re.findall(r"\w+", names)]:
+            path = PACKAGE.parent.joinpath(*module.split("."), *([name] if name else []))
+            yield from (p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file())
+
+
+@cache
+def source_files() -> tuple[Path, ...]:
+    """The files that compiled code is made of: this backend's, and what they import."""
+    found: set[Path] = set()
+    left = [*(PACKAGE / "backends" / "numba").rglob("*.py")]
+    while left:
+        path = left.pop()
+        if path not in found:
+            found.add(path)
+            left += imported(path.read_text(encoding="utf-8"))
+    return tuple(sorted(found))
+
+
+@cache
+def sources() -> str:
+    """A digest of `source_files`: compiled code on disk is that of these sources only."""
+    digest = hashlib.sha256()
+    for path in source_files():
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@cache
+def say_once(problem: str) -> None:
+    LOGGER.warning(
+        "compiled code cannot be kept (%s): each process compiles anew; set NUMBA_CACHE_DIR to a"
+        " folder that can be written",
+        problem,
+    )
+
+
+def in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+class KernelCache(FunctionCache):
+    """Numba's cache of one function; no error of it reaches the caller.
+
+    Numba looks at the function's own file and its closure only, so `sources` is in the key.
+    """
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        return (*super()._index_key(sig, codegen), sources())
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception as error:
+            self._begin_anew(error)
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except Exception as error:
+            self.disable()
+            say_once(in_one_line(error))
+
+    def _begin_anew(self, error: Exception) -> None:
+        """Empty a damaged index; where that fails, go on without a cache."""
+        try:
+            self.flush()
+        except Exception:
+            self.disable()
+            say_once(in_one_line(error))
+
+
+def cached_njit(function: Callable) -> Any:
+    """A decorator: compiled when it is called first, without the GIL, and kept on disk."""
+    found = njit(nogil=True)(function)
+    try:
+        found._cache = KernelCache(function)
+    except Exception as error:  # Numba finds no place for it
+        say_once(in_one_line(error))
+    return found
