@@ -240,3 +240,16 @@ def test_a_signal_that_is_ignored_stays_so(monkeypatch, elsewhere):
         assert seen == [None]
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize(
+    "words", [["run"], ["run", "--json"], ["figure", "6", "--scale", "smoke"], ["reveal"]]
+)
+def test_a_compiler_that_is_switched_off_is_said_before_anything_else(words, elsewhere):
+    done = subprocess.run(
+        [sys.executable, "-m", "nanorepro", *words], capture_output=True, text=True, check=False,
+        env=environment(NUMBA_DISABLE_JIT="1"),
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1 and "NUMBA_DISABLE_JIT" in done.stderr
+    assert list(elsewhere.iterdir()) == []
