@@ -146,12 +146,12 @@ def formulas(config: Config, dials: Dials, parameters: int) -> Formulas:
     program = Program()
     xp, ops, kind = write_operations(program, dials)
     value, backward = ACTIVATIONS[config.act].make(xp, ops, config.beta)
-    squash = sigmoid(xp, ops)
+    sigma = sigmoid(xp, ops)
     size = ops.const(float(config.batch))
     number = TYPES[kind]
 
     def delta(z: Value, y: Value, t: Any) -> Value:
-        return ops.div(ops.sub(squash(z, t), y, t), size, t)
+        return ops.div(ops.sub(sigma(z, t), y, t), size, t)
 
     program.define("activation", value, kind, ["z"])
     program.define("activation_backward", backward, kind * 2, ["d", "z"])

@@ -46,7 +46,7 @@ def shuffle(rows, key, first):
     """Bring the rows into the order of the permutations first, first + 1, ... of a stream.
 
     `streams.permute` with the words of some calls drawn side by side, and the places of some such
-    blocks before any of their swaps, so that no swap waits for a word: 6.5 → 1.4 ns an element.
+    blocks before any of their swaps, so that no swap waits for a word.
     """
     n = rows.shape[1]
     of_row = (n - 1) // (2 * CALLS) + 1  # blocks of a row, the last first
@@ -93,7 +93,7 @@ def permutations(key: np.ndarray, first: int, count: int, n: int) -> np.ndarray:
 
 @inlined
 def look_up(table, at, found):
-    """Of a block of indices, one by one: the machine's gathers took longer, 2.8 → 2.3 ns."""
+    """Of a block of indices, one by one: the machine's gathers take longer."""
     for i in range(TOGETHER):
         found[i] = table[at[i]]
 

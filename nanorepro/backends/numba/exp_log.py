@@ -1,7 +1,6 @@
 """exp, log and exactly rounded sums of whole arrays, compiled.
 
-The bits that `elementary` gives with NumPy, and `exact_sum.fsum`: a mean of 2,072 numbers takes
-2 instead of 50 µs.
+The bits that `numerics.exp_log` gives with NumPy, and `numerics.exact_sum.fsum`.
 """
 
 from collections.abc import Callable

@@ -1,8 +1,8 @@
 """Functions that are only ever part of a kernel, compiled without machine code of their own.
 
 Numba makes machine code of every function it compiles, though what a kernel calls is linked into it
-and runs nowhere else.  Without, a kernel of the tower is compiled in 9 % less time, of the deep
-model in 19 %, of stochastic rounding in 35 % (on AArch64, emulated, in 70 %), and runs as fast.
+and runs nowhere else.  Without, a kernel is compiled in less time, one of stochastic rounding in
+two thirds of it, and runs as fast.
 """
 
 from numba.core import config
@@ -63,7 +63,7 @@ class PartCompiler(Compiler):
 class ApartCompiler(PartCompiler):
     """The same, for functions of much code at many places, which stay calls.
 
-    A kernel of stochastic rounding is compiled in 7.3 instead of 11 s, and runs 10 % faster.
+    A kernel of stochastic rounding is compiled in two thirds of the time, and runs faster.
     """
 
     library = _ApartLibrary

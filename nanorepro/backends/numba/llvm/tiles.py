@@ -206,7 +206,7 @@ def _add_present(acc, a, at, stride, present, rows, cols):
         tile, array, at, stride, present = args[:5]
         lanes = acc.dtype.lanes
         # AVX-512 keeps conditions in registers of their own; in others parts of them are taken
-        # number by number: linear as haswell, 10.8 ns by vectors, 3.1 by whole rows
+        # number by number
         together = 1 if DIRECTED else cols.count
         sums = []
         for r in range(rows.count):
@@ -218,7 +218,7 @@ def _add_present(acc, a, at, stride, present, rows, cols):
                 value = splat(builder, scalar, together * lanes)
                 mask = shuffle(builder, present, range(c * lanes, (c + together) * lanes))
                 if rows.count == 1:
-                    # one instruction more, but each sum waits 2 cycles, not 3: linear, 2.6 → 2.5 ns
+                    # one instruction more, but each sum waits 2 cycles, not 3
                     after = builder.fadd(before, builder.select(mask, value, value.type(None)))
                 else:
                     after = builder.select(mask, builder.fadd(before, value), before)

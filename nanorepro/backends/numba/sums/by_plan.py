@@ -23,7 +23,7 @@ UNROLLED = 32  # leaves, at most, of a tree that is written out in full: compili
 WRITTEN = 8  # terms of a tree of products that are written out, those of equal parts being a loop
 LONG = 64  # lanes of the longest vectors of sums
 AHEAD = 4  # terms that are added without asking whether there are so many
-GROUP = 8  # and then at a time: how many there are is foreseen badly, 13.1 → 12.0 ns for the tower
+GROUP = 8  # and then at a time: how many there are is mispredicted
 
 
 def lanes_of(n: int) -> tuple[int, ...]:
@@ -129,7 +129,7 @@ def total_of(
         return chained
 
     if sums.tiled(n):
-        # -0 + x is x even to the compiler; a sum of 0 becomes +0 at the end: 20.9 → 19.3 ns
+        # -0 + x is x even to the compiler; a sum of 0 becomes +0 at the end
         nothing = sums.ops.const(-0.0)
         chain, few = in_chain(join, n, masked, ahead), masked and n <= 32
 
@@ -150,7 +150,7 @@ def total_of(
 
         @inlined
         def by_tree(m, plan, r, c, a, b, t):
-            if few:  # at most two terms, the same by any tree: 21.2 → 19.3 ns
+            if few:  # at most two terms, the same by any tree
                 v = b[r] & (b[r] - np.uint32(1))
                 if v & (v - np.uint32(1)) == 0:
                     return chain(m, start(fill(zero, lanes)), r, c, a, b, t)[0]
@@ -218,7 +218,7 @@ def in_tree(tree: str, n: int, chain: Callable, join: Callable, written: int = W
     `chain(i0, stride, count, p)` gives the sum of the terms i0, i0 + stride, ...; `join(x, y)` is
     x + y; p is handed on.  Returns total(0, 1, n, p).  Subtrees of one size are one function, and
     of more than `written` terms the equal parts are rounds of a loop: all written out, the step of
-    the tower did not stay in the processor's cache of instructions (pairwise, 24.7 → 19.3 ns).
+    the tower did not stay in the processor's cache of instructions.
     """
     kind, k = split_kind("tree", tree)
     k = min(k or n, n)

@@ -259,7 +259,7 @@ def slowly(ops: Operations, lanes: tuple[int, ...]) -> tuple[Callable, Callable]
 def exact_total(
     ops: Operations, lanes: tuple[int, ...], chain: Callable, slow: Callable
 ) -> Callable:
-    """The function of `numba_sums.total_of`: the fast way by `chain`, where needed the slow one."""
+    """The function of `by_plan.total_of`: the fast way by `chain`, where needed the slow one."""
     start, _, _, result = expansion(ops)
     zero = ops.const(0.0)
 
