@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import platform
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from nanorepro.config import Config, command
@@ -22,8 +22,16 @@ def provenance(config: Config) -> dict[str, str]:
         "system": platform.platform(),
         "cpu": _cpu(),
         "source": source_digest(),
-        **{name: version(name) for name in LIBRARIES},
+        **{name: _version(name) for name in LIBRARIES},
     }
+
+
+def _version(library: str) -> str:
+    """The version of a library; a run that stores nothing needs no h5py."""
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 @cache

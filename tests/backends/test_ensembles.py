@@ -153,5 +153,5 @@ def test_wrong_records_are_named():
     records[1]["b0"] = np.zeros(4)
     with pytest.raises(ConfigError, match=r"parameters\[1\]: b0 is float64 \(4,\); give floats"):
         fit(config, x, y, records)
-    with pytest.raises(ConfigError, match=r"parameters\[0\]: give a dict of w0"):
+    with pytest.raises(ConfigError, match=r"parameters\[0\]: not a record .*; give a dict of w0"):
         predict(config, x, [3.0])

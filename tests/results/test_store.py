@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from nanorepro import Config, ConfigError, simulate
 from nanorepro.results import hdf5, labelled, store
-from nanorepro.results.provenance import source_digest
+from nanorepro.results.provenance import provenance, source_digest
 
 CONFIGS = {
     "tower": Config(log2_examples=8, log2_eval=8, pairs=2, eval_every="log"),
@@ -311,3 +311,9 @@ def test_paths_that_are_no_files(tmp_path, name):
     with pytest.raises(ConfigError) as caught:
         store.load(tmp_path / name)
     assert "\n" not in str(caught.value)
+
+
+def test_a_library_that_is_not_there_is_said_to_be(monkeypatch):
+    monkeypatch.setattr("nanorepro.results.provenance.LIBRARIES", ("numpy", "no-such-library"))
+    found = provenance(Config())
+    assert found["numpy"] == np.__version__ and found["no-such-library"] == "not installed"
