@@ -161,7 +161,7 @@ def test_products_by_zero_are_passed_over(arrays):
 @pytest.mark.parametrize("kind", [bool, np.uint8, np.float32])
 def test_the_callers_arrays_are_packed_in_little_time(kind, arrays):
     """As fast as NumPy packs them without a check (three times, measured)."""
-    x = arrays[3].astype(kind)
+    x = arrays[3].astype(kind, order="C")  # rows side by side, as callers have them
     pack = load_backend("numba").pack
     assert np.array_equal(pack(x), arrays[1])
     ratios = []
