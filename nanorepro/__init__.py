@@ -14,6 +14,7 @@ Config              what a run is; its fields are the command line's options
 simulate            train and measure all pairs of a run: a `Result`
 Result              parameters, measures of every pair, fingerprint; `to_xarray()`
 save, load          one immutable, checked file a run
+open_results        all runs of a folder as one xarray Dataset
 initial_parameters  a model's record before training, for any number of features
 fit, predict        train and evaluate models on your own arrays of 0 and 1
 ConfigError         what is wrong with an argument, in one line
@@ -30,6 +31,7 @@ from nanorepro.version import __version__ as __version__
 if TYPE_CHECKING:
     from nanorepro.results.result import Result
     from nanorepro.results.store import load, save
+    from nanorepro.sweeps.table import open_results
     from nanorepro.training.fitting import fit, predict
     from nanorepro.training.parameters import initial_parameters
     from nanorepro.training.simulation import simulate
@@ -41,6 +43,7 @@ __all__ = [
     "fit",
     "initial_parameters",
     "load",
+    "open_results",
     "predict",
     "save",
     "simulate",
@@ -52,6 +55,7 @@ _WHERE = {
     "fit": "training.fitting",
     "initial_parameters": "training.parameters",
     "load": "results.store",
+    "open_results": "sweeps.table",
     "predict": "training.fitting",
     "save": "results.store",
     "simulate": "training.simulation",

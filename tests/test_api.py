@@ -15,8 +15,8 @@ from nanorepro import Config
 from tests.support.processors import environment
 
 NAMES = [
-    "Config", "ConfigError", "Result", "fit", "initial_parameters", "load", "predict", "save",
-    "simulate",
+    "Config", "ConfigError", "Result", "fit", "initial_parameters", "load", "open_results",
+    "predict", "save", "simulate",
 ]  # fmt: skip
 MODULES = [
     "nanorepro", "nanorepro.results.result", "nanorepro.results.store",

@@ -8,6 +8,7 @@ it, which HDF5 does not look at.
 import hashlib
 import io
 import json
+from dataclasses import fields
 from typing import Any
 
 import h5py
@@ -33,6 +34,10 @@ from nanorepro.specification import layers
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 SEAL = b"\nsha256 %s\n"
 SEAL_BYTES = len(SEAL % (64 * b"0"))
+
+
+class OtherVersion(ConfigError):
+    """A sound file that this version of the program cannot read."""
 
 
 def encode(result: Result) -> bytes:
@@ -129,12 +134,20 @@ def _read(f: h5py.File) -> Result:
 
 
 def _read_config(f: h5py.File) -> Config:
-    if f.attrs.get("format") != FORMAT:
+    format = f.attrs.get("format")
+    if format != FORMAT:
+        if isinstance(format, str) and format.startswith(FORMAT[:-1]):
+            raise OtherVersion(f"made by another version of nanorepro, as {format!r}")
         raise ConfigError("not a stored run of this version of the program")
     if f.attrs["contract"] != CONTRACT:
         problem = f"made under contract {f.attrs['contract']}, this program has {CONTRACT}"
-        raise ConfigError(problem, right="a file of the same contract")
-    config = Config.from_record(_record(f, "config"))
+        raise OtherVersion(problem, right="a file of the same contract")
+    record = _record(f, "config")
+    try:
+        config = Config.from_record(record)
+    except ConfigError as error:
+        newer = set(record) - {field.name for field in fields(Config)}
+        raise OtherVersion(str(error)) if newer else error from None
     check_sequence(config)
     if f.attrs["id"] != config.id:
         raise ConfigError("the id is not that of the configuration")

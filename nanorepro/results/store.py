@@ -96,7 +96,7 @@ def load(path: str | Path) -> Result:
     try:
         return hdf5.decode(read_file(path))
     except ConfigError as error:
-        raise ConfigError(str(error), repr(str(path))) from None
+        raise type(error)(str(error), repr(str(path))) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         if os.path.islink(path):

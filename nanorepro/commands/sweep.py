@@ -1,0 +1,312 @@
+"""python -m nanorepro.sweep: many runs that are resumed, checked, repeated, tabulated.
+
+Nothing that is slow to import is imported before the command line has been checked.
+"""
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nanorepro.commands.common import (
+    carry_out,
+    check_file,
+    check_folder,
+    check_threads,
+)
+from nanorepro.commands.console import Console
+from nanorepro.commands.parser import Parser
+from nanorepro.config import BACKENDS
+from nanorepro.errors import ConfigError, shown
+from nanorepro.sweeps import grid
+from nanorepro.training.progress import clock
+from nanorepro.training.signals import Terminated
+
+if TYPE_CHECKING:
+    from nanorepro.sweeps.folder import Folder
+
+NAME = "nanorepro.sweep"
+GRID = """\
+a grid file (TOML):
+  log2_examples = 16                 a field of a run, for all runs
+  [axes]                             a product of lists
+  act = ["relu", "smelu"]
+  log2_window = [0, 5, 10]
+  [[product]]                        another product beside it
+  act = "swish"
+  beta = [0.5, 1.0, 2.0]
+  [[run]]                            a single run
+  tree = "lanes:8"
+
+more commands on a folder of runs:
+  nanorepro sweep status FOLDER      what is finished, what failed and why, what is left
+  nanorepro sweep verify FOLDER      open and check every file; bad ones are moved aside
+  nanorepro sweep replay ID          train a run again and compare it bit for bit
+  nanorepro sweep table FOLDER       a tidy table, CSV or Parquet
+"""
+
+
+def sweep_parser() -> Parser:
+    """The command line of a sweep."""
+    found = Parser(
+        prog=NAME,
+        usage="python -m nanorepro.sweep [GRID.toml] [--grid FIELD=VALUES ...] [option ...]",
+        description="Make all runs of a grid that are not finished.  The same command goes on after"
+        " whatever stopped it;\nseveral sweeps may share a folder.",
+        epilog=GRID + "\nExample: python -m nanorepro.sweep --grid act=relu,smelu"
+        " --grid log2_window=0,10 --out runs",
+        quiet=True,
+    )
+    add = found.add_argument
+    add("file", nargs="?", metavar="GRID.toml", help="file of the grid (see below)")
+    add("--grid", action="append", default=[], metavar="FIELD=VALUES", dest="axes",
+        help="an axis: a field and its values, parted by commas, or by semicolons where values"
+        " hold commas; may be given several times (default: none)")  # fmt: skip
+    add("--out", default="runs", metavar="FOLDER", help="folder of the runs (default: runs)")
+    add("--plan", action="store_true",
+        help="show what would run, how long and on how much disk; run nothing")  # fmt: skip
+    add("--yes", action="store_true", help=f"also with more than {grid.MOST:,} runs")
+    add("--backend", default=BACKENDS[0], metavar="{" + ",".join(BACKENDS) + "}",
+        help=f"what computes the runs (default: {BACKENDS[0]})")  # fmt: skip
+    add("--threads", default="all", metavar="N",
+        help="cores to use, which change no bit (default: all)")  # fmt: skip
+    return found
+
+
+def folder_parser(command: str, description: str) -> Parser:
+    """The command line of a command on a folder of runs."""
+    usage = f"python -m nanorepro.sweep {command} [FOLDER] [option ...]"
+    found = Parser(prog=f"{NAME} {command}", usage=usage, description=description, quiet=True)
+    found.add_argument(
+        "folder", nargs="?", default="runs", metavar="FOLDER", help="folder of the runs"
+        " (default: runs)",
+    )  # fmt: skip
+    return found
+
+
+def sweep(words: Sequence[str], console: Console) -> int:
+    """Make the runs of a grid."""
+    o, _ = sweep_parser().read(words)
+    if o.file is None and not o.axes:
+        raise ConfigError("no grid; give a file GRID.toml, or --grid FIELD=VALUE,VALUE")
+    check_backend(o.backend)
+    threads = check_threads(o.threads)
+    blocks = grid.read(o.file) if o.file is not None else []
+    runs = grid.expand(grid.combine(blocks, grid.from_words(o.axes)), None if o.yes else grid.MOST)
+    path = check_folder(o.out)
+    for text in runs.merged[:3]:
+        console.warn(f"the same run twice, made once: {text}")
+    if len(runs.merged) > 3:
+        console.warn(f"and {len(runs.merged) - 3:,} more that are the same as others")
+    from nanorepro.sweeps.folder import Folder
+    from nanorepro.sweeps.runner import Broken, Runner, cpus
+    from nanorepro.sweeps.work import Settings, Task
+
+    again = shlex.join(["python", "-m", NAME, *words])
+    settings = Settings(str(path), o.backend, again)
+    folder = Folder(path)
+    runner = Runner([Task(c) for c in runs.configs], folder, settings, console.warn)
+    cores = threads or cpus()
+    if o.plan:
+        return show_plan(runner, o.backend, cores, console)
+    stream = None if o.quiet else sys.stderr
+    try:
+        outcome = runner.run(cores, stream, None, NAME)
+    except Broken as error:
+        done = len(folder.entries)
+        console.warn(f"{done} of {len(runs.configs)} runs are finished; the same command goes on")
+        return console.fail(error, 1)
+    except (KeyboardInterrupt, Terminated):
+        done = len(folder.entries)
+        console.warn(f"{done} of {len(runs.configs)} runs are finished; to go on: {again}")
+        raise
+    console.say(f"{outcome.finished} of {len(runs.configs)} runs are finished in {path}/,"
+                f" {outcome.trained} of them new")  # fmt: skip
+    for failure in outcome.failed[:10]:
+        console.say(f"failed: {failure.id} ({command_of(failure.config)}): {failure.reason}")
+    if len(outcome.failed) > 10:
+        console.say(f"and {len(outcome.failed) - 10} more; see nanorepro sweep status {path}")
+    return 1 if outcome.failed else 0
+
+
+def check_backend(name: str) -> None:
+    """Raise ConfigError for a backend that is not there."""
+    if name not in BACKENDS:
+        raise ConfigError(f"--backend: {shown(name)} is not allowed; give {' or '.join(BACKENDS)}")
+
+
+def show_plan(runner: Any, backend: str, cores: int, console: Console) -> int:
+    """What would run."""
+    from nanorepro.sweeps.planning import plan
+
+    todo, number = list(runner.pending), len(runner.tasks)
+    console.say(f"{number} runs, {number - len(todo)} finished, {len(todo)} to be made")
+    for damaged in runner.damaged:
+        console.say(f"damaged, to be made again: {damaged.path}: {damaged.reason}")
+    if not todo:
+        return 0
+    found = plan(todo, backend, cores, lambda text: None)
+    some = "" if found.measured == found.kinds else f" ({found.measured} were timed)"
+    console.say(
+        f"{found.models:,} models, {found.examples:,} examples, {found.kinds} kinds of run{some}\n"
+        f"about {clock(found.seconds)} on {cores} cores, {found.size / 1e6:,.1f} MB in"
+        f" {runner.folder.path}/"
+    )
+    return 0
+
+
+def command_of(record: dict[str, Any]) -> str:
+    """The options of a configuration that are not at their default."""
+    return " ".join(f"--{k.replace('_', '-')} {v}" for k, v in record.items()) or "all at default"
+
+
+def existing(name: str) -> "Folder":
+    """A folder of runs that is there; raises ConfigError."""
+    from nanorepro.sweeps.folder import Folder
+
+    if not name or "\0" in name or not os.path.isdir(name):
+        raise ConfigError(f"{shown(name)} is not a folder; give the folder of a sweep's runs")
+    return Folder(Path(name))
+
+
+def status(words: Sequence[str], console: Console) -> int:
+    """Say what is finished, what failed, and what is left."""
+    o, _ = folder_parser("status", "What is finished, what failed and why, what is left.").read(
+        words
+    )
+    from nanorepro.sweeps.claims import at_work
+
+    folder = existing(o.folder)
+    damaged = folder.look()
+    models = sum(2 * e.of.pairs for e in folder.entries.values())
+    seconds = sum(e.seconds for e in folder.entries.values())
+    console.say(
+        f"{folder.path}: {len(folder.entries)} runs finished, {models:,} models,"
+        f" {clock(seconds)} of training"
+    )
+    for record in folder.sweeps():
+        ids = {run["id"] for run in record["runs"]}
+        done = len(ids & set(folder.entries))
+        console.say(f"{done} of {len(ids)} finished: {record['command']}")
+    if at := at_work(folder.path):
+        console.say(f"{len(at)} being made now: {', '.join(at[:8])}{', ...' if at[8:] else ''}")
+    for damage in damaged:
+        console.say(f"damaged: {damage.path}: {damage.reason}")
+    for failure in folder.failures().values():
+        console.say(
+            f"failed {failure.when}, tried {failure.tries} times: {failure.id}"
+            f" ({command_of(failure.config)}): {failure.reason}"
+        )
+    return 0
+
+
+def verify(words: Sequence[str], console: Console) -> int:
+    """Open and check every file."""
+    o, _ = folder_parser(
+        "verify",
+        "Open every file of a folder, check its digest, schema and fingerprint, move bad ones into"
+        "\ndamaged/ and name them.  The journal is made whole.  Exit status 1 if one was bad.",
+    ).read(words)
+    from nanorepro.sweeps.checking import verify as check
+    from nanorepro.sweeps.progress import FileProgress
+
+    folder = existing(o.folder)
+    if o.quiet:
+        found = check(folder)
+    else:
+        with FileProgress(sys.stderr, "reading ...", f"{NAME} verify") as progress:
+            found = check(folder, progress)
+    for damaged in found.damaged:
+        console.say(f"bad: {damaged.path}: {damaged.reason}; moved to {damaged.moved}")
+    for other in found.others:
+        console.say(f"left as it is: {other.path}: {other.reason}")
+    for id in found.lost:
+        console.say(f"lost: {folder.file(id)}: the journal has a line of it, and there is no file")
+    console.say(f"{found.sound} files are sound, {len(found.damaged)} bad, {len(found.lost)} lost")
+    return 1 if found.damaged or found.lost else 0
+
+
+def replay(words: Sequence[str], console: Console) -> int:
+    """Train a run again and compare."""
+    parser = Parser(
+        prog=f"{NAME} replay",
+        usage="python -m nanorepro.sweep replay ID [option ...]",
+        description="Train a finished run again and compare all it holds, bit for bit.  Exit status"
+        " 1 if something differs.",
+        quiet=True,
+    )
+    add = parser.add_argument
+    add("id", metavar="ID", help="id of the run, or the beginning of it")
+    add("--out", default="runs", metavar="FOLDER", help="folder of the runs (default: runs)")
+    add("--backend", default=BACKENDS[0], metavar="{" + ",".join(BACKENDS) + "}",
+        help=f"what computes it, which need not be what did (default: {BACKENDS[0]})")  # fmt: skip
+    add("--threads", default="all", metavar="N", help="threads (default: all)")
+    o, _ = parser.read(words)
+    check_backend(o.backend)
+    threads = check_threads(o.threads)
+    folder = existing(o.out)
+    from nanorepro.sweeps import checking
+    from nanorepro.sweeps.work import Task
+    from nanorepro.training.progress import Progress
+
+    stored = checking.named(folder, o.id)
+    task = Task(stored.config, checking.start_of(folder, stored))
+    if o.quiet:
+        differ = checking.replay(stored, task, o.backend, threads)
+    else:
+        with Progress(sys.stderr, "starting ...", f"{NAME} replay") as progress:
+            differ = checking.replay(stored, task, o.backend, threads, progress)
+    id = stored.config.id
+    if differ:
+        console.say(f"{id}: other bits than stored in {', '.join(differ)}")
+        return 1
+    console.say(f"{id}: the same bits, fingerprint {stored.fingerprint}")
+    return 0
+
+
+def table(words: Sequence[str], console: Console) -> int:
+    """Write the tidy table."""
+    parser = folder_parser(
+        "table",
+        "A table with a row for each pair of each run: the fields that vary, the measures, the"
+        " command.",
+    )
+    parser.add_argument(
+        "--to", metavar="FILE", help="file .csv or .parquet (default: CSV on standard output)"
+    )
+    o, _ = parser.read(words)
+    folder = existing(o.folder)
+    target = check_file(o.to, "--to", (".csv", ".parquet")) if o.to is not None else None
+    from nanorepro.results.store import replace_file
+    from nanorepro.sweeps import table as tables
+
+    found = tables.entries(folder)
+    if target is None:
+        console.say(tables.as_csv(found).rstrip("\n"))
+        return 0
+    parquet = target.suffix.lower() == ".parquet"
+    data = tables.as_parquet(found) if parquet else tables.as_csv(found).encode()
+    replace_file(target, data)
+    console.say(f"{len(found)} runs in {target}")
+    return 0
+
+
+COMMANDS = {"status": status, "verify": verify, "replay": replay, "table": table}
+
+
+def command(words: Sequence[str], console: Console) -> int:
+    """A sweep, or a command on a folder of runs."""
+    if words and words[0] in COMMANDS:
+        return COMMANDS[words[0]](words[1:], console)
+    return sweep(words, console)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    return carry_out(NAME, command, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""Finished runs looked at once more: all files of a folder, or one run trained again."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nanorepro.errors import ConfigError, shown
+from nanorepro.results import store
+from nanorepro.results.labelled import contents
+from nanorepro.results.result import Result
+from nanorepro.sweeps import journal
+from nanorepro.sweeps.folder import Damaged, Folder, Report
+from nanorepro.sweeps.work import Task
+from nanorepro.training.simulation import simulate
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What `verify` found.
+
+    Parameters
+    ----------
+    sound : int
+        Files that open, and whose schema, digest and fingerprint fit.
+    damaged : list of Damaged
+        Files that are not, moved aside.
+    others : list of Damaged
+        Files that another version of the program made, left where they are.
+    lost : list of str
+        Ids of runs of which the journal has a line and the folder no file.
+    """
+
+    sound: int
+    damaged: list[Damaged]
+    others: list[Damaged]
+    lost: list[str]
+
+
+def verify(folder: Folder, report: Report | None = None) -> Verdict:
+    """Open and check every file, whatever the journal says; damaged ones are moved aside.
+
+    The journal is made whole from the files.  Raises ConfigError for a folder of a newer version,
+    OSError if something cannot be moved.
+    """
+    known = journal.read(folder.path)
+    damaged = folder.look(report=report, full=True)
+    moved = [folder.set_aside(one) for one in damaged]
+    gone = {one.path.stem for one in [*damaged, *folder.others]}
+    lost = sorted(id for id in known if id not in folder.entries and id not in gone)
+    return Verdict(len(folder.entries), moved, folder.others, lost)
+
+
+def named(folder: Folder, id: str) -> Result:
+    """The stored run whose id begins so; raises ConfigError if that is none or several."""
+    ids = sorted(name for name in folder.files() if id and name.startswith(id))
+    if len(ids) != 1:
+        found = "several begin so: " + ", ".join(ids[:3]) if ids else "there is none"
+        raise ConfigError(f"no run {shown(id)} in {str(folder.path)!r}: {found}; give its id")
+    return store.load(folder.file(ids[0]))
+
+
+def start_of(folder: Folder, result: Result) -> str:
+    """The file of the run that a run starts from; empty if it starts from initial values."""
+    wanted = result.config.warm_start
+    if not wanted:
+        return ""
+    folder.look()
+    for id, entry in folder.entries.items():
+        if entry.fingerprint == wanted:
+            return str(folder.file(id))
+    raise ConfigError(f"the run that {result.config.id} starts from is not in the folder")
+
+
+def replay(
+    stored: Result, task: Task, backend: str, threads: int | None, report: Report | None = None
+) -> list[str]:
+    """Train a run again; the names of the arrays that are not the same bits, which is none.
+
+    NaN is compared by class, as in the contract.
+    """
+    start = store.load(task.start).parameters if task.start else None
+    again = simulate(stored.config, backend, threads, report, start)
+    here, there = contents(again), contents(stored)
+    differ = [name for name in there if not _same(here[name], there[name])]
+    return differ or ([] if again.fingerprint == stored.fingerprint else ["fingerprint"])
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    if (a.dtype, a.shape) != (b.dtype, b.shape):
+        return False
+    return np.array_equal(a, b, equal_nan=a.dtype.kind == "f")

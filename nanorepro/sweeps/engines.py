@@ -1,0 +1,282 @@
+"""What an engine is, and the one of this machine: processes that make one run after another."""
+
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from nanorepro.sweeps.journal import Entry
+from nanorepro.sweeps.work import Settings, Task
+
+TRIES = 3  # times that a run is begun whose workers die
+AHEAD = 0.25  # seconds of work that a worker is given ahead
+MOST_AHEAD = 32  # and runs
+MEMORY = 1 << 30  # bytes after which a worker is replaced by a new one
+PATIENCE = 15.0  # seconds in which workers must have ended
+
+
+@dataclass(frozen=True)
+class Began:
+    """A run was begun."""
+
+    id: str
+
+
+@dataclass(frozen=True)
+class At:
+    """A run is at this many examples, each counted once for every model."""
+
+    id: str
+    done: int
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run is finished and stored; `trained` is False if another sweep had stored it."""
+
+    id: str
+    entry: Entry
+    trained: bool
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A run failed for good."""
+
+    id: str
+    reason: str
+    tries: int
+
+
+@dataclass(frozen=True)
+class Fatal:
+    """Nothing can go on, such as with a full disk."""
+
+    reason: str
+
+
+Event = Began | At | Ended | Failed | Fatal
+
+
+class Engine(Protocol):
+    """What makes runs; a context."""
+
+    name: str
+    slots: int
+
+    def __enter__(self) -> "Engine": ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
+    def wants(self) -> bool:
+        """Whether it can be given one more run."""
+
+    def give(self, task: Task, threads: int) -> None:
+        """Make a run, with as many threads."""
+
+    def events(self, timeout: float) -> Sequence[Event]:
+        """What happened since the last call; waits for something to happen."""
+
+
+@dataclass(eq=False)
+class Process:
+    """A worker: its process, the runs it was given, and which of them it is at."""
+
+    process: subprocess.Popen[bytes]
+    errors: IO[bytes]
+    given: deque[tuple[Task, int]] = field(default_factory=deque)
+    at: str = ""
+    ready: bool = False
+    retired: bool = False
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a line; that the worker is gone is noticed elsewhere."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(OSError):
+            self.process.stdin.write(json.dumps(message).encode() + b"\n")
+            self.process.stdin.flush()
+
+    def hang_up(self) -> None:
+        """Let the worker know that nothing more comes."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+
+    def last_words(self) -> str:
+        """How it ended, and the last line that it printed."""
+        code = self.process.wait()
+        how = f"killed by signal {-code}" if code < 0 else f"exit status {code}"
+        self.errors.seek(0)
+        lines = self.errors.read()[-4096:].decode(errors="replace").split("\n")
+        last = next((text.strip() for text in reversed(lines) if text.strip()), "")
+        return f"{how}: {last}" if last else how
+
+
+class Local:
+    """Processes of this machine.
+
+    Parameters
+    ----------
+    settings : Settings
+        What holds for all runs.
+    slots : int
+        Processes side by side.
+    memory : int
+        Bytes that a process may hold; one that holds more is replaced when its run has ended.
+    """
+
+    def __init__(self, settings: Settings, slots: int, memory: int = MEMORY):
+        self.name = f"local, {slots} {'process' if slots == 1 else 'processes'}"
+        self.settings, self.slots, self.memory = settings, slots, memory
+        self.workers: list[Process] = []
+        self.waiting: deque[tuple[Task, int]] = deque()  # given back by workers that ended
+        self.tries: dict[str, int] = {}
+        self.arrived: queue.SimpleQueue[tuple[Process, dict[str, Any] | None]]
+        self.arrived = queue.SimpleQueue()
+        self.pace: deque[float] = deque(maxlen=9)  # seconds by cost of the last runs
+        self.stillborn = 0  # workers one after another that ended before they were ready
+
+    def __enter__(self) -> "Local":
+        for _ in range(self.slots):
+            self._start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for worker in self.workers:
+            if any(exception):
+                worker.send({"stop": True})
+            worker.hang_up()
+        deadline = time.monotonic() + PATIENCE
+        try:
+            for worker in self.workers:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    worker.process.wait(max(deadline - time.monotonic(), 0.0))
+        finally:
+            for worker in self.workers:
+                worker.process.kill()
+                worker.process.wait()
+                worker.errors.close()
+
+    def wants(self) -> bool:
+        return not self.waiting and any(self._room(w) for w in self.workers)
+
+    def give(self, task: Task, threads: int) -> None:
+        rooms = [w for w in self.workers if self._room(w)]
+        if not rooms:
+            self.waiting.append((task, threads))
+            return
+        worker = min(rooms, key=self._ahead)
+        worker.given.append((task, threads))
+        worker.send({"task": task.record(), "threads": threads})
+
+    def events(self, timeout: float) -> Sequence[Event]:
+        found: list[Event] = []
+        with contextlib.suppress(queue.Empty):
+            found += self._event(*self.arrived.get(timeout=timeout))
+            while True:
+                found += self._event(*self.arrived.get_nowait())
+        while self.waiting and any(self._room(w) for w in self.workers):
+            self.give(*self.waiting.popleft())
+        return found
+
+    def _room(self, worker: Process) -> bool:
+        """Whether a worker has too little to do."""
+        if not worker.given:
+            return not worker.retired
+        if worker.retired or not self.pace or len(worker.given) >= MOST_AHEAD:
+            return False
+        return self._ahead(worker) < AHEAD
+
+    def _ahead(self, worker: Process) -> float:
+        """Seconds of work that a worker was given."""
+        pace = sorted(self.pace)[len(self.pace) // 2] if self.pace else 0.0
+        return sum(task.cost * pace for task, _ in worker.given)
+
+    def _start(self) -> None:
+        root = str(Path(__file__).resolve().parents[2])
+        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+        errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "nanorepro.sweeps.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            start_new_session=True,  # Ctrl-C is for the sweep, which tells its workers
+        )
+        worker = Process(process, errors)
+        self.workers.append(worker)
+        threading.Thread(target=self._read, args=(worker,), daemon=True).start()
+        settings = asdict(self.settings)
+        worker.send({"settings": settings, "memory": self.memory, "engine": self.name})
+
+    def _read(self, worker: Process) -> None:
+        assert worker.process.stdout is not None
+        with worker.process.stdout as lines:
+            for text in lines:
+                with contextlib.suppress(ValueError):  # a line that was torn by its end
+                    self.arrived.put((worker, json.loads(text)))
+        self.arrived.put((worker, None))
+
+    def _event(self, worker: Process, message: dict[str, Any] | None) -> list[Event]:
+        if message is None:
+            return self._ended(worker)
+        if "ready" in message:
+            worker.ready, self.stillborn = True, 0
+        elif "begin" in message:
+            worker.at = message["begin"]
+            return [Began(worker.at)]
+        elif "at" in message:
+            return [At(message["at"], message["done"])]
+        elif "retired" in message:
+            worker.retired = True
+        elif "fatal" in message:
+            return [Fatal(message["fatal"])]
+        elif "failed" in message:
+            self._done(worker)
+            return [Failed(message["failed"], message["reason"], self._tried(message["failed"]))]
+        elif "end" in message:
+            task = self._done(worker)
+            if message["trained"]:
+                self.pace.append(message["seconds"] / task.cost)
+            return [Ended(message["end"], Entry(**message["entry"]), message["trained"])]
+        return []
+
+    def _done(self, worker: Process) -> Task:
+        worker.at = ""
+        return worker.given.popleft()[0]
+
+    def _tried(self, id: str) -> int:
+        return self.tries.get(id, 0) + 1
+
+    def _ended(self, worker: Process) -> list[Event]:
+        """Replace a worker that ended; its runs are given to others, the one at work again."""
+        self.workers.remove(worker)
+        worker.hang_up()
+        reason = worker.last_words()
+        worker.errors.close()
+        events: list[Event] = []
+        if not worker.ready:
+            self.stillborn += 1
+            if self.stillborn >= TRIES:
+                return [Fatal(f"workers do not start ({reason})")]
+        if worker.at and worker.given:
+            id = worker.at
+            self.tries[id] = self._tried(id)
+            if self.tries[id] >= TRIES:
+                worker.given.popleft()
+                words = f"its process ended {TRIES} times ({reason})"
+                events.append(Failed(id, words, TRIES))
+        self.waiting.extendleft(reversed(worker.given))
+        self._start()
+        return events

@@ -1,0 +1,224 @@
+"""A folder of runs: which are finished, which are damaged, and how a result gets in.
+
+    <id>.h5          a finished run         journal.jsonl    one line for each
+    failures.jsonl   runs that failed       sweeps/          what was asked for, by which command
+    claims/          runs being made        checkpoints/     models in the middle of their training
+    damaged/         files moved aside: nothing is ever deleted
+
+Finished means that the file opens, its schema fits and its digest fits.  A run's file is checked in
+full once; from then on its size and time of modification are compared with the journal's, and its
+digest where they are not the same.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from nanorepro.config import Config
+from nanorepro.errors import ConfigError
+from nanorepro.results import store
+from nanorepro.results.hdf5 import OtherVersion
+from nanorepro.results.result import Result
+from nanorepro.sweeps import journal
+from nanorepro.sweeps.journal import Entry, record_of
+
+FAILURES, SWEEPS, DAMAGED = "failures.jsonl", "sweeps", "damaged"
+RUN_FILE = re.compile(r"([0-9a-f]{16})\.h5")
+OTHER = "not the file that the journal names: its digest is another"
+Report = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A file that is not a finished run, and why."""
+
+    path: Path
+    reason: str
+    moved: Path | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that failed: why, after how many tries, and when."""
+
+    id: str
+    config: dict[str, Any]
+    reason: str
+    tries: int
+    when: str
+
+
+class Folder:
+    """Finished runs and what is known of them.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder; it need not be there until something is stored.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.journal = journal.Journal(self.path)
+        self.entries: dict[str, Entry] = {}
+        self.others: list[Damaged] = []  # files of another version of the program
+
+    def file(self, id: str) -> Path:
+        """The file of a run."""
+        return self.path / f"{id}.h5"
+
+    def files(self) -> dict[str, os.stat_result]:
+        """The files that have the name of a run, by id."""
+        try:
+            with os.scandir(self.path) as found:
+                return {m[1]: e.stat() for e in found if (m := RUN_FILE.fullmatch(e.name))}
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise ConfigError(f"{str(self.path)!r}: {error.strerror}; give a folder") from None
+
+    def look(
+        self, ids: Iterable[str] | None = None, report: Report | None = None, full: bool = False
+    ) -> list[Damaged]:
+        """Find what is finished: `entries` then holds it; returns what is damaged.
+
+        Parameters
+        ----------
+        ids : iterable of str, optional
+            The runs to look at; all of the folder if None.
+        report : callable, optional
+            Called with how many files were looked at, and of how many.
+        full : bool
+            Open and check every file, whatever the journal says.
+
+        Raises
+        ------
+        ConfigError
+            If the journal, or the file of a run among `ids`, was written by another version.
+        """
+        known = self.journal.read()
+        files = self.files()
+        wanted = sorted(files) if ids is None else [id for id in ids if id in files]
+        self.entries, self.others, damaged = {}, [], []
+        for done, id in enumerate(wanted):
+            if report and done % 50 == 0:
+                report(done, len(wanted))
+            try:
+                made = self._entry(id, files[id], known.get(id), full)
+                if id not in known or (full and not _agree(made, known[id])):
+                    self.append(made)
+                self.entries[id] = made
+            except OtherVersion as error:  # there, nothing is wrong with it
+                if ids is not None:
+                    raise ConfigError(f"{error}; nothing was changed") from None
+                self.others.append(Damaged(self.file(id), _reason(error, self.file(id))))
+            except ConfigError as error:
+                damaged.append(Damaged(self.file(id), _reason(error, self.file(id))))
+        if report:
+            report(len(wanted), len(wanted))
+        return damaged
+
+    def _entry(self, id: str, found: os.stat_result, known: Entry | None, full: bool) -> Entry:
+        """The entry of a run's file, which is read as far as needed; raises ConfigError."""
+        path = self.file(id)
+        if known and not full:
+            if (known.size, known.modified) == (found.st_size, found.st_mtime_ns):
+                return known
+            if known.size != found.st_size or journal.digest(path) != known.sha256:
+                raise ConfigError(OTHER)
+            return replace(known, modified=found.st_mtime_ns)
+        result = store.load(path)
+        if result.config.id != id:
+            raise ConfigError(f"holds the run {result.config.id} under another name")
+        made = journal.entry(result, path)
+        if known and made.sha256 != known.sha256:
+            raise ConfigError(OTHER)
+        return made
+
+    def find(self, id: str) -> Entry | None:
+        """The entry of one run, if it is finished, whoever made it; raises ConfigError."""
+        path = self.file(id)
+        if id in self.entries:
+            return self.entries[id]
+        if not path.exists():
+            return None
+        known = self.journal.read().get(id)  # its line may still be on its way
+        self.entries[id] = self._entry(id, path.stat(), known, full=False)
+        return self.entries[id]
+
+    def append(self, made: Entry) -> None:
+        """Write an entry into the journal; raises OSError."""
+        journal.append(self.journal.path, journal.line(made))
+
+    def publish(self, result: Result) -> Entry:
+        """Store a result, then write its line; raises OSError, Conflict, ConfigError."""
+        path = store.save(result, self.path)
+        made = journal.entry(result, path)
+        self.append(made)
+        return made
+
+    def set_aside(self, damaged: Damaged) -> Damaged:
+        """Move a damaged file into `damaged/`, where it is kept; raises OSError."""
+        target = self.path / DAMAGED / damaged.path.name
+        target.parent.mkdir(exist_ok=True)
+        number = 1
+        while target.exists():
+            target = target.with_name(f"{damaged.path.stem}.{number}{damaged.path.suffix}")
+            number += 1
+        os.rename(damaged.path, target)
+        return replace(damaged, moved=target)
+
+    def fail(self, config: Config, reason: str, tries: int) -> Failure:
+        """Keep why a run failed; raises OSError."""
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        made = Failure(config.id, record_of(config), reason, tries, when)
+        journal.append(self.path / FAILURES, journal.sealed(asdict(made)))
+        return made
+
+    def failures(self) -> dict[str, Failure]:
+        """The last failure of every run that is not finished, by id."""
+        names = [f.name for f in fields(Failure)]
+        found = {}
+        for record in journal.records(self.path / FAILURES):
+            if set(names) <= set(record):
+                found[record["id"]] = Failure(**{name: record[name] for name in names})
+        return {id: f for id, f in found.items() if not self.file(id).exists()}
+
+    def remember(self, command: str, configs: Sequence[Config]) -> None:
+        """Keep what was asked for and by which command, for `status` and the report."""
+        ids = [config.id for config in configs]
+        name = hashlib.sha256("\n".join([command, *ids]).encode()).hexdigest()[:16]
+        path = self.path / SWEEPS / f"{name}.json"
+        if path.exists():
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        runs = [{"id": config.id, "config": record_of(config)} for config in configs]
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        text = json.dumps({"command": command, "first": when, "runs": runs})
+        store.replace_file(path, text.encode())
+
+    def sweeps(self) -> Iterator[dict[str, Any]]:
+        """What was asked for: records of `command`, `first` and `runs`, the oldest first."""
+        found = []
+        for path in sorted((self.path / SWEEPS).glob("*.json")):
+            try:
+                record = json.loads(path.read_bytes())
+                found.append({name: record[name] for name in ("command", "first", "runs")})
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # a file of somebody else
+        yield from sorted(found, key=lambda r: str(r["first"]))
+
+
+def _agree(a: Entry, b: Entry) -> bool:
+    """Whether two entries say the same, but for the time of modification."""
+    return journal.line(replace(a, modified=0)) == journal.line(replace(b, modified=0))
+
+
+def _reason(error: ConfigError, path: Path) -> str:
+    return str(error).removeprefix(f"{str(path)!r}: ")

@@ -1,0 +1,228 @@
+"""The runs of a sweep that are not finished, made by an engine: what is lost by nothing.
+
+The folder holds all state.  A run is claimed, made, stored under its name as a whole, and written
+into the journal; whatever is killed at whatever moment, the same call goes on with what is left.
+"""
+
+import contextlib
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TextIO
+
+from nanorepro.sweeps.claims import Claims
+from nanorepro.sweeps.engines import At, Began, Ended, Engine, Failed, Fatal, Local
+from nanorepro.sweeps.folder import Damaged, Failure, Folder
+from nanorepro.sweeps.journal import Entry
+from nanorepro.sweeps.planning import kind
+from nanorepro.sweeps.progress import SweepProgress
+from nanorepro.sweeps.work import Settings, Task
+
+LOOK = 0.5  # seconds between two looks at the runs of other sweeps
+WAIT = 0.1  # seconds for which nothing need happen
+Say = Callable[[str], None]
+
+
+class Broken(RuntimeError):
+    """A sweep cannot go on, such as with a full disk; what is finished is kept."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a sweep.
+
+    Parameters
+    ----------
+    finished : int
+        Runs that are there now.
+    trained : int
+        Those that this call made.
+    failed : list of Failure
+        Those that failed, with the reason.
+    damaged : list of Damaged
+        Files that were found damaged and moved aside; their runs were made again.
+    """
+
+    finished: int
+    trained: int
+    failed: list[Failure]
+    damaged: list[Damaged]
+
+
+def cpus() -> int:
+    """CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def sweep(
+    tasks: Sequence[Task],
+    folder: Folder,
+    settings: Settings,
+    threads: int | None = None,
+    stream: TextIO | None = None,
+    say: Say = lambda text: None,
+    engine: Engine | None = None,
+    name: str = "nanorepro.sweep",
+) -> Outcome:
+    """Make all runs that are not finished.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+        The runs, each once.
+    folder : Folder
+        Where they are stored.
+    settings : Settings
+        What holds for all of them.
+    threads : int, optional
+        CPUs to use, all if None; they change no bit.
+    stream : TextIO, optional
+        Where the progress is shown.
+    say : callable, optional
+        Takes a line that the user should see.
+    engine : Engine, optional
+        What makes them; processes of this machine if None.
+    name : str
+        What stands before the progress.
+
+    Raises
+    ------
+    Broken
+        If the disk is full, the folder cannot be written, or no worker can be had.
+    ConfigError
+        If the folder was written by a newer version; nothing was changed.
+    """
+    return Runner(tasks, folder, settings, say).run(threads or cpus(), stream, engine, name)
+
+
+class Runner:
+    """The state of one sweep."""
+
+    def __init__(self, tasks: Sequence[Task], folder: Folder, settings: Settings, say: Say):
+        self.tasks = {task.config.id: task for task in tasks}
+        self.folder, self.settings, self.say = folder, settings, say
+        self.damaged = folder.look(self.tasks)
+        todo = [task for id, task in self.tasks.items() if id not in folder.entries]
+        # runs that need the same compiled code one after another
+        kinds: dict[tuple[object, ...], int] = {}
+        order = [kinds.setdefault(kind(task.config), len(kinds)) for task in todo]
+        self.pending = deque(task for _, task in sorted(zip(order, todo, strict=True), key=_first))
+        self.working: dict[str, Task] = {}
+        self.elsewhere: deque[Task] = deque()
+        self.trained, self.failed = 0, list[Failure]()
+
+    def run(self, threads: int, stream: TextIO | None, engine: Engine | None, name: str) -> Outcome:
+        """Make what is left."""
+        if not self.pending:
+            return self._outcome()
+        try:
+            self._prepare()
+            with contextlib.ExitStack() as stack:
+                self.claims = stack.enter_context(Claims(self.folder.path))
+                slots = min(threads, len(self.pending))
+                made: Engine = engine or Local(self.settings, slots)
+                total = sum(task.cost for task in self.pending)
+                done = len(self.tasks) - len(self.pending)
+                shown = stream or stack.enter_context(open(os.devnull, "w"))
+                self.progress = SweepProgress(shown, name, len(self.tasks), done, total)
+                stack.enter_context(made)
+                stack.enter_context(self.progress)
+                self._loop(made, threads)
+        except OSError as error:
+            raise Broken(f"{error.strerror or error}: {str(self.folder.path)!r}") from error
+        return self._outcome()
+
+    def _prepare(self) -> None:
+        """Make the folder, move what is damaged aside, and keep what was asked for."""
+        self.folder.path.mkdir(parents=True, exist_ok=True)
+        for at, damaged in enumerate(self.damaged):
+            moved = self.damaged[at] = self.folder.set_aside(damaged)
+            self.say(f"{moved.path}: {moved.reason}; kept as {moved.moved}, its run is made again")
+        self.folder.remember(self.settings.sweep, [task.config for task in self.tasks.values()])
+
+    def _loop(self, engine: Engine, threads: int) -> None:
+        looked = 0.0
+        while self.pending or self.working or self.elsewhere:
+            while self.pending and engine.wants():
+                self._give(engine, threads)
+            for event in engine.events(WAIT if self.working else 0.0):
+                self._handle(event)
+            if self.elsewhere and time.monotonic() - looked > LOOK:
+                self._look_elsewhere()
+                looked = time.monotonic()
+            if not self.working and not self.pending:
+                time.sleep(WAIT)
+
+    def _give(self, engine: Engine, threads: int) -> None:
+        """Give the engine the next run that nobody else has."""
+        task = self.pending.popleft()
+        id = task.config.id
+        if not self.claims.take(id):
+            self.elsewhere.append(task)
+            self.progress.elsewhere = len(self.elsewhere)
+            return
+        if self._there(task):
+            return
+        at_work = min(engine.slots, len(self.working) + len(self.pending) + 1)
+        self.working[id] = task
+        engine.give(task, max(1, threads // at_work))
+
+    def _there(self, task: Task) -> bool:
+        """Whether another sweep has finished a run meanwhile."""
+        if not self.folder.find(task.config.id):
+            return False
+        self.claims.release(task.config.id)
+        self.progress.end_run(task, trained=False)
+        return True
+
+    def _handle(self, event: Began | At | Ended | Failed | Fatal) -> None:
+        if isinstance(event, Fatal):
+            raise Broken(event.reason)
+        task = self.working.get(event.id)
+        if task is None:
+            return
+        if isinstance(event, Began):
+            self.progress.begin_run(task)
+        elif isinstance(event, At):
+            self.progress.report(task, event.done)
+        elif isinstance(event, Ended):
+            self._ended(task, event.entry, event.trained)
+        else:
+            del self.working[event.id]
+            self.claims.release(event.id)
+            failure = self.folder.fail(task.config, event.reason, event.tries)
+            self.failed.append(failure)
+            self.say(f"run {event.id} failed: {event.reason}")
+            self.progress.end_run(task, failed=True)
+
+    def _ended(self, task: Task, entry: Entry, trained: bool) -> None:
+        del self.working[entry.id]
+        self.folder.entries[entry.id] = entry
+        self.claims.release(entry.id)
+        self.trained += trained
+        self.progress.end_run(task, trained)
+
+    def _look_elsewhere(self) -> None:
+        """See which runs of other sweeps are finished, and take over those that were given up."""
+        for _ in range(len(self.elsewhere)):
+            task = self.elsewhere.popleft()
+            if self.folder.file(task.config.id).exists():
+                self._there(task)
+            elif self.claims.take(task.config.id):
+                if not self._there(task):
+                    self.pending.append(task)
+            else:
+                self.elsewhere.append(task)
+        self.progress.elsewhere = len(self.elsewhere)
+
+    def _outcome(self) -> Outcome:
+        finished = sum(id in self.folder.entries for id in self.tasks)
+        return Outcome(finished, self.trained, self.failed, self.damaged)
+
+
+def _first(pair: tuple[int, Task]) -> int:
+    return pair[0]

@@ -1,0 +1,197 @@
+"""What a folder's runs gave, as one tidy table and as one labelled dataset.
+
+Both are read from the journal, which is made whole first: a file that it does not know is opened
+and checked, one that it knows by size and time of modification is not.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nanorepro.errors import ConfigError
+from nanorepro.results.metrics import METRICS
+from nanorepro.sweeps.folder import Folder
+from nanorepro.sweeps.journal import ABSENT, Entry
+
+if TYPE_CHECKING:
+    import xarray
+
+SUMMARY = ("relative_pd", "excess_loss", "constant_loss")
+MEANINGS = {
+    "relative_pd": "relative PD, mean over the pairs",
+    "excess_loss": "excess label loss, mean over the models, in nats",
+    "constant_loss": "excess label loss of the best constant, in nats",
+    "seconds": "seconds of the training",
+    **{name: metric.meaning for name, metric in METRICS.items()},
+}
+SPARSE = 4  # cells a run of a grid that is still shown as a grid
+
+
+def entries(folder: Folder) -> list[Entry]:
+    """The finished runs, in a fixed order; raises ConfigError if there are none."""
+    folder.look()
+    if not folder.entries:
+        raise ConfigError(f"{str(folder.path)!r}: no finished runs there; give a folder of runs")
+    return sorted(folder.entries.values(), key=_order)
+
+
+def _order(entry: Entry) -> tuple[Any, ...]:
+    values = (value_of(entry, name) for name in ABSENT)
+    return (*((isinstance(v, str), v) for v in values), entry.id)
+
+
+def value_of(entry: Entry, name: str) -> Any:
+    """A field of the run's configuration."""
+    return entry.config.get(name, ABSENT[name])
+
+
+def axes(found: Sequence[Entry]) -> dict[str, list[Any]]:
+    """The fields of the configuration that vary, with their values in ascending order."""
+    varying = {name for entry in found for name in entry.config if name in ABSENT}
+    values = {name: {value_of(entry, name) for entry in found} for name in varying}
+    return {n: sorted(values[n]) for n in ABSENT if n in values and len(values[n]) > 1}
+
+
+def rows(found: Sequence[Entry]) -> tuple[list[str], list[list[Any]]]:
+    """The tidy table: a row for each pair; its columns, and its rows."""
+    varied = list(axes(found))
+    names = sorted({name for entry in found for name in entry.measures}, key=_measure_order)
+    by_model = {n for e in found for n, v in e.measures.items() if v and isinstance(v[0], list)}
+    columns = ["id", *varied, "pair"]
+    for name in names:
+        columns += [f"{name}_0", f"{name}_1"] if name in by_model else [name]
+    columns += ["fingerprint", "backend", "seconds", "command"]
+    table = []
+    for entry in found:
+        config = [value_of(entry, name) for name in varied]
+        end = [entry.fingerprint, entry.backend, entry.seconds, entry.provenance.get("command", "")]
+        for pair in range(value_of(entry, "pairs")):
+            cells: list[Any] = []
+            for name in names:
+                value = entry.measures[name][pair] if name in entry.measures else None
+                if name in by_model:
+                    cells += value if value is not None else [None, None]
+                else:
+                    cells.append(value)
+            table.append([entry.id, *config, pair, *cells, *end])
+    return columns, table
+
+
+def as_csv(found: Sequence[Entry]) -> str:
+    """The tidy table as CSV (RFC 4180 with line feeds); numbers are read back as they were."""
+    columns, table = rows(found)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(table)
+    return text.getvalue()
+
+
+def as_parquet(found: Sequence[Entry]) -> bytes:
+    """The tidy table as a Parquet file; raises ConfigError without pyarrow."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise ConfigError(
+            "Parquet needs pyarrow, which is not installed; give a file .csv, or"
+            " pip install 'nanorepro[table]'"
+        ) from None
+    columns, table = rows(found)
+    arrays = [pyarrow.array(list(values)) for values in zip(*table, strict=True)]
+    sink = pyarrow.BufferOutputStream()
+    parquet.write_table(pyarrow.table(arrays, names=columns), sink)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def open_results(folder: str | Path) -> "xarray.Dataset":
+    """All finished runs of a folder as one dataset.
+
+    Parameters
+    ----------
+    folder : str or Path
+        A folder of runs, of a sweep or of any other command.
+
+    Returns
+    -------
+    xarray.Dataset
+        One dimension for every field of the configuration that varies, in the order of Config, then
+        ``pair`` and ``model``; what was not run is NaN, and ``finished`` says where a run is.  Runs
+        that are no grid (fewer than one cell in four would be filled) lie along a dimension ``run``
+        instead, with the fields that vary as its coordinates.  Fields that do not vary are the
+        dataset's attributes.
+
+    Raises
+    ------
+    ConfigError
+        If there are no finished runs, or a newer version wrote the folder.
+
+    Notes
+    -----
+    The measures are those after the last step; the series over training are in each run's file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nanorepro import Config, open_results, save, simulate
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for seed in (0, 1):
+    ...         config = Config(model="linear", log2_examples=6, log2_eval=6, pairs=1, seed=seed)
+    ...         _ = save(simulate(config, backend="reference"), folder)
+    ...     open_results(folder).relative_pd.dims
+    ('seed',)
+    """
+    import xarray
+
+    found = entries(Folder(folder))
+    varied = axes(found)
+    cells = math.prod(len(values) for values in varied.values())
+    whole = cells <= SPARSE * len(found)
+    places = {tuple(value_of(e, n) for n in varied) for e in found}
+    whole = whole and len(places) == len(found)
+    pairs = max(value_of(entry, "pairs") for entry in found)
+    if whole:
+        dims, shape = tuple(varied), tuple(len(values) for values in varied.values())
+        position = {n: {v: k for k, v in enumerate(values)} for n, values in varied.items()}
+        index = [tuple(position[n][value_of(e, n)] for n in varied) for e in found]
+        coordinates: dict[str, Any] = {n: (n, v) for n, v in varied.items()}
+    else:
+        dims, shape = ("run",), (len(found),)
+        index = [(k,) for k in range(len(found))]
+        coordinates = {n: ("run", [value_of(e, n) for e in found]) for n in varied}
+    coordinates |= {"pair": np.arange(pairs), "model": np.arange(2)}
+    variables: dict[str, Any] = {"finished": (dims, np.zeros(shape, bool))}
+    for name in (*SUMMARY, "seconds"):
+        variables[name] = (dims, np.full(shape, np.nan), {"long_name": MEANINGS[name]})
+    for name in ("relative_pd_interval", "excess_loss_interval"):
+        variables[name] = ((*dims, "end"), np.full((*shape, 2), np.nan))
+    coordinates["end"] = ["low", "high"]
+    for name in ("id", "fingerprint", "backend", "command"):
+        variables[name] = (dims, np.full(shape, "", object))
+    for entry, at in zip(found, index, strict=True):
+        variables["finished"][1][at] = True
+        variables["seconds"][1][at] = entry.seconds
+        for name, value in entry.summary.items():
+            variables[name][1][at] = value if value is not None else np.nan
+        for name in ("id", "fingerprint", "backend"):
+            variables[name][1][at] = getattr(entry, name)
+        variables["command"][1][at] = entry.provenance.get("command", "")
+        for name, values in entry.measures.items():
+            array = np.array(values, float)
+            own = ("pair", "model")[: array.ndim]
+            if name not in variables:
+                full = np.full((*shape, pairs, 2)[: len(shape) + array.ndim], np.nan)
+                variables[name] = ((*dims, *own), full, {"long_name": MEANINGS[name]})
+            variables[name][1][at][: len(array)] = array
+    same = {n: value_of(found[0], n) for n in ABSENT if n not in varied}
+    return xarray.Dataset(variables, coordinates, same)
+
+
+def _measure_order(name: str) -> tuple[int, str]:
+    known = list(METRICS)
+    return (known.index(name) if name in known else len(known), name)

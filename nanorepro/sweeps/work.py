@@ -1,0 +1,101 @@
+"""One run of a sweep, from its configuration to its line in the journal: what every engine does."""
+
+import math
+import socket
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nanorepro.config import Config
+from nanorepro.data.sampling import FEATURES
+from nanorepro.model.layers import shapes
+from nanorepro.results import store
+from nanorepro.results.result import Result
+from nanorepro.specification import layers
+from nanorepro.sweeps.folder import Folder
+from nanorepro.sweeps.journal import Entry
+from nanorepro.training.simulation import simulate
+
+Report = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run to be made.
+
+    Parameters
+    ----------
+    config : Config
+        What it is.
+    start : str
+        File of the run whose parameters it starts from; empty: from initial values.
+    command : str
+        What makes it again, where nanorepro.run with the configuration's options does not.
+    """
+
+    config: Config
+    start: str = ""
+    command: str = ""
+
+    def record(self) -> dict[str, Any]:
+        """The task as plain values, for another process."""
+        return {"config": asdict(self.config), "start": self.start, "command": self.command}
+
+    @staticmethod
+    def of(record: dict[str, Any]) -> "Task":
+        """The task of a record."""
+        return Task(Config.from_record(record["config"]), record["start"], record["command"])
+
+    @property
+    def cost(self) -> int:
+        """About how long it takes; only the ratios matter."""
+        return (70 + parameters_of(self.config)) * 2 * self.config.pairs * self.config.examples
+
+
+def parameters_of(config: Config) -> int:
+    """Parameters of one model."""
+    return sum(math.prod(shape) for shape in shapes(layers(config, FEATURES)).values())
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What holds for all runs of a sweep.
+
+    Parameters
+    ----------
+    folder : str
+        Where the runs are stored.
+    backend : str
+        What computes them.
+    sweep : str
+        The sweep's command.
+    """
+
+    folder: str
+    backend: str = "numba"
+    sweep: str = ""
+
+
+def train(task: Task, settings: Settings, engine: str, threads: int, report: Report) -> Result:
+    """Train and measure a run; its provenance says by which engine and sweep."""
+    start = store.load(task.start).parameters if task.start else None
+    result = simulate(task.config, settings.backend, threads, report, start)
+    origin = {**store.provenance(task.config), **result.provenance, "threads": str(threads)}
+    origin |= {"engine": engine, "host": socket.gethostname()}
+    if settings.sweep:
+        origin["sweep"] = settings.sweep
+    if task.command:
+        origin["command"] = task.command
+    return replace(result, provenance=origin)
+
+
+def make(
+    task: Task, settings: Settings, engine: str, threads: int, report: Report
+) -> tuple[Entry, bool]:
+    """A finished run, and whether it was trained: another sweep may have made it meanwhile."""
+    folder = Folder(Path(settings.folder))
+    there = folder.find(task.config.id)
+    if there:
+        return there, False
+    return folder.publish(train(task, settings, engine, threads, report)), True

@@ -1,0 +1,100 @@
+"""The command line of sweeps: every mistake is one line, status 2, and nothing is written."""
+
+import pytest
+
+from nanorepro.commands import sweep
+
+FIXED = ["--grid", "model=linear", "--grid", "log2_examples=6", "--grid", "log2_eval=4",
+         "--grid", "pairs=1"]  # fmt: skip
+
+
+def command(capsys, *words):
+    status = sweep.main(list(map(str, words)))
+    return status, *capsys.readouterr()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sweep") / "runs"
+    words = [*FIXED, "--grid", "seed=0,1,2", "--backend", "reference", "--out", str(folder)]
+    assert sweep.main([*words, "--threads", "1", "-q"]) == 0
+    return folder
+
+
+def test_a_sweep_says_what_it_made_and_goes_on(runs, capsys):
+    words = [*FIXED, "--grid", "seed=0,1,2,0", "--backend", "reference", "--out", runs, "-q"]
+    status, out, err = command(capsys, *words)
+    assert (status, out) == (0, f"3 of 3 runs are finished in {runs}/, 0 of them new\n")
+    assert "the same run twice, made once: seed=0 of --grid is seed=0 of --grid" in err
+
+
+def test_a_plan_writes_nothing(runs, tmp_path, capsys):
+    words = [*FIXED, "--grid", "seed=0,1,2,3,4", "--backend", "reference", "--plan"]
+    status, out, _ = command(capsys, *words, "--out", tmp_path / "none")
+    assert status == 0 and not (tmp_path / "none").exists()
+    assert "5 runs, 0 finished, 5 to be made" in out and "10 models, 640 examples" in out
+    before = sorted(runs.rglob("*"))
+    status, out, _ = command(capsys, *words, "--out", runs)
+    assert "5 runs, 3 finished, 2 to be made" in out and "MB in" in out
+    assert sorted(runs.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ([], "no grid; give a file GRID.toml, or --grid FIELD=VALUE,VALUE"),
+        (["none.toml"], "'none.toml': No such file or directory; give a grid file .toml"),
+        (["--grid", "acct=relu"], "--grid: 'acct' is not a field of a run; did you mean act?"),
+        (["--grid", "act=relu", "--threads", "0"], "--threads: '0' is not allowed"),
+        (["--grid", "act=relu", "--backend", "numpy"], "--backend: 'numpy' is not allowed"),
+        (["--grid", "act=relu", "--out", "/dev/null/x"], "--out: '/dev/null/x' is not a folder"),
+        (["--grid", "seed=" + ",".join(map(str, range(400))), "--grid",
+          "first_example=" + ",".join(map(str, range(400)))],
+         "160,000 runs are more than 100,000; give --yes if they are meant"),
+        (["--gird", "act=relu"], "did you mean --grid?"),
+        (["status", "nowhere"], "'nowhere' is not a folder; give the folder of a sweep's runs"),
+        (["replay", "abc", "--out", "."], "no run 'abc' in '.': there is none; give its id"),
+        (["table", ".", "--to", "x.xls"], "--to: 'x.xls' is not allowed; give a file name .csv"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line(words, line, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = command(capsys, *words)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("nanorepro.sweep: error: ") and line in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_status_verify_table_and_replay(runs, tmp_path, capsys):
+    status, out, _ = command(capsys, "status", runs)
+    assert status == 0 and "3 runs finished, 6 models" in out and "3 of 3 finished: python" in out
+    status, out, _ = command(capsys, "verify", runs, "-q")
+    assert (status, out) == (0, "3 files are sound, 0 bad, 0 lost\n")
+    status, out, _ = command(capsys, "table", runs)
+    assert status == 0 and out.startswith("id,seed,pair,pd,loss_0,loss_1") and out.count("\n") == 4
+    status, csv, _ = command(capsys, "table", runs, "--to", tmp_path / "t.csv")
+    assert status == 0 and (tmp_path / "t.csv").read_text() == out
+    id = next(iter(runs.glob("*.h5"))).stem
+    status, out, _ = command(capsys, "replay", id[:8], "--out", runs, "--backend", "reference",
+                             "-q")  # fmt: skip
+    assert status == 0 and out.startswith(f"{id}: the same bits, fingerprint ")
+
+
+def test_verify_and_replay_tell_what_is_not_so(tmp_path, capsys):
+    from dataclasses import replace
+
+    from nanorepro import Config, simulate
+    from nanorepro.results import store
+
+    config = Config(model="linear", log2_examples=6, log2_eval=4, pairs=1)
+    result = simulate(config, "reference", 1)
+    changed = {**result.measures, "weight_distance": result.measures["weight_distance"] + 1.0}
+    other = replace(result, measures=changed)
+    path = store.save(other, tmp_path)
+    status, out, _ = command(capsys, "replay", config.id, "--out", tmp_path, "--backend",
+                             "reference", "-q")  # fmt: skip
+    assert status == 1 and out == f"{config.id}: other bits than stored in weight_distance\n"
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[:-5])
+    status, out, _ = command(capsys, "verify", tmp_path, "-q")
+    assert status == 1 and "0 files are sound, 1 bad, 0 lost" in out and not path.exists()

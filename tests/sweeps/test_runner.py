@@ -1,0 +1,299 @@
+"""Sweeps that lose nothing: the same bits however they are run, stopped, killed or shared."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support.processors import environment
+
+from nanorepro import Config, simulate
+from nanorepro.errors import ConfigError
+from nanorepro.results import hdf5, store
+from nanorepro.sweeps import journal
+from nanorepro.sweeps.checking import verify
+from nanorepro.sweeps.engines import TRIES, Began, Local
+from nanorepro.sweeps.folder import Folder
+from nanorepro.sweeps.runner import Broken, Runner, sweep
+from nanorepro.sweeps.work import Settings, Task
+
+BASE = {"model": "linear", "log2_examples": 7, "log2_eval": 4, "pairs": 1}
+CONFIGS = [Config(**BASE, seed=seed) for seed in range(6)]
+TASKS = [Task(config) for config in CONFIGS]
+
+
+def run(folder, tasks=TASKS, threads=1, engine=None, **settings):
+    said = []
+    found = sweep(tasks, Folder(folder), Settings(str(folder), "reference", "the command"),
+                  threads, say=said.append, engine=engine, **settings)  # fmt: skip
+    return found, said
+
+
+def prints(folder):
+    """The fingerprint of every run, from files that are checked in full."""
+    found = {path.stem: store.load(path) for path in Path(folder).glob("*.h5")}
+    assert all(result.config.id == id for id, result in found.items())
+    return {id: result.fingerprint for id, result in found.items()}
+
+
+@pytest.fixture(scope="module")
+def expected():
+    return {c.id: simulate(c, "reference", 1).fingerprint for c in CONFIGS}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    assert run(folder)[0].trained == len(TASKS)
+    return folder
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    """A copy of a finished sweep, with other times of modification."""
+    for path in made.glob("*.*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    return tmp_path
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_bits_do_not_depend_on_the_number_of_processes(threads, expected, tmp_path):
+    found, said = run(tmp_path / "new", threads=threads)
+    assert (found.finished, found.trained, said) == (len(TASKS), len(TASKS), [])
+    assert prints(tmp_path / "new") == expected
+    entries = journal.read(tmp_path / "new")
+    assert {id: e.fingerprint for id, e in entries.items()} == expected
+    origin = entries[CONFIGS[0].id].provenance
+    assert origin["sweep"] == "the command" and origin["engine"].startswith("local")
+    assert origin["threads"] == "1" and "--model linear" in origin["command"]
+    assert {"started", "ended", "host", "source", "cpu"} <= set(origin)
+
+
+def test_what_is_finished_is_not_made_again(copy):
+    before = {path: path.stat().st_mtime_ns for path in copy.glob("*.h5")}
+    assert run(copy)[0].trained == 0
+    more, _ = run(copy, [*TASKS, Task(Config(**BASE, seed=77))])
+    assert (more.finished, more.trained) == (len(TASKS) + 1, 1)
+    assert before.items() <= {p: p.stat().st_mtime_ns for p in copy.glob("*.h5")}.items()
+
+
+def test_the_journal_is_made_again_from_the_files(copy, expected):
+    (copy / journal.NAME).unlink()
+    assert run(copy)[0].trained == 0
+    assert {id: e.fingerprint for id, e in journal.read(copy).items()} == expected
+
+
+def test_a_damaged_file_is_kept_aside_and_its_run_made_again(copy, expected):
+    path = copy / f"{CONFIGS[0].id}.h5"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    os.chmod(path, 0o644)
+    path.write_bytes(data)
+    (copy / f"{CONFIGS[1].id}.h5").write_bytes(b"a letter")
+    moved = copy / f"{CONFIGS[2].id}.h5"
+    moved.write_bytes((copy / f"{CONFIGS[3].id}.h5").read_bytes())
+    found, said = run(copy)
+    assert found.trained == 3 and len(said) == 3 and prints(copy) == expected
+    assert (copy / "damaged" / path.name).read_bytes() == data
+    assert (copy / "damaged" / f"{CONFIGS[1].id}.h5").read_bytes() == b"a letter"
+
+
+def test_the_same_is_found_without_a_journal(copy, expected):
+    (copy / journal.NAME).unlink()
+    (copy / f"{CONFIGS[1].id}.h5").write_bytes(b"")
+    (copy / f"{CONFIGS[2].id}.h5").write_bytes((copy / f"{CONFIGS[3].id}.h5").read_bytes())
+    assert run(copy)[0].trained == 2 and prints(copy) == expected
+
+
+def test_verify_names_what_is_bad_and_lost(copy):
+    bad, lost = CONFIGS[0].id, CONFIGS[1].id
+    path = copy / f"{bad}.h5"
+    path.write_bytes(path.read_bytes()[:-1])
+    (copy / f"{lost}.h5").unlink()
+    found = verify(Folder(copy))
+    assert (found.sound, [d.path.stem for d in found.damaged], found.lost) == (4, [bad], [lost])
+    assert found.damaged[0].moved.exists() and not path.exists()
+    assert verify(Folder(copy)).damaged == []
+
+
+def newer(path, record=None):
+    """Make a file one of a newer version."""
+    import io
+
+    import h5py
+
+    buffer = io.BytesIO(hdf5.unsealed(path.read_bytes()))
+    with h5py.File(buffer, "r+") as f:
+        if record is None:
+            f.attrs["format"] = "nanorepro result 2"
+        else:
+            f.attrs["config"] = json.dumps({**json.loads(f.attrs["config"]), **record})
+    path.unlink()
+    path.write_bytes(hdf5.sealed(buffer.getvalue()))
+
+
+@pytest.mark.parametrize("record", [None, {"temperature": 3}])
+def test_a_file_of_a_newer_version_stops_a_sweep_and_is_left(record, copy):
+    path = copy / f"{CONFIGS[0].id}.h5"
+    newer(path, record)
+    (copy / journal.NAME).unlink()
+    before = {p: p.read_bytes() for p in copy.glob("*.h5")}
+    with pytest.raises(ConfigError, match=r"version of nanorepro.*nothing was changed"):
+        run(copy)
+    found = verify(Folder(copy))
+    assert (found.sound, found.damaged, [o.path for o in found.others]) == (5, [], [path])
+    assert before == {p: p.read_bytes() for p in copy.glob("*.h5")}
+
+
+def test_a_run_that_fails_is_kept_with_its_reason_and_tried_again(tmp_path):
+    wrong = Task(Config(**BASE, seed=9, warm_start="0" * 64))
+    for when in (1, 2):
+        found, said = run(tmp_path, [TASKS[0], wrong, TASKS[1]], threads=2)
+        assert (found.finished, found.trained) == (2, 2 if when == 1 else 0)
+        assert [f.id for f in found.failed] == [wrong.config.id]
+        assert "warm_start" in found.failed[0].reason and len(said) == 1
+    (failure,) = Folder(tmp_path).failures().values()
+    assert (failure.id, failure.tries) == (wrong.config.id, 1)
+
+
+class Deadly(Local):
+    """An engine whose workers are killed when they begin certain runs."""
+
+    def __init__(self, folder, deadly, times):
+        super().__init__(Settings(str(folder), "reference"), 2)
+        self.deadly, self.times, self.killed = deadly, times, 0
+
+    def events(self, timeout):
+        found = super().events(timeout)
+        for event in found:
+            if isinstance(event, Began) and event.id in self.deadly and self.killed < self.times:
+                (worker,) = [w for w in self.workers if w.at == event.id] or [None]
+                if worker:
+                    worker.process.kill()
+                    self.killed += 1
+        return found
+
+
+LONG = {**BASE, "log2_examples": 13}  # long enough to be killed in the middle
+
+
+def test_a_worker_that_dies_is_replaced_and_its_run_repeated(expected, tmp_path):
+    long = Config(**LONG)
+    tasks = [Task(long), *TASKS]
+    found, _ = run(tmp_path, tasks, engine=Deadly(tmp_path, {long.id}, TRIES - 1))
+    assert (found.finished, found.failed) == (len(tasks), [])
+    assert prints(tmp_path) == {**expected, long.id: simulate(long, "reference", 1).fingerprint}
+
+
+def test_a_run_that_ends_its_process_every_time_fails_and_the_rest_goes_on(expected, tmp_path):
+    long = Config(**LONG)
+    found, _ = run(tmp_path, [Task(long), *TASKS], engine=Deadly(tmp_path, {long.id}, 99))
+    assert [(f.id, f.tries) for f in found.failed] == [(long.id, TRIES)]
+    assert "killed by signal 9" in found.failed[0].reason
+    assert prints(tmp_path) == expected
+
+
+def test_a_worker_that_holds_too_much_memory_is_replaced(expected, tmp_path):
+    engine = Local(Settings(str(tmp_path), "reference"), 1, memory=1)
+    found, _ = run(tmp_path, TASKS[:3], engine=engine)
+    assert (found.trained, found.failed) == (3, [])
+
+
+def test_workers_that_do_not_start_end_the_sweep(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(Broken, match=r"workers do not start \(exit status 1\)"):
+        run(tmp_path)
+
+
+def test_another_sweeps_run_is_waited_for(expected, tmp_path):
+    runner = Runner(TASKS, Folder(tmp_path), Settings(str(tmp_path), "reference"), print)
+    run(tmp_path, TASKS[:3])  # which nobody knew of when the runner looked
+    found = runner.run(1, None, None, "test")
+    assert (found.finished, found.trained) == (len(TASKS), len(TASKS) - 3)
+    assert prints(tmp_path) == expected
+
+
+# --- whole processes ---------------------------------------------------------
+
+
+def words(folder, seeds, log2=9):
+    axis = "seed=" + ",".join(map(str, range(seeds)))
+    fixed = [f"--grid={k}={v}" for k, v in {**BASE, "log2_examples": log2}.items()]
+    return [sys.executable, "-m", "nanorepro.sweep", "--grid", axis, *fixed, "--out", str(folder),
+            "--backend", "reference", "-q"]  # fmt: skip
+
+
+def start(folder, seeds, **settings):
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(words(folder, seeds), env=environment(), **pipes, **settings)
+
+
+@pytest.fixture(scope="module")
+def undisturbed():
+    configs = [Config(**{**BASE, "log2_examples": 9}, seed=seed) for seed in range(12)]
+    return {c.id: simulate(c, "reference", 1).fingerprint for c in configs}
+
+
+def until(condition, seconds=60.0):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def test_killed_at_any_moment_it_goes_on_to_the_same_bits(undisturbed, tmp_path):
+    for count in (1, 3, 6):
+        child = start(tmp_path, 12)
+        until(lambda least=count: len(list(tmp_path.glob("*.h5"))) >= least)
+        child.kill()
+        child.communicate()
+        before = prints(tmp_path)  # every file that is there is whole
+        assert before.items() <= undisturbed.items()
+    child = start(tmp_path, 12)
+    out, _ = child.communicate(timeout=120)
+    assert child.returncode == 0 and out.startswith("12 of 12 runs are finished")
+    assert prints(tmp_path) == undisturbed
+    assert set(journal.read(tmp_path)) == set(undisturbed)
+
+
+def test_two_sweeps_in_one_folder_share_the_runs(undisturbed, tmp_path):
+    children = [start(tmp_path, 12) for _ in range(2)]
+    said = [child.communicate(timeout=120)[0] for child in children]
+    assert [child.returncode for child in children] == [0, 0]
+    assert sum(int(text.split(" of them new")[0].split()[-1]) for text in said) == 12
+    assert prints(tmp_path) == undisturbed
+    lines = (tmp_path / journal.NAME).read_text().splitlines()
+    assert len(lines) == 12 and not (tmp_path / "claims").exists()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_and_it_says_how_to_go_on(number, status, tmp_path):
+    child = start(tmp_path, 40)
+    until(lambda: list(tmp_path.glob("*.h5")))
+    child.send_signal(number)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == status, err
+    assert "of 40 runs are finished; to go on: python -m nanorepro.sweep --grid seed=0,1" in err
+    assert "Traceback" not in err and out == ""
+    assert not (tmp_path / "claims").exists()
+    prints(tmp_path)
+
+
+def test_a_disk_that_is_full_is_one_line_and_nothing_is_lost(undisturbed, tmp_path):
+    def small():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (16 << 10, 16 << 10))
+
+    child = start(tmp_path, 12, preexec_fn=small)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 1 and out == ""
+    lines = err.splitlines()
+    assert "0 of 12 runs are finished; the same command goes on" in lines[0]
+    assert len(lines) == 2 and "larger than is allowed" in lines[1]
+    assert list(tmp_path.glob("*.h5")) == []
+    child = start(tmp_path, 12)
+    child.communicate(timeout=60)
+    assert prints(tmp_path) == undisturbed
