@@ -3,6 +3,7 @@
     python -m tests.golden                       check all rows of golden.json with numba
     python -m tests.golden --backend reference tower wide     check some rows
     python -m tests.golden --write               add the rows that are new
+    python -m tests.golden --write tower         the same, of these rows alone
 
 Rows that are there change only with the number of the contract (config.CONTRACT): `--write`
 refuses otherwise.  Beside its fingerprint a row has digests of the streams, and of the parameters
@@ -13,6 +14,7 @@ import argparse
 import hashlib
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,22 +44,36 @@ def low(**options: Any) -> dict[str, Any]:
     return {**SMALL, "hidden": "5", **options}
 
 
+class Cases(dict[str, dict[str, Any]]):
+    """Options by the names of their rows; a name stands for one row."""
+
+    def __setitem__(self, name: str, options: dict[str, Any]) -> None:
+        if name in self:
+            raise ValueError(f"two golden rows of the name {name}")
+        super().__setitem__(name, options)
+
+
 def cases() -> dict[str, dict[str, Any]]:
     """The options of every row, by its name."""
-    found: dict[str, dict[str, Any]] = {
-        "linear": {**SMALL, "model": "linear", "pairs": 2},
-        "linear-sgd": {**SMALL, "model": "linear", "optimizer": "sgd", "data": "quadratic"},
-        "single": {**SMALL, "model": "single", "act": "smelu"},
-        "double": {**SMALL, "model": "double", "act": "swish", "seed": 2**64 - 1},
-        "tower": {**SMALL, "model": "tower", "pairs": 2, "batch": 32},
-        "tower-init": {**SMALL, "model": "tower", "differ": "init,shuffle", "log2_window": 3},
-        "wide": {**SHORT, "model": "wide", "differ": "init"},
-        "wide-sgd": {**SHORT, "model": "wide", "optimizer": "sgd", "lr": 0.01, "tree": "pairwise"},
-        "deep": {**SHORT, "hidden": "70,40", "data": "quadratic"},
-        "batch-1": net(batch=1, log2_examples=6),
-        "batch-3-words": {**SMALL, "hidden": "17,9,5", "batch": 4, "act": "swish"},
-        "later": net(first_example=2**40, seed=7),
-    }
+    found = Cases()
+    for name, options in (
+        ("linear", {**SMALL, "model": "linear", "pairs": 2}),
+        ("linear-sgd", {**SMALL, "model": "linear", "optimizer": "sgd", "data": "quadratic"}),
+        ("single", {**SMALL, "model": "single", "act": "smelu"}),
+        ("double", {**SMALL, "model": "double", "act": "swish", "seed": 2**64 - 1}),
+        ("tower", {**SMALL, "model": "tower", "pairs": 2, "batch": 32}),
+        ("tower-init", {**SMALL, "model": "tower", "differ": "init,shuffle", "log2_window": 3}),
+        ("wide-model", {**SHORT, "model": "wide", "differ": "init"}),
+        (
+            "wide-sgd",
+            {**SHORT, "model": "wide", "optimizer": "sgd", "lr": 0.01, "tree": "pairwise"},
+        ),
+        ("deep", {**SHORT, "hidden": "70,40", "data": "quadratic"}),
+        ("batch-1", net(batch=1, log2_examples=6)),
+        ("batch-3-words", {**SMALL, "hidden": "17,9,5", "batch": 4, "act": "swish"}),
+        ("later", net(first_example=2**40, seed=7)),
+    ):
+        found[name] = options
     for act, beta in (("identity", 1.0), ("smelu", 0.5), ("smelu", 2.0), ("swish", 1.5)):
         found[f"{act}-{beta:g}"] = net(act=act, beta=beta)
         found[f"{act}-{beta:g}-sgd"] = net(act=act, beta=beta, optimizer="sgd", lr=0.05)
@@ -312,8 +328,11 @@ def read() -> dict[str, Any]:
     return json.loads(PATH.read_text())
 
 
-def write() -> int:
-    """Add new rows, or replace all after a change of the contract; the exit status."""
+def write(names: Sequence[str] = ()) -> int:
+    """Add new rows, or replace all after a change of the contract; the exit status.
+
+    With `names` only rows of these names are checked and added.
+    """
     table = read()
     rows = table["rows"] if table["contract"] == CONTRACT else {}
     for name, options in cases().items():
@@ -325,12 +344,13 @@ def write() -> int:
         print(f"golden: {', '.join(sorted(gone))}: rows are dropped with a new contract only",
               file=sys.stderr)  # fmt: skip
         return 1
-    for name, known in rows.items():
-        if wrong := check(name, "numba", known):
+    asked = [name for name in cases() if name in names or not names]
+    for name in asked:
+        if name in rows and (wrong := check(name, "numba", rows[name])):
             print(f"golden: {wrong}\ngolden: the contract is still {CONTRACT}; nothing written",
                   file=sys.stderr)  # fmt: skip
             return 1
-    for name in cases():
+    for name in asked:
         if name in rows:
             continue
         rows[name] = row(name, "numba")
@@ -356,13 +376,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.golden", description=__doc__, formatter_class=layout
     )
-    parser.add_argument("names", nargs="*", help="rows to check (default: all)")
+    parser.add_argument("names", nargs="*", help="rows (default: all)")
     parser.add_argument("--backend", default="numba")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--write", action="store_true", help="add the rows that are new")
     given = parser.parse_args()
+    if unknown := sorted(set(given.names) - set(cases())):
+        parser.error(f"no golden row is called {', '.join(unknown)}")
     if given.write:
-        return write()
+        return write(given.names)
     rows, bad = read()["rows"], 0
     for name in given.names or rows:
         wrong = check(name, given.backend, rows[name], given.threads)

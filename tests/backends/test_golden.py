@@ -50,6 +50,13 @@ def test_table_is_that_of_this_contract():
     assert len({row["fingerprint"] for row in ROWS.values()}) >= len(ROWS) - 2
 
 
+def test_name_of_a_row_is_given_once():
+    found = golden.cases()
+    with pytest.raises(ValueError, match="wide-model"):
+        found["wide-model"] = {}
+    assert {"wide", "wide-model"} <= set(found)
+
+
 @pytest.mark.parametrize(
     ("backend", "name"),
     slow_unless(
