@@ -12,7 +12,6 @@ import numpy as np
 from nanorepro.backends.numba.context import KernelContext, compile_key, make_context
 from nanorepro.backends.numba.draws import permutations, random_trees
 from nanorepro.backends.numba.ensemble import make_ensemble
-from nanorepro.backends.numba.kernels.common import sequence
 from nanorepro.backends.numba.kernels.step import Step, make_step
 from nanorepro.backends.numba.layout import (
     Memory,
@@ -24,6 +23,7 @@ from nanorepro.backends.numba.layout import (
 )
 from nanorepro.backends.numba.llvm.cache import cached_njit
 from nanorepro.backends.numba.llvm.simd import inlined, load, numbers, pointer, pointers, store
+from nanorepro.backends.numba.shared import sequence
 from nanorepro.backends.numba.sums.by_plan import LONG, lanes_of
 from nanorepro.backends.numba.sums.exact import BINS
 from nanorepro.config import Config, Dials

@@ -13,14 +13,6 @@ import numpy as np
 
 from nanorepro.backends.numba.conditions import chained, plain
 from nanorepro.backends.numba.context import KernelContext
-from nanorepro.backends.numba.kernels.common import (
-    ONE,
-    feature_columns,
-    features_of_one,
-    for_present_features,
-    sequence,
-    vector_state,
-)
 from nanorepro.backends.numba.layout import SPARE
 from nanorepro.backends.numba.llvm.simd import fill, inlined, load, store
 from nanorepro.backends.numba.llvm.tiles import (
@@ -31,6 +23,14 @@ from nanorepro.backends.numba.llvm.tiles import (
     outer_tile,
     row_of,
     spread,
+)
+from nanorepro.backends.numba.shared import (
+    ONE,
+    feature_columns,
+    features_of_one,
+    for_present_features,
+    sequence,
+    vector_state,
 )
 from nanorepro.backends.numba.sums.by_plan import Sums, lanes_of, total_of
 from nanorepro.backends.numba.sums.products import Matrix

@@ -19,7 +19,9 @@ from nanorepro.backends.numba.kernel import (
     no_forms,
     own,
 )
-from nanorepro.backends.numba.kernels.common import (
+from nanorepro.backends.numba.layout import Layout
+from nanorepro.backends.numba.llvm.simd import fill, inlined, load, store
+from nanorepro.backends.numba.shared import (
     activation_forward,
     activation_work,
     apply_gradients,
@@ -34,8 +36,6 @@ from nanorepro.backends.numba.kernels.common import (
     transposing_deltas,
     update_work,
 )
-from nanorepro.backends.numba.layout import Layout
-from nanorepro.backends.numba.llvm.simd import fill, inlined, load, store
 from nanorepro.backends.numba.sums.by_plan import lanes_of, terms
 from nanorepro.backends.numba.sums.products import Matrix, products
 

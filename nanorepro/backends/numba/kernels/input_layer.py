@@ -17,7 +17,10 @@ from nanorepro.backends.numba.kernel import (
     no_forms,
     own,
 )
-from nanorepro.backends.numba.kernels.common import (
+from nanorepro.backends.numba.layout import Layout
+from nanorepro.backends.numba.llvm.simd import inlined, mask_of, trailing_zeros
+from nanorepro.backends.numba.llvm.tiles import add_present, fill_tile, store_tile
+from nanorepro.backends.numba.shared import (
     activation_forward,
     apply_gradients,
     feature_gradient,
@@ -27,9 +30,6 @@ from nanorepro.backends.numba.kernels.common import (
     input_forward_work,
     update_work,
 )
-from nanorepro.backends.numba.layout import Layout
-from nanorepro.backends.numba.llvm.simd import inlined, mask_of, trailing_zeros
-from nanorepro.backends.numba.llvm.tiles import add_present, fill_tile, store_tile
 from nanorepro.backends.numba.sums.by_plan import lanes_of
 from nanorepro.backends.numba.sums.products import TILES
 

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from nanorepro.backends.numba.conditions import large
 from nanorepro.backends.numba.context import KernelContext
 from nanorepro.backends.numba.kernel import Counts, Equation, Form, Kernel, Phase, Work, own
-from nanorepro.backends.numba.kernels.common import (
+from nanorepro.backends.numba.layout import LayerLayout, Layout
+from nanorepro.backends.numba.llvm.simd import inlined, prefetch_early
+from nanorepro.backends.numba.shared import (
     activation_backward,
     apply_gradients,
     in_blocks,
@@ -14,8 +16,6 @@ from nanorepro.backends.numba.kernels.common import (
     transposing_deltas,
     update_work,
 )
-from nanorepro.backends.numba.layout import LayerLayout, Layout
-from nanorepro.backends.numba.llvm.simd import inlined, prefetch_early
 from nanorepro.backends.numba.sums.products import Matrix, products, steps_of
 
 ROWS = 16  # rows of the weights that are updated together

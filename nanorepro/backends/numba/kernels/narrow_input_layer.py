@@ -21,17 +21,6 @@ from nanorepro.backends.numba.conditions import (
 )
 from nanorepro.backends.numba.context import KernelContext
 from nanorepro.backends.numba.kernel import Counts, Equation, Form, Kernel, Phase, Work, own
-from nanorepro.backends.numba.kernels.common import (
-    ONE,
-    THIRTY_TWO,
-    activation_forward,
-    apply_gradients,
-    features_of_32,
-    features_work,
-    input_forward_work,
-    state_access,
-    update_work,
-)
 from nanorepro.backends.numba.layout import Layout
 from nanorepro.backends.numba.llvm.simd import (
     fill,
@@ -51,6 +40,17 @@ from nanorepro.backends.numba.llvm.tiles import (
     outer,
     store_rows,
     store_tile,
+)
+from nanorepro.backends.numba.shared import (
+    ONE,
+    THIRTY_TWO,
+    activation_forward,
+    apply_gradients,
+    features_of_32,
+    features_work,
+    input_forward_work,
+    state_access,
+    update_work,
 )
 from nanorepro.backends.numba.sums.by_plan import Sums, accumulator, in_tree, lanes_of, total_of
 

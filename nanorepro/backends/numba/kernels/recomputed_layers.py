@@ -20,13 +20,6 @@ from nanorepro.backends.numba.kernel import (
     no_forms,
     own,
 )
-from nanorepro.backends.numba.kernels.common import (
-    ONE,
-    activation_backward,
-    activation_forward,
-    apply_gradients,
-    update_work,
-)
 from nanorepro.backends.numba.layout import Layout
 from nanorepro.backends.numba.llvm.simd import ballot, fill, inlined, load, mask_of, store, where
 from nanorepro.backends.numba.llvm.tiles import (
@@ -36,6 +29,13 @@ from nanorepro.backends.numba.llvm.tiles import (
     load_tile,
     outer,
     store_tile,
+)
+from nanorepro.backends.numba.shared import (
+    ONE,
+    activation_backward,
+    activation_forward,
+    apply_gradients,
+    update_work,
 )
 from nanorepro.backends.numba.sums.by_plan import in_tree, lanes_of
 

@@ -20,7 +20,9 @@ from nanorepro.backends.numba.kernel import (
     no_forms,
     own,
 )
-from nanorepro.backends.numba.kernels.common import (
+from nanorepro.backends.numba.layout import Layout
+from nanorepro.backends.numba.llvm.simd import inlined
+from nanorepro.backends.numba.shared import (
     activation_backward,
     activation_forward,
     activation_work,
@@ -28,8 +30,6 @@ from nanorepro.backends.numba.kernels.common import (
     transposing,
     units_at_once,
 )
-from nanorepro.backends.numba.layout import Layout
-from nanorepro.backends.numba.llvm.simd import inlined
 from nanorepro.backends.numba.sums.products import Matrix, products
 
 

@@ -20,7 +20,8 @@ from nanorepro.backends.numba.kernels import (
     narrow_input_layer,
     recomputed_layers,
     small_layers,
-    sparse_layers,
+    sparse_backward,
+    sparse_forward,
     table_layers,
 )
 from nanorepro.backends.numba.layout import Layout, make_layout
@@ -31,13 +32,14 @@ SPECIAL = (
     *fused_layer.KERNELS,
     *table_layers.KERNELS,
     *input_layer.KERNELS,
-    *sparse_layers.KERNELS,
+    *sparse_forward.KERNELS,
+    *sparse_backward.KERNELS,
     *large_layers.KERNELS,
     *small_layers.KERNELS,
 )
 GENERAL = general.KERNELS
 PREPARATIONS = (
-    sparse_layers.FIND_DUPLICATES,
+    sparse_forward.FIND_DUPLICATES,
     general.FIND_FEATURES,
     table_layers.TRANSPOSE_OUTPUTS,
     table_layers.TRANSPOSE_DELTAS,

@@ -23,7 +23,6 @@ from nanorepro.backends.numba.kernel import (
     never,
     no_forms,
 )
-from nanorepro.backends.numba.kernels.common import ONE, sequence, transposing
 from nanorepro.backends.numba.layout import LayerLayout, Layout
 from nanorepro.backends.numba.llvm.simd import inlined, load
 from nanorepro.backends.numba.llvm.tiles import (
@@ -34,6 +33,7 @@ from nanorepro.backends.numba.llvm.tiles import (
     repeat,
     store_tile,
 )
+from nanorepro.backends.numba.shared import ONE, sequence, transposing
 from nanorepro.backends.numba.sums.by_plan import in_tree, lanes_of
 from nanorepro.backends.numba.sums.products import Matrix, products
 from nanorepro.numerics.plans import plan_slots

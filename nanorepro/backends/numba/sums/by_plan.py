@@ -117,52 +117,80 @@ def total_of(
         _, product, term, _ = expansion(sums.ops)
         chain = in_chain(make_join(product, term), n, masked, False)
         return exact_total(sums.ops, lanes, chain, slow)
+    if sums.chain:
+        return chain_total(sums, n, lanes, masked, make_join, ahead and sums.tiled(n))
+    if sums.tiled(n):
+        return tree_total(sums, n, lanes, masked, make_join, ahead)
+    return plan_total(sums, n, lanes, p0, masked, make_join)
+
+
+def chain_total(
+    sums: Sums, n: int, lanes: tuple[int, ...], masked: bool, make_join: Callable, ahead: bool
+) -> Callable:
+    """((0 + x_0) + x_1) + ... + x_{n-1} in the accumulator; the function of `total_of`."""
+    start, product, term, _, result = accumulator(sums.accumulator, sums.ops)
+    zero, chain = sums.ops.const(0.0), in_chain(make_join(product, term), n, masked, ahead)
+
+    @inlined
+    def total(m, plan, r, c, a, b, t):
+        return result(chain(m, start(fill(zero, lanes)), r, c, a, b, t), t)
+
+    return total
+
+
+def tree_total(
+    sums: Sums, n: int, lanes: tuple[int, ...], masked: bool, make_join: Callable, ahead: bool
+) -> Callable:
+    """The sum of x_0, ..., x_{n-1} by a tree written out in registers; the function of `total_of`.
+
+    A part of the tree begins with -0, as -0 + x is x even to the compiler; so a part without terms
+    is -0, too, and changes nothing.  A sum of 0 becomes +0 at the end.
+    """
+    start, product, term, _, _ = accumulator(sums.accumulator, sums.ops)
+    join, zero, nothing = make_join(product, term), sums.ops.const(0.0), sums.ops.const(-0.0)
+    chain, few = in_chain(join, n, masked, ahead), masked and n <= 32
+
+    @inlined
+    def part(i0, stride, count, p):
+        m, r, c, a, b, t = p
+        state = start(fill(nothing, lanes))
+        for k in range(count):
+            i = i0 + k * stride
+            joined = join(m, state, i, r, c, a, b, t)
+            if masked:  # lane by lane: of a single condition the compiler makes a branch
+                bit = fill(b[r + (i >> 5)], lanes) & (np.uint32(1) << np.uint32(i & 31))
+                joined = (where(bit != np.uint32(0), joined[0], state[0]),)
+            state = joined
+        return state[0]
+
+    by_tree = in_tree(sums.tree, n, part, simd.add, n)
+
+    @inlined
+    def total(m, plan, r, c, a, b, t):
+        if few:  # at most two terms, the same by any tree
+            v = b[r] & (b[r] - np.uint32(1))
+            if v & (v - np.uint32(1)) == 0:
+                return chain(m, start(fill(zero, lanes)), r, c, a, b, t)[0]
+        return simd.add(by_tree(0, 1, n, (m, r, c, a, b, t)), zero)
+
+    return total
+
+
+def plan_total(
+    sums: Sums, n: int, lanes: tuple[int, ...], p0: int, masked: bool, make_join: Callable
+) -> Callable:
+    """The sum of x_0, ..., x_{n-1} as the plan's rows say; the function of `total_of`.
+
+    A row (s, k): x_k joins partial sum s.  A row (s, ~q): partial sum q is added to s and is 0
+    from then on.  The result is partial sum 0.
+    """
     start, product, term, merge, result = accumulator(sums.accumulator, sums.ops)
     join, zero = make_join(product, term), sums.ops.const(0.0)
-    if sums.chain:
-        chain = in_chain(join, n, masked, ahead and sums.tiled(n))
-
-        @inlined
-        def chained(m, plan, r, c, a, b, t):
-            return result(chain(m, start(fill(zero, lanes)), r, c, a, b, t), t)
-
-        return chained
-
-    if sums.tiled(n):
-        # -0 + x is x even to the compiler; a sum of 0 becomes +0 at the end
-        nothing = sums.ops.const(-0.0)
-        chain, few = in_chain(join, n, masked, ahead), masked and n <= 32
-
-        @inlined
-        def part(i0, stride, count, p):
-            m, r, c, a, b, t = p
-            state = start(fill(nothing, lanes))
-            for k in range(count):
-                i = i0 + k * stride
-                joined = join(m, state, i, r, c, a, b, t)
-                if masked:  # lane by lane: of a single condition the compiler makes a branch
-                    bit = fill(b[r + (i >> 5)], lanes) & (np.uint32(1) << np.uint32(i & 31))
-                    joined = (where(bit != np.uint32(0), joined[0], state[0]),)
-                state = joined
-            return state[0]
-
-        fixed = in_tree(sums.tree, n, part, simd.add, n)
-
-        @inlined
-        def by_tree(m, plan, r, c, a, b, t):
-            if few:  # at most two terms, the same by any tree
-                v = b[r] & (b[r] - np.uint32(1))
-                if v & (v - np.uint32(1)) == 0:
-                    return chain(m, start(fill(zero, lanes)), r, c, a, b, t)[0]
-            return simd.add(fixed(0, 1, n, (m, r, c, a, b, t)), zero)
-
-        return by_tree
-
     get, put, wide = *slot_access(len(start(0.0)), lanes), sums.accumulator == "wide"
     rows, slots = plans.plan_rows(sums.tree, n), plans.plan_slots(sums.tree, n)
 
     @inlined
-    def planned(m, plan, r, c, a, b, t):
+    def total(m, plan, r, c, a, b, t):
         empty, held = start(fill(zero, lanes)), m.wide_slots if wide else m.slots
         for slot in range(slots):
             put(held, slot, empty)
@@ -175,7 +203,7 @@ def total_of(
                 put(held, slot, join(m, get(held, slot), source, r, c, a, b, t))
         return result(get(held, 0), t)
 
-    return planned
+    return total
 
 
 @cache
@@ -216,37 +244,62 @@ def in_tree(tree: str, n: int, chain: Callable, join: Callable, written: int = W
     """The sum of n terms by a tree that is always the same, as one expression in registers.
 
     `chain(i0, stride, count, p)` gives the sum of the terms i0, i0 + stride, ...; `join(x, y)` is
-    x + y; p is handed on.  Returns total(0, 1, n, p).  Subtrees of one size are one function, and
-    of more than `written` terms the equal parts are rounds of a loop: all written out, the step of
-    the tower did not stay in the processor's cache of instructions.
+    x + y; p is handed on.  Returns total(0, 1, n, p).  Where there are more than `written` terms,
+    equal parts are rounds of a loop: all written out, the step of the tower did not stay in the
+    processor's cache of instructions.
     """
     kind, k = split_kind("tree", tree)
     k = min(k or n, n)
     if kind == "chain":
         return chain
-    times = opaque if n > written else np.int64
     if kind == "blocks":
-        short, longer = n // k, n % k
+        return over_blocks(n, k, chain, join, written)
+    if kind == "lanes":
+        even = n % k == 0
 
         @inlined
-        def over_blocks(i0, stride, count, p):
-            total, i = chain(0, 1, 0, p), 0
-            for _ in range(times(longer)):
-                total = join(total, chain(i, 1, short + 1, p))
-                i += short + 1
-            for _ in range(times(k - longer)):
-                total = join(total, chain(i, 1, short, p))
-                i += short
-            return total
+        def lane(i, p):
+            return chain(i, k, n // k if even else (n - i + k - 1) // k, p)
 
-        return over_blocks
-    strided, even = kind == "lanes", n % k == 0
+        return balanced(n, k, lane, chain, join, written)
 
     @inlined
-    def leaf(i, p):
-        if strided:
-            return chain(i, k, n // k if even else (n - i + k - 1) // k, p)
+    def term(i, p):
         return chain(i, 1, 1, p)
+
+    return balanced(n, n, term, chain, join, written)
+
+
+def over_blocks(n: int, k: int, chain: Callable, join: Callable, written: int) -> Callable:
+    """((s_0 + s_1) + ...) + s_{k-1} of k contiguous chains, the first n mod k a term longer.
+
+    The function of `in_tree`; s_0 joins a chain without terms.
+    """
+    short, longer, times = n // k, n % k, opaque if n > written else np.int64
+
+    @inlined
+    def total(i0, stride, count, p):
+        s, i = chain(0, 1, 0, p), 0
+        for _ in range(times(longer)):
+            s = join(s, chain(i, 1, short + 1, p))
+            i += short + 1
+        for _ in range(times(k - longer)):
+            s = join(s, chain(i, 1, short, p))
+            i += short
+        return s
+
+    return total
+
+
+def balanced(
+    n: int, k: int, leaf: Callable, chain: Callable, join: Callable, written: int
+) -> Callable:
+    """T(0, k) with T(i, m) = T(i, ⌈m/2⌉) + T(i + ⌈m/2⌉, ⌊m/2⌋) and T(i, 1) = leaf(i, p).
+
+    The function of `in_tree`.  The k leaves are of n terms together.  Subtrees of one size are one
+    function; two halves of one size, of more than `written` terms, are rounds of a loop.
+    """
+    times, even = opaque if n > written else np.int64, n % k == 0
 
     @cache
     def part(m):
@@ -271,10 +324,10 @@ def in_tree(tree: str, n: int, chain: Callable, join: Callable, written: int = W
     top = part(k)
 
     @inlined
-    def balanced(i0, stride, count, p):
+    def total(i0, stride, count, p):
         return top(0, p)
 
-    return balanced
+    return total
 
 
 def terms(sums: Sums, n: int, width: int, stride: int, p0: int, ahead: bool = False) -> Callable:
