@@ -148,6 +148,17 @@ class PairSettings:
         shown=("N", "log"),
     )
     seed: int = setting(0, "seed of all streams, from 0 to 2^64 - 1", low=0, high=2**64 - 1)
+    nudge_at: int = setting(
+        0,
+        "step before which the second model is nudged, 0 for before training, where they differ"
+        " in nudge",
+        low=0,
+        high=2**40,
+    )
+    nudge_ulps: int = setting(
+        1, "units in the last place by which a nudged weight moves up", low=1, high=2**31
+    )
+    nudge_weights: int = setting(1, "weights that are nudged", low=1, high=2**31)
 
     @property
     def roles(self) -> frozenset[str]:
@@ -317,6 +328,8 @@ def without_effect(config: Config) -> frozenset[str]:
         unused |= {"act", "beta"}
     elif not ACTIVATIONS[config.act].uses_beta:
         unused.add("beta")
+    if "nudge" not in config.roles:
+        unused |= {"nudge_at", "nudge_ulps", "nudge_weights"}
     return frozenset(unused)
 
 
@@ -425,6 +438,8 @@ def check_sequence(c: Config) -> None:
     if c.eval_every not in ("", "log") and c.steps > EVALUATIONS * int(c.eval_every):
         least = -(-c.steps // EVALUATIONS)
         raise wrong("eval_every", c.eval_every, f"{least} or more: {EVALUATIONS} evaluations")
+    if "nudge" in c.roles and c.nudge_at >= c.steps:
+        raise wrong("nudge_at", c.nudge_at, f"a step of the run, from 0 to {c.steps - 1}")
 
 
 def _check_lists(c: Config) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from nanorepro.backends.nudge import nudge_step, nudged
 from nanorepro.config import CONTRACT, Config
 from nanorepro.data import sampling, worlds
 from nanorepro.numerics.plans import plan
@@ -93,6 +94,7 @@ def cases() -> dict[str, dict[str, Any]]:
     for differ in ("none", "init", "nudge", "order", "init,shuffle,nudge"):
         order = "random" if differ == "order" else "given"
         found[f"differ-{differ}"] = net(differ=differ, leaf_order=order, log2_window=2)
+    found["nudge-later"] = net(differ="nudge", nudge_at=11, nudge_ulps=1000, nudge_weights=9)
     for tree in ("pairwise", "lanes:8", "lanes:5", "blocks:4", "blocks:7", "random"):
         found[f"tree-{tree}"] = low(tree=tree, leaf_order="reversed", differ="order")
         found[f"unit-{tree}"] = net(unit_tree=tree, unit_order="random", differ="order")
@@ -213,7 +215,7 @@ class Training:
     def __init__(self, config: Config, model: int, backend: str):
         engine = load_backend(backend)
         self.config, self.at = config, 0
-        spec = ModelSpec(config, sampling.FEATURES, 0, model)
+        spec = self.spec = ModelSpec(config, sampling.FEATURES, 0, model)
         world = worlds.make_world(config.seed, config.data)
         key = stream_key(config.seed, "examples", 0)
         x, y = engine.examples(world, key, config.first_example, config.examples)
@@ -224,11 +226,18 @@ class Training:
 
     def until(self, step: int) -> dict[str, np.ndarray]:
         """The parameters after that many steps."""
+        nudge = nudge_step(self.spec)
+        if nudge and self.at <= nudge < step:
+            self._train_until(nudge)
+            self.model.set_parameters(nudged(self.spec, self.model.parameters()))
+        self._train_until(step)
+        return self.model.parameters()
+
+    def _train_until(self, step: int) -> None:
         low, high = self.at * self.config.batch, step * self.config.batch
         if high > low:
             self.model.train(self.x[low:high], self.y[low:high])
         self.at = step
-        return self.model.parameters()
 
 
 def row(name: str, backend: str) -> Row:

@@ -56,6 +56,8 @@ class Group:
     c.first_example + i of the stream ("examples", s.pair), for i from 0 to c.examples - 1; the w-th
     window, examples w·c.window and on, is brought into the order of permutation w of the stream
     s.key("shuffle").  Both models of a pair see the same examples.
+    Before step `nudge_step(s)` a model's parameters are `nudged` (`backends.nudge`); where that is
+    step 0, `start` has it.
     """
 
     models: Sequence[ModelSpec]
@@ -80,6 +82,9 @@ class ModelInTraining(Protocol):
 
     def parameters(self) -> Parameters:
         """A copy of the parameters."""
+
+    def set_parameters(self, parameters: Parameters) -> None:
+        """Take other parameters; the optimizer's state and the step stay."""
 
 
 class Backend(Protocol):

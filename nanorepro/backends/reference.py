@@ -69,7 +69,7 @@ class Model:
         optimizer = OPTIMIZERS[config.optimizer]
         self.update = optimizer.make_update(numpy_arrays, self.ops, config)
         starts = optimizer.starts(config)
-        self.w = {name: self.ops.const(value) for name, value in parameters.items()}
+        self.set_parameters(parameters)
         self.state = {
             name: tuple(np.full_like(v, self.ops.const(start)) for start in starts)
             for name, v in self.w.items()
@@ -78,6 +78,10 @@ class Model:
     def parameters(self) -> Parameters:
         """A copy of the parameters."""
         return {name: value.copy() for name, value in self.w.items()}
+
+    def set_parameters(self, parameters: Parameters) -> None:
+        """Take other parameters."""
+        self.w = {name: self.ops.const(value) for name, value in parameters.items()}
 
     def train(self, x: np.ndarray, y: np.ndarray) -> None:
         """Train on packed examples (n, words) uint32 and labels (n,) in the given order."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from nanorepro.backends.nudge import nudge_step, nudged
 from nanorepro.backends.protocols import Backend, Group, Report, Trained
 from nanorepro.config import Config
 from nanorepro.training.example_stream import ExampleStream
@@ -34,7 +35,9 @@ def train_group(
             windows = joined[:n].reshape(-1, config.window)
             backend.shuffle(windows, shuffles[at], first // config.window)
             for low, high, evaluate in segments(config, first, n):
-                xs, ys = x[: high - low], y[: high - low]
+                spec, xs, ys = group.models[at], x[: high - low], y[: high - low]
+                if 0 < first + low == (nudge_step(spec) or 0) * config.batch:
+                    model.set_parameters(nudged(spec, model.parameters()))
                 backend.split(joined[low:high], xs, ys)
                 model.train(xs[:, None], ys)
                 if evaluate:
@@ -46,11 +49,14 @@ def train_group(
 
 
 def segments(config: Config, first: int, n: int) -> Iterator[tuple[int, int, bool]]:
-    """Parts (low, high, whether a checkpoint follows) of a chunk of n examples from `first` on."""
-    marks = {s * config.batch - first for s in config.checkpoints}
-    inside = {m for m in marks if 0 < m <= n}
+    """Parts (low, high, whether a checkpoint follows) of a chunk of n examples from `first` on.
+
+    No part has the step of a nudge inside.
+    """
+    evaluated = {s * config.batch - first for s in config.checkpoints}
+    ends = {*evaluated, config.nudge_at * config.batch - first, n}
     piece = max(PIECE, config.batch)
     low = 0
-    for high in sorted(inside | {n} | set(range(piece, n, piece))):
-        yield low, high, high in inside
+    for high in sorted({m for m in ends if 0 < m <= n} | set(range(piece, n, piece))):
+        yield low, high, high in evaluated
         low = high

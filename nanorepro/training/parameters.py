@@ -1,17 +1,17 @@
 """Records of parameters: those before training, and the caller's, checked and rounded."""
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
+from nanorepro.backends.nudge import nudge_step, nudged
 from nanorepro.config import Config
 from nanorepro.data import sampling
 from nanorepro.errors import ConfigError, wrong
 from nanorepro.model.layers import Parameters, shapes
 from nanorepro.numerics import numpy_arrays
 from nanorepro.numerics.rounding import operations
-from nanorepro.numerics.streams import bounded, stream_key, words
 from nanorepro.specification import ModelSpec, initial_values
 
 MOST_FEATURES = 1 << 20
@@ -78,10 +78,7 @@ def initial_parameters(
 def starting_record(spec: ModelSpec, values: Parameters) -> Parameters:
     """Values in the model's precision; of the second model of a pair, nudged if they differ so."""
     found = in_precision(spec, values)
-    if spec.model == 1 and "nudge" in spec.config.roles:
-        key = stream_key(spec.config.seed, "nudge", spec.pair)
-        _nudge(found, spec.dials.precision, key)
-    return found
+    return nudged(spec, found) if nudge_step(spec) == 0 else found
 
 
 def in_precision(spec: ModelSpec, values: Parameters, name: str = "parameters") -> Parameters:
@@ -133,23 +130,3 @@ def check_records(spec: ModelSpec, parameters: object) -> list[Parameters]:
     return [
         check_parameters(spec, record, f"parameters[{k}]") for k, record in enumerate(parameters)
     ]
-
-
-def _nudge(parameters: Parameters, precision: str, key: np.ndarray) -> None:
-    """Move one weight, drawn from all, one unit in the last place towards +infinity, in place."""
-    names = [name for name in parameters if not name.startswith("b")]
-    sizes: Sequence[int] = [parameters[name].size for name in names]
-    high, low = words(key, np.arange(1))[:2]
-    at = int(bounded(high[0], low[0], np.uint64(sum(sizes))))
-    for name, size in zip(names, sizes, strict=True):
-        if at < size:
-            value = parameters[name].reshape(-1)[at : at + 1]
-            if precision.startswith("bits:"):
-                unit = 1 << (24 - int(precision[5:]))
-                bits = value.view(np.int32)
-                # the pattern of a float grows with its magnitude; the next after -0 is the least
-                bits += -unit if value[0] < 0 else unit
-            else:
-                value[:] = np.nextafter(value, np.array(np.inf, value.dtype))
-            return
-        at -= size

@@ -74,6 +74,10 @@ class Model:
         """A copy of the parameters."""
         return self.ensemble.parameters()[0]
 
+    def set_parameters(self, parameters: Parameters) -> None:
+        """Take other parameters; the optimizer's state and the step stay."""
+        self.ensemble.set_parameters([parameters])
+
 
 def train_models(
     spec: ModelSpec, records: Sequence[Parameters], x: np.ndarray, y: np.ndarray

@@ -56,13 +56,22 @@ class Ensemble:
         memory = np.zeros((self.models, 1 + len(starts), self.shape.parameters), self.dtype)
         for k, start in enumerate(starts):
             memory[:, 1 + k] = start
+        self.memory = device.array(self._with_parameters(memory, records))
+        self.keys = device.array(pairs_of([s.key("rounding") for s in specs], np.uint64))
+        self.order_keys = device.array(pairs_of([s.key("order") for s in specs], np.uint32))
+
+    def _with_parameters(self, memory: np.ndarray, records: Sequence[Parameters]) -> np.ndarray:
+        """The memory with these parameters, the optimizer's state as it is."""
         for of_model, record in zip(memory, records, strict=True):
             for name, (at, _) in self.shape.places().items():
                 value = self.const(np.asarray(record[name], np.float64))
                 of_model[0, at : at + value.size] = np.reshape(value, -1)
-        self.memory = device.array(memory)
-        self.keys = device.array(pairs_of([s.key("rounding") for s in specs], np.uint64))
-        self.order_keys = device.array(pairs_of([s.key("order") for s in specs], np.uint32))
+        return memory
+
+    def set_parameters(self, records: Sequence[Parameters]) -> None:
+        """Take other parameters, those of each model; optimizer state and step stay."""
+        memory = self.device.get(self.memory).copy()
+        self.memory = self.device.array(self._with_parameters(memory, records))
 
     def parameters(self) -> list[Parameters]:
         """A copy of each model's parameters."""

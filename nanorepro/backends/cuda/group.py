@@ -8,6 +8,7 @@ import numpy as np
 from nanorepro.backends.cuda.device import Device
 from nanorepro.backends.cuda.ensemble import Ensemble, pairs_of
 from nanorepro.backends.cuda.program import LANES, program_of, streams
+from nanorepro.backends.nudge import nudge_step, nudged
 from nanorepro.backends.protocols import Group, Report, Trained
 from nanorepro.config import Config
 from nanorepro.numerics.streams import stream_key
@@ -101,15 +102,21 @@ def train(
     """Train an ensemble through the run's examples, with its logits at every checkpoint."""
     config, examples = specs[0].config, ExampleRows(device, group, specs)
     marks = {step * config.batch for step in config.checkpoints}
+    nudge = config.nudge_at * config.batch
     piece = CHUNK if ensemble.small else PIECE
     piece = max(1, piece // config.batch) * config.batch
     logits = []
     for first in range(0, config.examples, examples.size):
         n = examples.fill(first)
-        ends = {m - first for m in marks if first < m <= first + n} | set(range(piece, n, piece))
+        ends = {m - first for m in marks | {nudge} if first < m <= first + n}
         low = 0
-        for high in sorted(ends | {n}):
+        for high in sorted(ends | set(range(piece, n, piece)) | {n}):
             steps = (high - low) // config.batch
+            if 0 < first + low == nudge and any(nudge_step(s) for s in specs):
+                ensemble.set_parameters([
+                    nudged(s, w) if nudge_step(s) else w
+                    for s, w in zip(specs, ensemble.parameters(), strict=True)
+                ])  # fmt: skip
             ensemble.train(examples.rows, 2 * n, low, 1, steps)
             if first + high in marks:
                 logits.append(ensemble.logits(group.patterns[:, None]))

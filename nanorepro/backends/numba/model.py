@@ -168,7 +168,7 @@ class Model:
         for state, start in zip(states, ctx.starts, strict=True):
             state[:] = self.const(start)
         self.memory.constants[:] = 1, 2.0 ** (np.finfo(ctx.ops.dtype).maxexp - 51)
-        self._load(parameters)
+        self.set_parameters(parameters)
 
     def _views(self, flat: np.ndarray) -> Parameters:
         """The parameters as views of a flat array, in their own shapes."""
@@ -188,7 +188,8 @@ class Model:
                 views[layer.names[-1]] = flat[place.b : place.b + layer.fan_out]
         return views
 
-    def _load(self, parameters: Parameters) -> None:
+    def set_parameters(self, parameters: Parameters) -> None:
+        """Take other parameters; the optimizer's state and the step stay."""
         for name, view in self._views(self.memory.w).items():
             view[:] = self.const(parameters[name])
 
