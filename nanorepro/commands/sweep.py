@@ -3,12 +3,14 @@
 Nothing that is slow to import is imported before the command line has been checked.
 """
 
+import math
 import os
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from nanorepro.commands.common import (
     carry_out,
@@ -20,6 +22,7 @@ from nanorepro.commands.console import Console
 from nanorepro.commands.parser import Parser
 from nanorepro.config import BACKENDS
 from nanorepro.errors import ConfigError, shown
+from nanorepro.parsing import real_number
 from nanorepro.sweeps import grid
 from nanorepro.training.progress import clock
 from nanorepro.training.signals import Terminated
@@ -72,6 +75,12 @@ def sweep_parser() -> Parser:
         help=f"what computes the runs (default: {BACKENDS[0]})")  # fmt: skip
     add("--threads", default="all", metavar="N",
         help="cores to use, which change no bit (default: all)")  # fmt: skip
+    add("--cluster", metavar="ADDRESS",
+        help="the workers of a Dask scheduler make the runs, as tcp://scheduler:8786; see"
+        " docs/cluster.md (default: this machine does)")  # fmt: skip
+    add("--resources", metavar="NAME=N",
+        help="what a run takes of its worker of the cluster, as GPU=1"
+        " (default: nothing but a thread)")  # fmt: skip
     return found
 
 
@@ -88,11 +97,12 @@ def folder_parser(command: str, description: str) -> Parser:
 
 def sweep(words: Sequence[str], console: Console) -> int:
     """Make the runs of a grid."""
-    o, _ = sweep_parser().read(words)
+    o, given = sweep_parser().read(words)
     if o.file is None and not o.axes:
         raise ConfigError("no grid; give a file GRID.toml, or --grid FIELD=VALUE,VALUE")
     check_backend(o.backend)
     threads = check_threads(o.threads)
+    address, resources = check_cluster(o, given)
     blocks = grid.read(o.file) if o.file is not None else []
     runs = grid.expand(grid.combine(blocks, grid.from_words(o.axes)), None if o.yes else grid.MOST)
     path = check_folder(o.out)
@@ -108,12 +118,18 @@ def sweep(words: Sequence[str], console: Console) -> int:
     settings = Settings(str(path), o.backend, again)
     folder = Folder(path)
     runner = Runner([Task(c) for c in runs.configs], folder, settings, console.warn)
-    cores = threads or cpus()
+    cores, engine = threads or cpus(), None
+    if address and runner.pending:
+        from nanorepro.sweeps.cluster import Cluster
+
+        engine = Cluster(settings, address, resources)
+        engine.connect()
+        cores = engine.slots
     if o.plan:
         return show_plan(runner, o.backend, cores, console)
     stream = None if o.quiet else sys.stderr
     try:
-        outcome = runner.run(cores, stream, None, NAME)
+        outcome = runner.run(cores, stream, engine, NAME)
     except Broken as error:
         done = len(folder.entries)
         console.warn(f"{done} of {len(runs.configs)} runs are finished; the same command goes on")
@@ -129,6 +145,50 @@ def sweep(words: Sequence[str], console: Console) -> int:
     if len(outcome.failed) > 10:
         console.say(f"and {len(outcome.failed) - 10} more; see nanorepro sweep status {path}")
     return 1 if outcome.failed else 0
+
+
+SCHEMES = ("tcp", "tls", "ws", "wss", "ucx")
+
+
+def check_cluster(o: Any, given: set[str]) -> tuple[str, dict[str, float]]:
+    """The scheduler's address, empty if there is none, and what a run takes; raises ConfigError."""
+    if o.cluster is None:
+        if o.resources is not None:
+            raise ConfigError("--resources: only workers of a cluster have some; give --cluster")
+        return "", {}
+    if "threads" in given:
+        raise ConfigError("--threads: the workers of --cluster have their own; give one of the two")
+    return check_address(o.cluster), check_resources(o.resources) if o.resources else {}
+
+
+def check_address(text: str) -> str:
+    """The address of a scheduler; raises ConfigError."""
+    address = text if "://" in text else f"tcp://{text}"
+    try:
+        found = urlsplit(address)
+        good = found.scheme in SCHEMES and bool(found.hostname) and bool(found.port)
+    except ValueError:
+        good = False
+    if not good or found.path or any(c.isspace() for c in text):
+        right = "the scheduler's address, as tcp://scheduler:8786"
+        raise ConfigError(f"--cluster: {shown(text)} is not allowed; give {right}")
+    return address
+
+
+def check_resources(text: str) -> dict[str, float]:
+    """What a run takes of its worker, from text such as GPU=1; raises ConfigError."""
+    found: dict[str, float] = {}
+    for word in text.split(","):
+        name, _, value = word.partition("=")
+        try:
+            number = real_number(value)
+        except ValueError:
+            number = 0.0
+        if not name.strip() or name.strip() in found or not 0.0 < number < math.inf:
+            right = "NAME=NUMBER, as GPU=1; several parted by commas"
+            raise ConfigError(f"--resources: {shown(text)} is not allowed; give {right}")
+        found[name.strip()] = number
+    return found
 
 
 def check_backend(name: str) -> None:

@@ -65,7 +65,14 @@ class Fatal:
     reason: str
 
 
-Event = Began | At | Ended | Failed | Fatal
+@dataclass(frozen=True)
+class Told:
+    """Something that the user should know."""
+
+    text: str
+
+
+Event = Began | At | Ended | Failed | Fatal | Told
 
 
 class Engine(Protocol):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from nanorepro.sweeps.claims import Claims
-from nanorepro.sweeps.engines import At, Began, Ended, Engine, Failed, Fatal, Local
+from nanorepro.sweeps.engines import At, Began, Ended, Engine, Event, Fatal, Local, Told
 from nanorepro.sweeps.folder import Damaged, Failure, Folder
 from nanorepro.sweeps.journal import Entry
 from nanorepro.sweeps.planning import kind
@@ -179,9 +179,12 @@ class Runner:
         self.progress.end_run(task, trained=False)
         return True
 
-    def _handle(self, event: Began | At | Ended | Failed | Fatal) -> None:
+    def _handle(self, event: Event) -> None:
         if isinstance(event, Fatal):
             raise Broken(event.reason)
+        if isinstance(event, Told):
+            self.say(event.text)
+            return
         task = self.working.get(event.id)
         if task is None:
             return

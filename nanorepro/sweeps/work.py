@@ -9,8 +9,9 @@ from typing import Any
 
 from nanorepro.config import Config
 from nanorepro.data.sampling import FEATURES
+from nanorepro.errors import ConfigError
 from nanorepro.model.layers import shapes
-from nanorepro.results import store
+from nanorepro.results import hdf5, store
 from nanorepro.results.result import Result
 from nanorepro.specification import layers
 from nanorepro.sweeps.folder import Folder
@@ -77,10 +78,21 @@ class Settings:
     sweep: str = ""
 
 
-def train(task: Task, settings: Settings, engine: str, threads: int, report: Report) -> Result:
-    """Train and measure a run; its provenance says by which engine and sweep."""
-    start = store.load(task.start).parameters if task.start else None
-    result = simulate(task.config, settings.backend, threads, report, start)
+def train(
+    task: Task,
+    settings: Settings,
+    engine: str,
+    threads: int,
+    report: Report,
+    start: bytes | None = None,
+) -> Result:
+    """Train and measure a run; its provenance says by which engine and sweep.
+
+    `start`: the bytes of the file that `task.start` names, where that cannot be read.
+    """
+    source = hdf5.decode(start) if start else store.load(task.start) if task.start else None
+    parameters = source.parameters if source else None
+    result = simulate(task.config, settings.backend, threads, report, parameters)
     origin = {**store.provenance(task.config), **result.provenance, "threads": str(threads)}
     origin |= {"engine": engine, "host": socket.gethostname()}
     if settings.sweep:
@@ -99,3 +111,10 @@ def make(
     if there:
         return there, False
     return folder.publish(train(task, settings, engine, threads, report)), True
+
+
+def words(error: BaseException) -> str:
+    """Why a run failed, in a line."""
+    text = " ".join(str(error).split())
+    known = isinstance(error, ConfigError | OSError) and text
+    return text if known else f"{type(error).__name__}: {text}".rstrip(": ")

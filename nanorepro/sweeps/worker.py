@@ -102,7 +102,7 @@ class Worker:
         """Make one run and say what became of it."""
         from nanorepro.errors import ConfigError
         from nanorepro.results.store import Conflict
-        from nanorepro.sweeps.work import make
+        from nanorepro.sweeps.work import make, words
 
         id, last = task.config.id, time.monotonic()
 
@@ -129,15 +129,6 @@ class Worker:
         else:
             seconds = time.monotonic() - begin
             self.say(end=id, entry=asdict(entry), trained=trained, seconds=seconds)
-
-
-def words(error: BaseException) -> str:
-    """An error in a line."""
-    from nanorepro.errors import ConfigError
-
-    text = " ".join(str(error).split())
-    known = isinstance(error, ConfigError | OSError) and text
-    return text if known else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
 def resident() -> int:
