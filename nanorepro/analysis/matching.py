@@ -1,0 +1,160 @@
+"""Which tensor of B is which of A: by name, after renaming, with axes in another order."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from nanorepro.analysis.difference import common_format
+from nanorepro.data.tensors.record import Tensor, TensorFile
+from nanorepro.errors import ConfigError, shown
+
+LISTED = 4  # names in a message
+
+
+@dataclass(frozen=True)
+class Match:
+    """A tensor of A and the one of B that is compared with it."""
+
+    a: Tensor
+    b: Tensor
+    transposed: bool
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """A tensor that is in A and B and cannot be compared.
+
+    Attributes
+    ----------
+    name : str
+        The tensor.
+    a, b : str
+        Its format and shape in each.
+    """
+
+    name: str
+    a: str
+    b: str
+
+
+@dataclass(frozen=True)
+class Matching:
+    """The tensors of two files: those that are compared, and those that are not."""
+
+    matches: tuple[Match, ...]
+    mismatches: tuple[Mismatch, ...]
+    only_a: tuple[str, ...]
+    only_b: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How the tensors of B are found.
+
+    Attributes
+    ----------
+    rename : tuple of (str, str)
+        Patterns of names in B, in which each `*` stands for any text, and of names in A.
+    transpose : dict of str to tuple of int or None
+        For tensors, by their names in A, the axes of B's tensor in the order in which A has them;
+        None reverses them.
+    """
+
+    rename: tuple[tuple[str, str], ...]
+    transpose: Mapping[str, tuple[int, ...] | None]
+
+
+def renamed(tensors: Mapping[str, Tensor], rename: Sequence[tuple[str, str]]) -> dict[str, Tensor]:
+    """The tensors of B by their names in A; raises ConfigError for a rule that fits nothing."""
+    found: dict[str, Tensor] = {}
+    used = set()
+    for name, tensor in tensors.items():
+        new = name
+        for old, right in rename:
+            parts = [re.escape(part) for part in old.split("*")]
+            if match := re.fullmatch("(.*?)".join(parts), name, re.DOTALL):
+                texts = iter(match.groups())
+                new = re.sub(r"\*", lambda _: next(texts, "*"), right)
+                used.add(old)
+                break
+        if new in found:
+            raise ConfigError(f"two tensors of B would be {shown(new)}", "rename")
+        found[new] = tensor
+    if unused := [old for old, _ in rename if old not in used]:
+        names = ", ".join(list(tensors)[:LISTED])
+        problem = f"no tensor of B is named {shown(unused[0])}"
+        raise ConfigError(problem, "rename", f"names of B such as {names}")
+    return found
+
+
+def match(a: TensorFile, b: TensorFile, rules: Rules) -> Matching:
+    """The tensors of A and B side by side, in A's order.
+
+    Raises ConfigError if no name is in both, or a rule fits nothing.
+    """
+    others = renamed(b.tensors, rules.rename)
+    if a.tensors and others and not set(a.tensors) & set(others):
+        names = [", ".join(list(names)[:LISTED]) for names in (a.tensors, others)]
+        problem = f"A and B have no name in common: A has {names[0]}; B has {names[1]}"
+        raise ConfigError(problem, right="{rename=OLD=NEW} with names of B and of A")
+    matches, mismatches = [], []
+    for name, one in a.tensors.items():
+        if name not in others:
+            continue
+        other = others[name]
+        axes = axes_of(name, one, other, rules)
+        moved = other if axes is None else other.permuted(axes)
+        try:
+            if one.shape != moved.shape:
+                raise ConfigError("shapes")
+            common_format(one.format, moved.format)
+        except ConfigError:
+            mismatches.append(Mismatch(name, described(one), described(other)))
+        else:
+            matches.append(Match(one, replace(moved, name=name), axes is not None))
+    for name in rules.transpose:
+        if name not in a.tensors or name not in others:
+            names = ", ".join(list(a.tensors)[:LISTED])
+            raise ConfigError(f"{shown(name)} is not in both", "transpose", f"one of A's: {names}")
+    return Matching(
+        tuple(matches),
+        tuple(mismatches),
+        tuple(name for name in a.tensors if name not in others),
+        tuple(name for name in others if name not in a.tensors),
+    )
+
+
+def axes_of(name: str, a: Tensor, b: Tensor, rules: Rules) -> tuple[int, ...] | None:
+    """The order of B's axes that is A's; None if it is B's own."""
+    reverse = tuple(range(len(b.shape)))[::-1]
+    if name in rules.transpose:
+        axes = rules.transpose[name]
+        if axes is None:
+            return reverse
+        if sorted(axes) != list(range(len(b.shape))):
+            right = f"each of 0 to {len(b.shape) - 1} once, the axes of shape {b.shape}"
+            raise ConfigError(f"{name}={','.join(map(str, axes))}", "transpose", right)
+        return axes
+    if a.shape != b.shape and len(a.shape) == 2 and a.shape == b.shape[::-1]:
+        return reverse
+    return None
+
+
+def described(tensor: Tensor) -> str:
+    """Format and shape, as float32 (3, 4)."""
+    return f"{tensor.format.name} {tensor.shape}"
+
+
+def square(matching: Matching) -> list[str]:
+    """Names of square matrices that were compared as stored, where others were transposed."""
+    if not any(m.transposed for m in matching.matches):
+        return []
+    return [
+        m.a.name
+        for m in matching.matches
+        if len(m.a.shape) == 2
+        and m.a.shape[0] == m.a.shape[1] > 1
+        and not m.transposed
+        and math.prod(m.a.shape)
+    ]
