@@ -14,6 +14,7 @@ Config              what a run is; its fields are the command line's options
 simulate            train and measure all pairs of a run: a `Result`
 Result              parameters, measures of every pair, fingerprint; `to_xarray()`
 save, load          one immutable, checked file a run
+compare             where and how far two runs, checkpoints or files of tensors differ
 open_results        all runs of a folder as one xarray Dataset
 initial_parameters  a model's record before training, for any number of features
 fit, predict        train and evaluate models on your own arrays of 0 and 1
@@ -29,6 +30,7 @@ from nanorepro.errors import ConfigError
 from nanorepro.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from nanorepro.analysis.comparison import compare
     from nanorepro.results.result import Result
     from nanorepro.results.store import load, save
     from nanorepro.sweeps.table import open_results
@@ -40,6 +42,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "Result",
+    "compare",
     "fit",
     "initial_parameters",
     "load",
@@ -52,6 +55,7 @@ __all__ = [
 # imported on first use, so that `--help` answers without NumPy and Numba
 _WHERE = {
     "Result": "results.result",
+    "compare": "analysis.comparison",
     "fit": "training.fitting",
     "initial_parameters": "training.parameters",
     "load": "results.store",

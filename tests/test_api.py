@@ -15,12 +15,13 @@ from nanorepro import Config
 from tests.support.processors import environment
 
 NAMES = [
-    "Config", "ConfigError", "Result", "fit", "initial_parameters", "load", "open_results",
-    "predict", "save", "simulate",
+    "Config", "ConfigError", "Result", "compare", "fit", "initial_parameters", "load",
+    "open_results", "predict", "save", "simulate",
 ]  # fmt: skip
 MODULES = [
-    "nanorepro", "nanorepro.results.result", "nanorepro.results.store",
-    "nanorepro.training.fitting", "nanorepro.training.parameters", "nanorepro.training.simulation",
+    "nanorepro", "nanorepro.analysis.comparison", "nanorepro.results.result",
+    "nanorepro.results.store", "nanorepro.training.fitting",
+    "nanorepro.training.parameters", "nanorepro.training.simulation",
 ]  # fmt: skip
 
 

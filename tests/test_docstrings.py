@@ -8,6 +8,8 @@ from importlib import import_module
 import pytest
 
 DOCUMENTED = [
+    "analysis.comparison", "analysis.configuration", "analysis.difference", "analysis.matching",
+    "analysis.sources", "data.tensors.record", "numerics.ulp",
     "errors", "parsing", "settings", "config", "specification", "data.distributions", "data.worlds",
     "model.activations", "model.architectures", "model.initializers", "model.layers",
     "model.optimizers", "model.optimizers.shared", "numerics.accumulators",

@@ -73,8 +73,8 @@ class CheckpointDifference:
     @property
     def angle(self) -> float:
         """Between all numbers of A and of B, as vectors, in radians; NaN if one is 0."""
-        squares = [math.fsum(getattr(t, name) ** 2 for t in self.tensors) for name in NORMS]
-        return angle_between(*squares, math.fsum(t.squares_apart for t in self.tensors))
+        aa, bb, dd = (math.fsum(getattr(t, name) ** 2 for t in self.tensors) for name in NORMS)
+        return angle_between(aa, bb, dd, math.fsum(t.squares_apart for t in self.tensors))
 
     @property
     def cosine(self) -> float:
@@ -298,5 +298,3 @@ def metadata_differences(a: TensorFile, b: TensorFile) -> list[FieldDifference]:
     names = dict.fromkeys([*a.metadata, *b.metadata])
     pairs = [(n, a.metadata.get(n, ""), b.metadata.get(n, "")) for n in names]
     return [FieldDifference(*pair) for pair in pairs if pair[1] != pair[2]]
-
-

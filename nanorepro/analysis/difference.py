@@ -11,7 +11,7 @@ from nanorepro.data.tensors.record import FORMATS, NumberFormat, Tensor
 from nanorepro.errors import ConfigError
 from nanorepro.numerics.ulp import SIGNED, apart, far, places, with_nan
 
-BLOCK = 1 << 13  # numbers at a time: as float64 they lie in the first cache
+BLOCK = 1 << 14  # numbers at a time, which stay in the caches as float64
 DIGIT = 16  # bits of a distance that are counted at a time
 BINS = 1 << DIGIT
 SAFE = 2.0**500  # magnitudes whose squares may be summed: from its reciprocal to it
@@ -271,9 +271,7 @@ def measure(
         return _measured(pair, transposed, progress)
 
 
-def _measured(
-    pair: _Pair, transposed: bool, progress: Callable[[int], None]
-) -> TensorDifference:
+def _measured(pair: _Pair, transposed: bool, progress: Callable[[int], None]) -> TensorDifference:
     counts = _Counts(pair)
     sums, largest, magnitude = _Sums(), 0.0, 0.0
     unequal = zero_signs = nan_in_one = not_finite = at = 0
@@ -450,7 +448,7 @@ class _Counts:
         if rank < below:
             digit, rank = _locate(self.upper, rank)
             if digit == 0:
-                return float(_locate(self.small, rank)[0])
+                return self._as_number(_locate(self.small, rank)[0])
             return self._as_number(self._digits(digit, rank, 1))
         rank -= below
         level = 2 if rank < self.longer[2] else 3

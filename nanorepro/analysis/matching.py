@@ -1,6 +1,5 @@
 """Which tensor of B is which of A: by name, after renaming, with axes in another order."""
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -73,9 +72,10 @@ def renamed(tensors: Mapping[str, Tensor], rename: Sequence[tuple[str, str]]) ->
         new = name
         for old, right in rename:
             parts = [re.escape(part) for part in old.split("*")]
-            if match := re.fullmatch("(.*?)".join(parts), name, re.DOTALL):
-                texts = iter(match.groups())
-                new = re.sub(r"\*", lambda _: next(texts, "*"), right)
+            if fits := re.fullmatch("(.*?)".join(parts), name, re.DOTALL):
+                new = right
+                for text in fits.groups():
+                    new = new.replace("*", text, 1)
                 used.add(old)
                 break
         if new in found:
@@ -95,8 +95,8 @@ def match(a: TensorFile, b: TensorFile, rules: Rules) -> Matching:
     """
     others = renamed(b.tensors, rules.rename)
     if a.tensors and others and not set(a.tensors) & set(others):
-        names = [", ".join(list(names)[:LISTED]) for names in (a.tensors, others)]
-        problem = f"A and B have no name in common: A has {names[0]}; B has {names[1]}"
+        here, there = (", ".join(list(names)[:LISTED]) for names in (a.tensors, others))
+        problem = f"A and B have no name in common: A has {here}; B has {there}"
         raise ConfigError(problem, right="{rename=OLD=NEW} with names of B and of A")
     matches, mismatches = [], []
     for name, one in a.tensors.items():
@@ -153,8 +153,5 @@ def square(matching: Matching) -> list[str]:
     return [
         m.a.name
         for m in matching.matches
-        if len(m.a.shape) == 2
-        and m.a.shape[0] == m.a.shape[1] > 1
-        and not m.transposed
-        and math.prod(m.a.shape)
+        if len(m.a.shape) == 2 and m.a.shape[0] == m.a.shape[1] > 1 and not m.transposed
     ]

@@ -22,8 +22,8 @@ def _lines(found: Comparison) -> Iterator[str]:
     yield f"A  {found.a}"
     yield f"B  {found.b}"
     if found.differences:
-        names = ", ".join(d.field for d in found.differences)
-        yield f"they differ in {names}"
+        fields = ", ".join(d.field for d in found.differences)
+        yield f"they differ in {fields}"
         width = max(len(d.field) for d in found.differences)
         for d in found.differences:
             yield f"  {d.field:<{width}}  {_short(d.a)} in A, {_short(d.b)} in B"
@@ -52,7 +52,8 @@ def _series(found: Comparison) -> Iterator[str]:
         apart = sum(not t.equal for t in c.tensors)
         yield (
             f"  {c.a:<{max(width, 10)}}  {f'{apart} of {len(c.tensors)}':>15}"
-            f"  {number(c.largest_ulp):>11}  {c.relative_distance:9.3g}  {_one_minus_cosine(c.angle):>10}"
+            f"  {number(c.largest_ulp):>11}  {c.relative_distance:9.3g}"
+            f"  {_one_minus_cosine(c.angle):>10}"
         )
     yield f"at {first.a}:"
     yield from _checkpoint(first)

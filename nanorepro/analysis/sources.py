@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nanorepro.config import Config
 from nanorepro.data.tensors.arrays import tensors_of
 from nanorepro.data.tensors.opening import SUFFIXES, open_tensors, shards
 from nanorepro.data.tensors.record import TensorFile

@@ -19,6 +19,7 @@ COMMANDS = {
     "run": "train pairs of models, measure how far they are apart, store and draw the run",
     "figure": "make a figure of the paper from its runs, and check the paper's claims",
     "sweep": "make many runs; resume, check, repeat and tabulate them",
+    "compare": "say where and how far two runs, checkpoints or files of tensors differ",
     "reveal": "show the order of a sum, found from its results alone",
 }  # each is a module of nanorepro.commands with `main`
 

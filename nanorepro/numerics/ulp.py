@@ -16,7 +16,10 @@ UNSIGNED: dict[int, Any] = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint6
 
 
 def far(dtype: np.dtype) -> int:
-    """The distance of a NaN to a number among distances of a type: its largest number, which two numbers are never apart."""
+    """What stands for the distance of a NaN to a number: the largest of the distances' type.
+
+    Two numbers are never that far apart.
+    """
     return int(np.iinfo(dtype).max)
 
 
@@ -67,9 +70,7 @@ def ulps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     [1, 0, 0]
     """
     signed = SIGNED[a.dtype.itemsize]
-    return with_nan(
-        apart(places(a.view(signed)), places(b.view(signed))), np.isnan(a), np.isnan(b)
-    )
+    return with_nan(apart(places(a.view(signed)), places(b.view(signed))), np.isnan(a), np.isnan(b))
 
 
 def with_nan(distances: np.ndarray, nan_a: np.ndarray, nan_b: np.ndarray) -> np.ndarray:

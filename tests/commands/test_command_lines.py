@@ -62,7 +62,7 @@ def test_the_list_of_commands():
     status, said, warned = call(listing.main)
     assert (status, warned) == (0, "")
     for name, words in listing.COMMANDS.items():
-        assert f"  {name:<6}  {words}\n" in said
+        assert f"  {name:<7}  {words}\n" in said
     assert call(listing.main, "help") == (0, said, "") == call(listing.main, "--help")
 
 

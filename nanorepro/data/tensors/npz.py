@@ -101,7 +101,7 @@ def _check_archive(path: Path, members: list[zipfile.ZipInfo]) -> None:
 def _header(path: Path, name: str, file: IO[bytes]) -> tuple[np.dtype, tuple[int, ...], bool]:
     """dtype, shape and Fortran order of an array whose file is at its start."""
     try:
-        version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
+        version = np.lib.format.read_magic(file)
         size = {1: 2, 2: 4, 3: 4}.get(version[0])
         if size is None:
             raise ValueError(f"version {version[0]}.{version[1]}")
@@ -115,7 +115,7 @@ def _header(path: Path, name: str, file: IO[bytes]) -> tuple[np.dtype, tuple[int
             if version[0] == 1
             else np.lib.format.read_array_header_2_0
         )
-        shape, fortran, dtype = read(text, max_header_size=HEADER)  # type: ignore[no-untyped-call]
+        shape, fortran, dtype = read(text, max_header_size=HEADER)
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
         problem = f"the header of {shown(name)} is not that of an array"
         raise refused(path, f"{problem} ({str(error).splitlines()[0][:100]})") from None
@@ -151,7 +151,8 @@ def _collected(
             first, size = where, math.prod(shape)
             read = partial(_read_stored, path, first, size, plain, format.storage)
         else:
-            read = partial(_read_member, path, *where, math.prod(shape), plain, format.storage)
+            member, at = where
+            read = partial(_read_member, path, member, at, math.prod(shape), plain, format.storage)
         tensors[name] = Tensor(name, format, shape, axes, read)
     return TensorFile(tensors, {}, left_out, tuple(notes))
 

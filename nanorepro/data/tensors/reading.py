@@ -31,7 +31,7 @@ def stored_blocks(
         left = size
         while left:
             part = held[: min(n, left)]
-            view = memoryview(part.view(np.uint8)).cast("B")
+            view = memoryview(part.view(np.uint8).data)
             done = 0
             while done < len(view):
                 got = file.readinto(view[done:])
