@@ -160,11 +160,13 @@ def compare(
 
     Parameters
     ----------
-    a, b : str, Path, Result, mapping, or list of these
-        A file .safetensors, .npz, .npy or .h5 of any program; a run stored by `save`, or a Result;
-        a folder or a pattern of checkpoints, ordered by the numbers in their names; arrays by
-        their names; or a list of these, a series.  After `#` follows a part of it: `run.h5#0.1` is
-        model 1 of pair 0, `model.npz#encoder/` the tensors whose names begin so.
+    a : str, Path, Result, mapping, or list of these
+        The first: a file .safetensors, .npz, .npy or .h5 of any program; a run stored by `save`,
+        or a Result; a folder or a pattern of checkpoints, ordered by the numbers in their names;
+        arrays by their names; or a list of these, a series.  After `#` follows a part of it:
+        `run.h5#0.1` is model 1 of pair 0, `model.npz#encoder/` the tensors whose names begin so.
+    b : the same
+        The second.
     rename : mapping of str to str, optional
         Names of B's tensors, and what A calls them; a `*` in both stands for any text.
     transpose : sequence of str, or mapping of str to sequence of int, optional

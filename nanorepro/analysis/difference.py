@@ -220,13 +220,21 @@ class _Pair:
 
 @dataclass
 class _Sums:
-    """What is summed over the blocks."""
+    """What is summed over the blocks.
+
+    Attributes
+    ----------
+    aa, bb, ab, dd : float
+        Of a², b², a·b and (a - b)².
+    ss : float
+        Of (a - b)(a + b).
+    """
 
     aa: float = 0.0
     bb: float = 0.0
     ab: float = 0.0
     dd: float = 0.0
-    ss: float = 0.0  # of (a - b)(a + b)
+    ss: float = 0.0
 
     def add(self, a: np.ndarray, b: np.ndarray) -> float:
         """Add the sums over a block; returns max |a - b|."""

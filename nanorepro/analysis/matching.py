@@ -13,7 +13,15 @@ LISTED = 4  # names in a message
 
 @dataclass(frozen=True)
 class Match:
-    """A tensor of A and the one of B that is compared with it."""
+    """A tensor of A and the one of B that is compared with it.
+
+    Attributes
+    ----------
+    a, b : Tensor
+        The two; B's by its name in A.
+    transposed : bool
+        Whether B's axes were brought into another order.
+    """
 
     a: Tensor
     b: Tensor
@@ -39,7 +47,17 @@ class Mismatch:
 
 @dataclass(frozen=True)
 class Matching:
-    """The tensors of two files: those that are compared, and those that are not."""
+    """The tensors of two files: those that are compared, and those that are not.
+
+    Attributes
+    ----------
+    matches : tuple of Match
+        In A's order.
+    mismatches : tuple of Mismatch
+        Those whose shapes or formats do not fit.
+    only_a, only_b : tuple of str
+        Names that only one of the two has.
+    """
 
     matches: tuple[Match, ...]
     mismatches: tuple[Mismatch, ...]

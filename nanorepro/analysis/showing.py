@@ -2,9 +2,12 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from nanorepro.analysis.comparison import CheckpointDifference, Comparison
 from nanorepro.analysis.difference import TensorDifference
+
+if TYPE_CHECKING:
+    from nanorepro.analysis.comparison import CheckpointDifference, Comparison
 
 ROWS = 40  # tensors that are listed
 NAMES = 8  # names in a line
@@ -13,12 +16,12 @@ WIDTH = 60  # characters of a value
 COLUMNS = ("tensor", "shape", "unequal", "largest ulp", "median ulp", "relative", "1 - cosine")
 
 
-def table(found: Comparison) -> str:
+def table(found: "Comparison") -> str:
     """What a reader wants to see of a comparison."""
     return "\n".join(_lines(found)).rstrip()
 
 
-def _lines(found: Comparison) -> Iterator[str]:
+def _lines(found: "Comparison") -> Iterator[str]:
     yield f"A  {found.a}"
     yield f"B  {found.b}"
     if found.differences:
@@ -38,7 +41,7 @@ def _lines(found: Comparison) -> Iterator[str]:
         yield from _checkpoint(checkpoint)
 
 
-def _series(found: Comparison) -> Iterator[str]:
+def _series(found: "Comparison") -> Iterator[str]:
     first = found.first_different
     if first is None:
         yield f"all {len(found.checkpoints)} checkpoints are equal, bit for bit"
@@ -59,7 +62,7 @@ def _series(found: Comparison) -> Iterator[str]:
     yield from _checkpoint(first)
 
 
-def _checkpoint(c: CheckpointDifference) -> Iterator[str]:
+def _checkpoint(c: "CheckpointDifference") -> Iterator[str]:
     yield from c.notes
     for who, names in (("A", c.only_a), ("B", c.only_b)):
         if names:
