@@ -12,9 +12,11 @@ from nanorepro.analysis.configuration import (
 )
 from nanorepro.analysis.difference import TensorDifference, angle_between, measure, relative
 from nanorepro.analysis.matching import Matching, Mismatch, Rules, match, square
+from nanorepro.analysis.replicates import contestants, notes_on_replicates, replicates_of
+from nanorepro.analysis.rounding_test import LEVEL, RoundingTest, gram, rounding_test
 from nanorepro.analysis.sources import Checkpoint, Source, source
 from nanorepro.data.tensors.record import TensorFile
-from nanorepro.errors import ConfigError, shown
+from nanorepro.errors import ConfigError, shown, wrong
 
 Progress = Callable[[int, int], None]
 
@@ -98,6 +100,8 @@ class Comparison:
         One, or those of the series that both have.
     only_a, only_b : tuple of str
         Checkpoints that only one of the two series has.
+    test : RoundingTest or None
+        With replicates, whether B differs from A by more than rounding.
     """
 
     a: str
@@ -107,6 +111,7 @@ class Comparison:
     checkpoints: tuple[CheckpointDifference, ...]
     only_a: tuple[str, ...] = ()
     only_b: tuple[str, ...] = ()
+    test: RoundingTest | None = None
 
     @property
     def equal(self) -> bool:
@@ -152,6 +157,8 @@ def compare(
     a: Any,
     b: Any,
     *,
+    replicates: Sequence[Any] = (),
+    level: float = LEVEL,
     rename: Mapping[str, str] | None = None,
     transpose: Mapping[str, Sequence[int] | None] | Sequence[str] = (),
     progress: Progress | None = None,
@@ -167,6 +174,12 @@ def compare(
         `run.h5#0.1` is model 1 of pair 0, `model.npz#encoder/` the tensors whose names begin so.
     b : the same
         The second.
+    replicates : sequence of the same, optional
+        What is known to differ from A by rounding alone: with enough of them, a rank test says
+        whether B does, too (`nanorepro.analysis.rounding_test`).  Beside files, a folder or a
+        pattern stands for all that are there.
+    level : float
+        How often the test may call beyond rounding what is not.
     rename : mapping of str to str, optional
         Names of B's tensors, and what A calls them; a `*` in both stands for any text.
     transpose : sequence of str, or mapping of str to sequence of int, optional
@@ -178,7 +191,8 @@ def compare(
     Returns
     -------
     Comparison
-        Differences of the configurations, and of every tensor at every checkpoint.
+        Differences of the configurations, and of every tensor at every checkpoint; with
+        replicates, the verdict.
 
     Raises
     ------
@@ -195,25 +209,34 @@ def compare(
     (False, 1.0)
     """
     rules = rules_of(rename, transpose)
+    if not 0.0 < level < 1.0:
+        raise wrong("level", level, "a number above 0 and below 1")
     one, other = source(a, "a"), source(b, "b")
+    others = replicates_of(replicates, one)
     pairs, only_a, only_b, notes = paired(one, other)
     differences: list[FieldDifference] = []
     if one.run is not None and other.run is not None:
         differences = list(config_differences(one.run.config, other.run.config))
         notes = [*notes_on_runs(one, other), *notes]
+    notes += notes_on_replicates(one, others)
     opened = [(x, y, x.open(), y.open()) for x, y in pairs]
     matched = [(x, y, f, g, match(f, g, rules)) for x, y, f, g in opened]
     if matched:
         differences += metadata_differences(matched[0][2], matched[0][3])
-    counted = _Counter(progress, sum(m.a.size for *_, found in matched for m in found.matches))
+    size = sum(m.a.size for *_, found in matched for m in found.matches)
+    tested = contestants([row[0] for row in matched], [row[4] for row in matched], others, rules)
+    counted = _Counter(progress, size + sum(t.size for c in tested for same in c for t in same))
+    checkpoints = tuple(_measured(*row, counted) for row in matched)
+    grams = [gram(tensors, counted) for tensors in tested]
     return Comparison(
         a=one.name,
         b=other.name,
         differences=tuple(differences),
         notes=tuple(notes),
-        checkpoints=tuple(_measured(*row, counted) for row in matched),
+        checkpoints=checkpoints,
         only_a=tuple(only_a),
         only_b=tuple(only_b),
+        test=rounding_test(grams, [c.a for c in checkpoints], level) if grams else None,
     )
 
 

@@ -31,6 +31,8 @@ def _lines(found: "Comparison") -> Iterator[str]:
         for d in found.differences:
             yield f"  {d.field:<{width}}  {_short(d.a)} in A, {_short(d.b)} in B"
     yield from found.notes
+    if found.test is not None:
+        yield str(found.test)
     for who, names in (("A", found.only_a), ("B", found.only_b)):
         if names:
             yield f"checkpoints only in {who}: {_listed(names)}"

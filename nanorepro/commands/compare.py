@@ -22,6 +22,14 @@ examples are the same.  Then for each tensor of A and its namesake in B:
                both are left out, and counted
   1 - cosine   of the angle between them as vectors: 0 for the same direction
 
+With --replicates C D E ..., files that are known to differ from A by rounding alone (the same
+program run again, with another order of its sums), the verdict on B is one of
+
+  within rounding   B stands out no more than they do: nothing was found that rounding would not do
+  beyond rounding   p is at most the level of 0.05: of A, the replicates and B, so few stand out as
+                    much as B does.  If rounding were all, this would be said at most once in 20
+  undecided         the replicates are too few for any p to be that small: give 18 or more
+
 Rounding alone, before training has amplified it, is a few ulp; what is called relative counts in
 absolute terms, so that a few numbers near 0 may be many ulp apart and not matter.
 """
@@ -33,7 +41,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from nanorepro.commands.common import DONE, FAILED, carry_out, check_file
+from nanorepro.commands.common import DONE, FAILED, carry_out, check_file, positive
 from nanorepro.commands.console import Console, describe
 from nanorepro.commands.parser import Parser
 from nanorepro.errors import ConfigError, shown, wrong
@@ -45,7 +53,7 @@ if TYPE_CHECKING:
 
 NAME = "nanorepro.compare"
 PICTURES = (".png", ".pdf", ".svg")
-FAIL_ON = ("never", "any")
+FAIL_ON = ("never", "any", "beyond")
 SHORT = 2.0  # seconds of a comparison that shows no progress
 
 
@@ -80,6 +88,21 @@ def parser() -> Parser:
         " order; may be given several times (default: matrices whose shapes are each other's"
         " reverse are transposed, and it is said)",
     )
+    add(
+        "--replicates",
+        nargs="+",
+        metavar="FILE",
+        default=[],
+        help="files, folders or patterns known to differ from A by rounding alone; a rank test then"
+        " says whether B does, too (default: none, no verdict)",
+    )
+    add(
+        "--level",
+        default="0.05",
+        metavar="X",
+        help="how often that test may call beyond rounding what is not; it needs at least 1/X"
+        " files, A, B and the replicates together (default: 0.05, so 18 replicates)",
+    )
     add("--json", action="store_true", help="print one JSON object instead of the text")
     add(
         "--picture",
@@ -91,8 +114,8 @@ def parser() -> Parser:
         "--fail-on",
         default="never",
         metavar="{" + ",".join(FAIL_ON) + "}",
-        help="exit with status 1 if they differ in anything (any), or not for what is found"
-        " (default: never)",
+        help="exit with status 1 if they differ in anything (any), or beyond rounding (beyond); by"
+        " itself no difference is a failure (default: never)",
     )
     return found
 
@@ -143,21 +166,39 @@ def run(argv: Sequence[str], console: Console) -> int:
     o, given = parser().read(argv)
     if o.fail_on not in FAIL_ON:
         raise wrong("fail_on", o.fail_on, " or ".join(FAIL_ON))
+    if "level" in given and not o.replicates:
+        raise ConfigError("goes with {replicates=C D ...} only", "level")
+    if o.fail_on == "beyond" and not o.replicates:
+        raise ConfigError("beyond goes with replicates", "fail_on", "{replicates=C D ...}, too")
+    level = positive("--level", o.level)
     picture = check_file(o.picture, "--picture", PICTURES) if "picture" in given else None
     rename, transpose = names_of(o.rename), axes_of(o.transpose)
     from nanorepro.analysis.comparison import compare
 
     progress = None if o.quiet else NumbersProgress(sys.stderr, "reading ...", NAME)
     with progress or nullcontext():
-        found = compare(o.A, o.B, rename=rename, transpose=transpose, progress=progress)
+        found = compare(
+            o.A, o.B, replicates=o.replicates, level=level, rename=rename, transpose=transpose,
+            progress=progress,
+        )  # fmt: skip
+    status = FAILED if fails(found, o.fail_on) else DONE
     console.say(json.dumps(found.to_dict()) if o.json else str(found))
-    status = FAILED if o.fail_on == "any" and not found.equal else DONE
     if picture is not None:
         try:
             draw(found, str(picture))
         except Exception as error:
             status = console.fail(f"the picture could not be drawn: {describe(error)}", FAILED)
     return status
+
+
+def fails(found: "Comparison", on: str) -> bool:
+    """Whether a comparison found what --fail-on names; raises ConfigError if it cannot say."""
+    if on != "beyond":
+        return on == "any" and not found.equal
+    assert found.test is not None
+    if found.test.verdict == "undecided":
+        raise ConfigError(str(found.test), "fail_on")
+    return found.test.verdict == "beyond rounding"
 
 
 def draw(found: "Comparison", file: str) -> None:
