@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from nanorepro.analysis.configuration import config_differences
-from nanorepro.analysis.matching import Matching, Rules, match
+from nanorepro.analysis.matching import Matching, Rules, match, renamed
 from nanorepro.analysis.sources import Checkpoint, Source, source
 from nanorepro.config import DialSettings
 from nanorepro.data.tensors.record import Tensor, TensorFile
@@ -96,10 +96,12 @@ def _tensors(
     file = at[0].open()
     mine = {m.a.name: m.a for m in matching.matches}
     plain = Rules((), {}) if set(mine) <= set(file.tensors) else rules
-    same = match(TensorFile(mine, {}, {}), file, plain)
-    named = {m.a.name: m.b for m in same.matches}
+    right = "files with the tensors of A"
+    if not set(mine) & set(renamed(file.tensors, plain.rename)):
+        raise ConfigError(f"{other.name} and A have no name in common", "replicates", right)
+    named = {m.a.name: m.b for m in match(TensorFile(mine, {}, {}), file, plain).matches}
     for name, tensor in mine.items():
         if name not in named:
             problem = f"{other.name} has no {shown(name)} of shape {tensor.shape}"
-            raise ConfigError(problem, "replicates", "files with the tensors of A")
+            raise ConfigError(problem, "replicates", right)
     return [named[name] for name in mine]

@@ -73,6 +73,7 @@ def _checkpoint(c: "CheckpointDifference") -> Iterator[str]:
         yield f"not compared: {m.name} is {m.a} in A, {m.b} in B"
     for name, reason in list(c.left_out.items())[:NAMES]:
         yield f"left out: {name}, {reason}"
+    yield from _how(c.tensors)
     apart = [t for t in c.tensors if not t.equal]
     equal = len(c.tensors) - len(apart)
     if not apart:
@@ -117,19 +118,24 @@ def _rows(tensors: Sequence[TensorDifference]) -> Iterator[str]:
 def _remarks(tensors: Sequence[TensorDifference]) -> Iterator[str]:
     """What the numbers of some tensors mean."""
     for t in tensors[:ROWS]:
-        if t.format_a != t.format_b:
-            yield (
-                f"  {t.name}: {t.format_a} in A, {t.format_b} in B; both were converted, exactly,"
-                f" and compared as {t.compared_as}"
-            )
-        if t.transposed:
-            yield f"  {t.name}: B's axes were transposed"
         if t.zero_signs:
             yield f"  {t.name}: {t.zero_signs} zeros differ in their sign only"
         if t.nan_in_one:
             yield f"  {t.name}: {t.nan_in_one} numbers are NaN in one of the two"
         if t.not_finite:
             yield f"  {t.name}: {t.not_finite} numbers that are not finite count in no distance"
+
+
+def _how(tensors: Sequence[TensorDifference]) -> Iterator[str]:
+    """How tensors were compared that are not stored alike."""
+    stored: dict[tuple[str, str, str], list[str]] = {}
+    for t in tensors:
+        if t.format_a != t.format_b:
+            stored.setdefault((t.format_a, t.format_b, t.compared_as), []).append(t.name)
+    for (a, b, common), names in stored.items():
+        yield f"{a} in A, {b} in B, converted exactly and compared as {common}: {_listed(names)}"
+    if moved := [t.name for t in tensors if t.transposed]:
+        yield f"B's axes were transposed: {_listed(moved)}"
 
 
 def number(value: float) -> str:

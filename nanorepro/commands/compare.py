@@ -167,7 +167,7 @@ def run(argv: Sequence[str], console: Console) -> int:
     if o.fail_on not in FAIL_ON:
         raise wrong("fail_on", o.fail_on, " or ".join(FAIL_ON))
     if "level" in given and not o.replicates:
-        raise ConfigError("goes with {replicates=C D ...} only", "level")
+        raise ConfigError("goes with replicates", "level", "{replicates=C D ...}, too")
     if o.fail_on == "beyond" and not o.replicates:
         raise ConfigError("beyond goes with replicates", "fail_on", "{replicates=C D ...}, too")
     level = positive("--level", o.level)

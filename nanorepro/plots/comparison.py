@@ -25,9 +25,8 @@ def comparison(found: Comparison) -> Figure:
             rows = min(len(found.checkpoints[0].tensors), NAMED)
             figure = Figure(figsize=(10.0, 1.6 + 0.2 * max(rows, 4)), layout="constrained")
             _tensors(figure, found.checkpoints[0])
-        figure.suptitle(
-            f"A: {found.a}\nB: {found.b}", fontsize=8.0, x=0.01, ha="left", parse_math=False
-        )
+        title = f"A: {found.a}\nB: {found.b}" + (f"\n{found.test}" if found.test else "")
+        figure.suptitle(title, fontsize=8.0, x=0.01, ha="left", parse_math=False)
     return figure
 
 

@@ -236,3 +236,64 @@ def test_a_run_is_told_by_its_content(elsewhere):
     path = next((elsewhere / "runs").glob("*.h5"))
     path.rename("model.bin")
     assert compare("model.bin", "model.bin").notes[0].startswith("identical")
+
+
+@pytest.fixture
+def replicates(elsewhere):
+    """A, 20 replicates, one more, and one that is not."""
+    rng = np.random.default_rng(1)
+    (elsewhere / "reps").mkdir()
+    for k in range(20):
+        np.savez(f"reps/r{k}.npz", w=W + 1e-6 * rng.normal(size=W.shape).astype("f4"), b=B)
+    for name, more in (("a", 0.0), ("good", 0.0), ("bad", 1e-5)):
+        np.savez(f"{name}.npz", w=W + 1e-6 * rng.normal(size=W.shape).astype("f4") + more, b=B)
+    return elsewhere
+
+
+def test_verdicts(replicates):
+    for name, status, line in (
+        ("good", 0, "within rounding: p = "),
+        ("bad", 1, "beyond rounding: p = 0.0455 (rank test at 0.05 against A and 20 replicates"),
+    ):
+        words = ["a.npz", f"{name}.npz", "--replicates", "reps", "--fail-on", "beyond"]
+        got, said = told(*words)
+        assert got == status and line in said
+        assert told(*words[:-2])[0] == 0
+        record = json.loads(told(*words, "--json")[1])["test"]
+        assert record["verdict"] in line and record["replicates"] == 20
+    files = [f"reps/r{k}.npz" for k in range(20)]
+    assert said == told("a.npz", "bad.npz", "--fail-on", "beyond", "--replicates", *files)[1]
+    assert told("a.npz", "bad.npz", "--replicates", *files[:5])[1].count("undecided: p is ") == 1
+    found = compare("a.npz", "bad.npz", replicates=files, level=0.01)
+    assert found.test.verdict == "undecided"
+
+
+def test_replicates_that_are_none(replicates):
+    words = ["a.npz", "bad.npz"]
+    np.savez("other.npz", v=W)
+    np.savez("shape.npz", w=W[:2], b=B)
+    for more, message in (
+        (["--replicates", "other.npz"], "other.npz and A have no name in common"),
+        (["--replicates", "shape.npz"], "shape.npz has no 'w' of shape (3, 4)"),
+        (["--replicates", "none.npz"], "no such file"),
+        (["--replicates"], "--replicates: the value is missing"),
+        (["--level", "0.1"], "--level: goes with replicates; give --replicates"),
+        (["--fail-on", "beyond"], "beyond goes with replicates"),
+        (["--replicates", "reps", "--level", "2"], "below 1"),
+        (["--replicates", "reps/r1.npz", "--fail-on", "beyond"], "needs at least 18"),
+    ):
+        assert message in refused(command.main, *words, *more)
+    with pytest.raises(ConfigError, match="replicates: 'reps' is no list"):
+        compare(*words, replicates="reps")
+
+
+def test_replicates_of_series_and_runs(series):
+    with pytest.raises(ConfigError, match="is one checkpoint, A a series"):
+        compare("a", "b", replicates=["a/model_1.npz"])
+    found = compare("a", "b", replicates=["a"] * 18)
+    assert (found.test.verdict, found.test.p) == ("beyond rounding", 1 / 20)
+    assert found.test.stands_out_at == "model_10" and len(found.test.by_checkpoint) == 6
+    assert compare("a", "a", replicates=["a"] * 18).test.p == 1.0
+    one, other = run(), run(lr=0.11)
+    note = f"run {other.config.id} is no replicate of A: they differ in lr"
+    assert note in compare(one, one, replicates=[other]).notes

@@ -101,7 +101,7 @@ def test_bfloat16(tmp_path):
     (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + a.tobytes())
     for name in ("a.npz", "a.safetensors"):
         assert read(tmp_path / name)["w"][0] == "bfloat16"
-    assert "read as bfloat16" in open_tensors([tmp_path / "a.npz"]).notes[0]
+    assert "were read as bfloat16" in open_tensors([tmp_path / "a.npz"]).notes[0]
 
 
 def test_what_holds_no_numbers_is_left_out(tmp_path):

@@ -132,13 +132,14 @@ def _header(path: Path, name: str, file: IO[bytes]) -> tuple[np.dtype, tuple[int
 def _collected(
     path: Path, arrays: list[tuple[str, np.dtype, tuple[int, ...], bool, Any]]
 ) -> TensorFile:
-    tensors, left_out, notes = {}, {}, []
+    tensors, left_out = {}, {}
+    notes: list[str] = []
     for name, dtype, shape, fortran, where in arrays:
         format: NumberFormat | None
         plain = dtype
         if dtype == np.dtype("V2"):  # what NumPy writes for arrays of ml_dtypes.bfloat16
             format, plain = FORMATS["bfloat16"], np.dtype("<u2")
-            notes.append(f"{name}: two bytes without a type are read as bfloat16")
+            notes = ["two bytes without a type, as NumPy writes bfloat16, were read as bfloat16"]
         else:
             format = format_of(dtype)
         if format is None:
