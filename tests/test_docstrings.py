@@ -9,7 +9,9 @@ import pytest
 
 DOCUMENTED = [
     "analysis.comparison", "analysis.configuration", "analysis.difference", "analysis.matching",
-    "analysis.sources", "data.tensors.record", "numerics.ulp",
+    "analysis.replicates", "analysis.rounding_test", "analysis.sources", "data.files",
+    "data.tensors.arrays", "data.tensors.opening", "data.tensors.record", "data.tensors.values",
+    "numerics.ulp",
     "errors", "parsing", "settings", "config", "specification", "data.distributions", "data.worlds",
     "model.activations", "model.architectures", "model.initializers", "model.layers",
     "model.optimizers", "model.optimizers.shared", "numerics.accumulators",

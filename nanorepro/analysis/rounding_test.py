@@ -37,8 +37,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import helmert
 
-from nanorepro.analysis.difference import values_of
 from nanorepro.data.tensors.record import Tensor
+from nanorepro.data.tensors.values import values_of
 
 LEVEL = 0.05
 BLOCK = 1 << 13  # numbers of each contestant at a time

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanorepro.analysis import difference
-from nanorepro.analysis.difference import measure, values_of
+from nanorepro.analysis.difference import measure
 from nanorepro.data.tensors.arrays import tensors_of
 from nanorepro.data.tensors.record import FORMATS
+from nanorepro.data.tensors.values import values_of
 from nanorepro.errors import ConfigError
 from nanorepro.numerics.ulp import ulps
 
