@@ -1,5 +1,6 @@
 """The device seam's other side: compile, array, empty, get and launch, on the CPU."""
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,12 @@ from nanorepro.backends.cuda import nvrtc
 
 
 class Loaded:
-    """A compiled program."""
+    """A compiled program; it belongs to its device, and its registers go when the device goes."""
 
     def __init__(self, device: "Device", ptx: str):
-        self.device, self.ptx, self.module = device, ptx, Module(ptx)
+        # no circle: the registers of a launch may be a gigabyte, and garbage is collected late
+        self.device: Device = weakref.proxy(device)
+        self.ptx, self.module = ptx, Module(ptx)
         self.blocks = compile_blocks(self.module)
         self.environments: dict[tuple[str, int], dict[str, Any]] = {}
 
