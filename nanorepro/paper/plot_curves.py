@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 
 from nanorepro.paper import curves
 from nanorepro.plots.style import BLACK, BLUE, GREEN, GREY, PURPLE, RED, heading
+from nanorepro.results.metrics import METRICS
 
 Row = dict[str, Any]
 COLOURS = {"linear": BLACK, "Identity": BLUE, "ReLU": RED, "SmeLU": GREEN, "Swish": PURPLE}
@@ -39,8 +40,8 @@ def curve_panels(rows: Sequence[Row], title: str, note: str) -> Figure:
     names = list(dict.fromkeys(r["curve"] for r in rows))
     means = [r for r in rows if r["pair"] == "mean"]
     pds = np.array([r["pd"] for r in rows], float)
-    top.set(xlabel=r"$\log_2 z$", ylabel=r"relative PD $\Delta_r$")
-    bottom.set(xlabel="excess loss $L$ [nats]", ylabel=r"relative PD $\Delta_r$")
+    top.set(xlabel=r"$\log_2 z$", ylabel=METRICS["pd"].full_label)
+    bottom.set(xlabel=METRICS["loss"].full_label, ylabel=METRICS["pd"].full_label)
     bottom.set_xscale("log")
     for ax in (top, bottom):
         ax.set_yscale("log")

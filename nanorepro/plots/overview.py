@@ -1,5 +1,7 @@
 """What a run looks like: results in, matplotlib Figure out, no training and no global state."""
 
+import re
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
@@ -39,17 +41,8 @@ def png(figure: Figure) -> bytes:
 
 
 def title(result: Result) -> str:
-    """What was run, in a line."""
-    c = result.config
-    widths = f" [{', '.join(map(str, c.widths))}]" if c.widths else ""
-    act = f" {c.act}" if c.widths else ""
-    smooth = f" β = {c.beta:g}" if c.widths and c.act in ("smelu", "swish") else ""
-    differ = "nothing" if c.differ == "none" else c.differ.replace(",", ", ")
-    return (
-        f"{c.model}{widths}{act}{smooth}, {c.data} data, {c.optimizer} {c.lr:g},"
-        f" $T = 2^{{{c.log2_examples}}}$, $z = 2^{{{c.log2_window}}}$;"
-        f" {c.pairs} pair{'s' if c.pairs > 1 else ''} differing in {differ}; run {c.id}"
-    )
+    """`Result.title` with the run's id, its powers of two as Matplotlib sets them."""
+    return re.sub(r"2\^(\d+)", r"$2^{\1}$", f"{result.title}; run {result.config.id}")
 
 
 def predictions(ax: Axes, result: Result) -> None:
@@ -85,7 +78,7 @@ def predictions(ax: Axes, result: Result) -> None:
 def pd_by_pair(ax: Axes, result: Result) -> None:
     """Relative PD of every pair, its mean and interval; stuck, diverged and zero ones marked."""
     ax.set_title(f"{capital(METRICS['pd'].words)} by pair")
-    ax.set(xlabel="pair", ylabel=METRICS["pd"].symbol)
+    ax.set(xlabel="pair", ylabel=METRICS["pd"].short_label)
     number = np.arange(result.config.pairs)
     pd = np.array([pair.pd for pair in result.pairs])
     stuck = np.array([any(pair.stuck) for pair in result.pairs])
@@ -114,7 +107,7 @@ def loss_by_pair(ax: Axes, result: Result) -> None:
     """Excess loss of both models of every pair, joined by a line."""
     metric = METRICS["loss"]
     ax.set_title(f"{capital(metric.words)} by pair")
-    ax.set(xlabel="pair", ylabel=f"{metric.symbol} [{metric.unit}]")
+    ax.set(xlabel="pair", ylabel=metric.short_label)
     number = np.arange(result.config.pairs)
     loss = np.array([pair.loss for pair in result.pairs])
     finite = np.isfinite(loss).all(axis=1)
@@ -146,7 +139,7 @@ def loss_by_pair(ax: Axes, result: Result) -> None:
 
 def series(ax: Axes, result: Result, metric: Metric) -> None:
     """A metric over training: a thin line for every pair or model, and the mean over pairs."""
-    ax.set(xlabel="training examples", ylabel=labelled(metric))
+    ax.set(xlabel="training examples", ylabel=metric.label)
     ax.set_title(f"{capital(metric.words)} over training")
     examples = result.config.batch * np.array(result.checkpoints)
     values = result.measures[metric.name]  # (checkpoint, pair) or (checkpoint, pair, model)
@@ -175,11 +168,6 @@ def series(ax: Axes, result: Result, metric: Metric) -> None:
     shown = np.where(np.array(mean) > 0.0, mean, np.nan) if ax.get_yscale() == "log" else mean
     ax.plot(examples, shown, color=BLUE, lw=1.8, marker="o", ms=2.5, gid="mean", label="mean")
     _legend(ax)
-
-
-def labelled(metric: Metric) -> str:
-    """A metric's words with its unit, for an axis."""
-    return metric.words if metric.unit == "1" else f"{metric.words} [{metric.unit}]"
 
 
 def capital(words: str) -> str:

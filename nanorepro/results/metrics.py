@@ -253,7 +253,20 @@ class Metric:
     @property
     def label(self) -> str:
         """Words with the unit, as on an axis."""
-        return self.words if self.unit == "1" else f"{self.words} [{self.unit}]"
+        return self._with_unit(self.words)
+
+    @property
+    def short_label(self) -> str:
+        """The symbol with the unit: for an axis whose title has the words."""
+        return self._with_unit(self.symbol or self.words)
+
+    @property
+    def full_label(self) -> str:
+        """Words, symbol and unit: for an axis without a title."""
+        return self._with_unit(f"{self.words} {self.symbol}".strip())
+
+    def _with_unit(self, text: str) -> str:
+        return text if self.unit == "1" else f"{text} [{self.unit}]"
 
     @property
     def absent(self) -> Any:

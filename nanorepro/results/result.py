@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nanorepro.config import Config
+from nanorepro.model.activations import ACTIVATIONS
 from nanorepro.model.layers import Parameters
 from nanorepro.numerics.streams import stream_key
 from nanorepro.results import labelled, metrics
@@ -253,13 +254,15 @@ class Result:
     def title(self) -> str:
         """What was run, in a line."""
         c = self.config
-        widths = f" [{','.join(map(str, c.widths))}]" if c.widths else ""
-        act = f" {c.act}" if c.widths else ""
+        network = c.model
+        if c.widths:
+            network += f" [{', '.join(map(str, c.widths))}] {c.act}"
+            network += f" β = {c.beta:g}" if ACTIVATIONS[c.act].uses_beta else ""
         pairs = "1 pair" if c.pairs == 1 else f"{c.pairs} pairs"
-        differ = "nothing" if c.differ == "none" else c.differ
+        differ = "nothing" if c.differ == "none" else c.differ.replace(",", ", ")
         return (
-            f"{pairs} of {c.model}{widths}{act}, {c.data} data, 2^{c.log2_examples} examples,"
-            f" differing in {differ}"
+            f"{pairs} of {network}, {c.data} data, {c.optimizer} {c.lr:g}, T = 2^{c.log2_examples},"
+            f" z = 2^{c.log2_window}, differing in {differ}"
         )
 
     def rows(self, intervals: bool = True) -> list[tuple[str, str, str]]:

@@ -1,5 +1,6 @@
 """The picture: the plotted numbers are the measured ones, and none is left out in silence."""
 
+import re
 from dataclasses import replace
 
 import matplotlib
@@ -131,6 +132,7 @@ def test_a_png_of_every_kind_of_run(settings):
     title = figure.get_suptitle()
     assert config.id in title
     assert config.act in title or config.model == "linear"
+    assert re.sub(r"[${}]", "", title) == f"{result.title}; run {config.id}"
 
 
 def test_zeros_are_said():

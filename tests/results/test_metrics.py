@@ -219,3 +219,12 @@ def test_a_result_holds_these_measures():
     assert result.constant_loss == metrics.constant_loss(e.log_odds, e.counts)
     low, high = result.relative_pd_interval
     assert low <= result.relative_pd <= high
+
+
+def test_labels_have_words_symbol_and_unit():
+    loss, pd, churn = (metrics.METRICS[name] for name in ("loss", "pd", "churn"))
+    assert (loss.label, loss.short_label) == ("excess loss [nats]", "$L$ [nats]")
+    assert loss.full_label == "excess loss $L$ [nats]"
+    assert (pd.label, pd.short_label) == ("relative PD", r"$\Delta_r$")
+    assert pd.full_label == r"relative PD $\Delta_r$"
+    assert {churn.label, churn.short_label, churn.full_label} == {"churn"}
