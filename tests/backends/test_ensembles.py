@@ -33,7 +33,7 @@ def side_by_side(config, d, records):
 @pytest.mark.parametrize(
     ("options", "d", "models"),
     slow_after(
-        5,
+        4,
         [
             # one word of features, full, nearly empty, and with room to spare; several words
             ({"model": "linear"}, 32, 16),

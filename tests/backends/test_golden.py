@@ -26,8 +26,8 @@ SOME += ["bits:20", "toward-zero-bits:8"]  # where a processor takes other ways 
 # one row for each of the models, activations, optimizers and dials; each is a kernel to compile
 QUICK = {
     "linear", "linear-sgd", "double", "tower", "wide-sgd", "deep", "batch-3-words",
-    "smelu-0.5-sgd", "adagrad-inside", "tree-lanes:5", "unit-random", "two-precisions", "kahan",
-    "wide", "exact-float32", "stochastic-bits:8", "toward-zero-bits:8", "bits:20", "float64",
+    "smelu-0.5-sgd", "tree-lanes:5", "unit-random", "kahan", "wide", "exact-float32",
+    "stochastic-bits:8", "toward-zero-bits:8", "float64",
 }  # fmt: skip
 # AArch64 is emulated, and NumPy's part of it is slow
 HANDFUL = ["linear", "float64", "stochastic-bits:8"]

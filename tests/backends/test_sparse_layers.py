@@ -37,17 +37,15 @@ def start(config, d=D, seed=0):
     return random_parameters(np.random.default_rng(seed), config, d)
 
 
+@pytest.mark.slow  # each is compiled
 @pytest.mark.parametrize(
     ("options", "d"),
-    slow_after(
-        1,
-        [
-            ({"hidden": "48,128", "batch": 20}, 77),
-            ({"hidden": "33,256", "batch": 64, "optimizer": "sgd"}, 32),
-            ({"hidden": "100,64", "batch": 40, "precision": "float64"}, 33),
-            ({"hidden": "48,128", "tree": "pairwise", "leaf_order": "random"}, 32),
-        ],
-    ),
+    [
+        ({"hidden": "48,128", "batch": 20}, 77),
+        ({"hidden": "33,256", "batch": 64, "optimizer": "sgd"}, 32),
+        ({"hidden": "100,64", "batch": 40, "precision": "float64"}, 33),
+        ({"hidden": "48,128", "tree": "pairwise", "leaf_order": "random"}, 32),
+    ],
 )
 def test_of_any_shape(options, d):
     config = Config(act="relu", **options)
@@ -65,7 +63,7 @@ def test_of_numbers_that_are_infinite_or_huge(name, optimizer):
         assert_same_training(config, parameters)
 
 
-@pytest.mark.parametrize("optimizer", ["adagrad", "sgd"])
+@pytest.mark.parametrize("optimizer", slow_after(1, ["adagrad", "sgd"]))
 @pytest.mark.parametrize("value", [None, *BIG])
 def test_of_inputs_that_are_zero_for_all_examples(value, optimizer):
     config = Config(act="relu", hidden=HIDDEN, optimizer=optimizer)

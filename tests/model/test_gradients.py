@@ -1,8 +1,11 @@
 """The reference against finite differences and against plain loops, one number at a time."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from oracles import naive
+from support.slow import slow_unless
 
 from nanorepro import Config, fit, predict
 from nanorepro.backends.reference import Model
@@ -62,8 +65,13 @@ def nearest_kink(config, model, x):
     return min((np.abs(v - k).min() for v in hidden for k in kinks), default=1.0)
 
 
-@pytest.mark.parametrize("act", ACTIVATIONS)
-@pytest.mark.parametrize("model", [*ARCHITECTURES, "hidden"])
+@pytest.mark.parametrize(
+    ("model", "act"),
+    slow_unless(
+        lambda model, act: model not in ("wide", "deep") or act == "relu",
+        product([*ARCHITECTURES, "hidden"], ACTIVATIONS),
+    ),
+)
 def test_finite_differences(model, act):
     options = {"model": model} if model != "hidden" else {"hidden": "7,5,3"}
     config = Config(act=act, beta=0.7, precision="float64", fma="off", **options)
