@@ -13,6 +13,7 @@ import re
 import secrets
 import socket
 import stat
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -222,9 +223,32 @@ def _rename_new(private: Path, path: Path) -> None:
     except OSError as error:
         if error.errno not in LACKING:
             raise
+        if _renamed_without_replacing(private, path):
+            return
         if os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
         os.rename(private, path)
+
+
+def _renamed_without_replacing(private: Path, path: Path) -> bool:
+    """Rename a file unless the name is taken, in one step; False where the system cannot.
+
+    Linux has it for FAT, CIFS and others that have no links.  Raises FileExistsError.
+    """
+    if sys.platform != "linux":
+        return False
+    import ctypes
+
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:  # a C library of before 2018
+        return False
+    here, no_replace = -100, 1  # AT_FDCWD, RENAME_NOREPLACE
+    if rename(here, os.fsencode(private), here, os.fsencode(path), no_replace) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in LACKING:
+        return False
+    raise OSError(number, os.strerror(number), str(path))
 
 
 @contextlib.contextmanager

@@ -105,6 +105,20 @@ def test_a_file_system_may_lack_it(tmp_path, monkeypatch, call, number, kind):
     assert os.listdir(tmp_path) == ["a.h5"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the system has no rename that never replaces")
+def test_a_file_that_appears_while_another_is_named_stays(tmp_path, monkeypatch, kind):
+    """On a file system without links: nobody looks and then renames."""
+    path = tmp_path / "a.h5"
+    path.write_bytes(b"first")
+    with monkeypatch.context() as patch:
+        refuse(patch, "link", errno.ENOTSUP)
+        patch.setattr(os.path, "lexists", lambda path: False)
+        with pytest.raises(FileExistsError):
+            files.write_new(path, DATA)
+    assert path.read_bytes() == b"first"
+    assert os.listdir(tmp_path) == ["a.h5"]
+
+
 def test_bytes_that_come_back_other_than_they_were_are_noticed(tmp_path, monkeypatch, kind):
     read = os.read
     with monkeypatch.context() as patch:
