@@ -29,6 +29,8 @@ class Architecture:
     data: str = "linear"
 
     def __post_init__(self) -> None:
+        # compiled kernels pad the outputs of a set to whole vectors; the layer above reads those of
+        # both sets side by side
         if self.embeddings & (self.embeddings - 1):
             raise ValueError(
                 f"{self.name}: {self.embeddings} outputs of an embedding: no power of two"
