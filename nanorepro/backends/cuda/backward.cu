@@ -1,4 +1,4 @@
-// The way back through models of any shape, behind forward.cu: a launch for each layer's equation,
+// The backward pass of models of any shape, behind forward.cu: a launch for each layer's equation,
 // all models in it (blockIdx.y).
 
 // delta = (sigma(z) - y) / s of the output.

@@ -1,4 +1,4 @@
-"""What the two kernels of a large layer with many zeros share: the way forward and the way back.
+"""What the forward and the backward kernel of a large layer behind a ReLU share.
 
 A product 0·x changes no sum (docs/arithmetic.md) unless x is infinite or NaN; so the step looks at
 all weights and δ, and where not all are bounded by 2^52, all terms join.  Bounded numbers have

@@ -14,12 +14,12 @@ def round_up(n: int, multiple: int) -> int:
 
 
 def lanes_for(n: int, longest: int) -> int:
-    """Lanes of the vectors that hold n numbers side by side."""
+    """Lanes of the vectors that hold n contiguous numbers."""
     return min(longest, 1 << (n - 1).bit_length())
 
 
 def whole_vectors(n: int, longest: int) -> int:
-    """Room for n numbers side by side as vectors, of many numbers four vectors at a time."""
+    """Room for n contiguous numbers in whole vectors; for many, in whole groups of four."""
     return round_up(n, lanes_for(n, longest) if n < 4 * longest else 4 * longest)
 
 
@@ -93,7 +93,7 @@ def few_units(ctx: KernelContext, k: int) -> bool:
 
 
 def table_layers(ctx: KernelContext) -> list[int]:
-    """The layers of few units, whose δ and gradients by biases lie side by side in a table."""
+    """The layers of few units, whose δ and bias gradients are contiguous, in a table."""
     return [k for k in range(len(ctx.net)) if few_units(ctx, k)]
 
 

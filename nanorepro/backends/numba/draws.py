@@ -22,7 +22,7 @@ from nanorepro.backends.numba.sums.by_plan import lanes_of
 from nanorepro.data.worlds import World
 from nanorepro.numerics import plans, streams
 
-CALLS = 16  # of Philox side by side; of eight each waits for the round before
+CALLS = 16  # of Philox at a time; of eight each waits for the round before
 LANES = lanes_of(CALLS)
 TOGETHER = 128  # examples that are looked up together
 BLOCKS = 32  # of so many calls, whose places are drawn before the first swap
@@ -45,7 +45,7 @@ def swap(values, i, j):
 def shuffle(rows, key, first):
     """Bring the rows into the order of the permutations first, first + 1, ... of a stream.
 
-    `streams.permute` with the words of some calls drawn side by side, and the places of some such
+    `streams.permute` with the words of some calls drawn at once, and the places of some such
     blocks before any of their swaps, so that no swap waits for a word.
     """
     n = rows.shape[1]

@@ -44,7 +44,7 @@ start, _, term, result = expansion(operations(simd, "float64", "nearest", True))
 
 @cached_njit
 def total(values, partial):
-    """Σ values (n,), and 0 if it is exactly rounded: 16 sums side by side, then all their parts."""
+    """Σ values (n,), and 0 if it is exactly rounded: in 16 lanes, then over all their parts."""
     n = values.shape[0] // len(LANES) * len(LANES)
     state, whole = start(fill(0.0, LANES)), start(0.0)
     for i in range(0, n, len(LANES)):

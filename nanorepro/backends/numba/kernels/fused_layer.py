@@ -1,4 +1,4 @@
-"""A kernel of the second layer that does two layers' way back at once, an example at a time."""
+"""The backward pass of the second layer and of the first in one kernel, an example at a time."""
 
 from collections.abc import Callable
 

@@ -1,9 +1,9 @@
 """Kernels of a layer of many units between few inputs and few outputs, as in the wide model.
 
-Its z, h and δ are never in memory: they are computed in registers, on the way forward, and twice on
-the way back: with the examples contiguous for the sums over its units, with the units contiguous
-for the sums over the mini-batch.  Of a ReLU's z the first way back needs only whether they are
-positive: a bit each.
+Its z, h and δ are never in memory: they are computed in registers, in the forward pass and twice in
+the backward pass: with the examples contiguous for the sums over its units, with the units
+contiguous for the sums over the mini-batch.  Of a ReLU's z the first of the two needs only whether
+they are positive: a bit each.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The way back through a large layer behind a ReLU, and its update: of what is not 0 alone.
+"""Backward pass and update of a large layer behind a ReLU: sums over what is not 0.
 
 When zeros may be left out: `active_terms`.
 """

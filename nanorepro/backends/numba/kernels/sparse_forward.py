@@ -1,4 +1,4 @@
-"""The way forward through a large layer behind a ReLU: sums over the inputs that are not 0.
+"""Forward pass of a large layer behind a ReLU: sums over the inputs that are not 0.
 
 When zeros may be left out: `active_terms`.  Equal examples have their sums once.
 """

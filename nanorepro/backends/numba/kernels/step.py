@@ -113,9 +113,9 @@ def preparations(picks: Iterable[Pick]) -> list[Pick]:
 def in_order(picks: list[Pick], layout: Layout) -> tuple[tuple[Pick, ...], tuple[Pick, ...]]:
     """The kernels of the forward pass, and those from the loss to the update, in their order.
 
-    Forward, gradients and biases go up the layers, the way back down.  What the layers in the table
-    share is carried out as soon as the δ of all of them are there: what waits for it then overlaps
-    the rest.
+    The forward pass, gradients and biases go up the layers, the backward pass down.  What the
+    layers in the table share is carried out as soon as the δ of all of them are there: what waits
+    for it then overlaps the rest.
     """
     forward = sorted((p for p in picks if p.kernel.phase == Phase.FORWARD), key=lambda p: p.k)
     rest = [p for p in picks if p.kernel.phase != Phase.FORWARD]
@@ -123,7 +123,7 @@ def in_order(picks: list[Pick], layout: Layout) -> tuple[tuple[Pick, ...], tuple
 
     def position(pick: Pick) -> tuple[int, int]:
         phase = pick.kernel.phase
-        if phase == Phase.TABLE:  # after the way back through the layer above the lowest
+        if phase == Phase.TABLE:  # after the backward pass of the layer above the lowest
             return Phase.BACKWARD, -2 * (lowest + 1) + 1
         return phase, -2 * pick.k if phase in (Phase.OUTPUT, Phase.BACKWARD) else pick.k
 

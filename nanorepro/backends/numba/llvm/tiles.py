@@ -1,4 +1,4 @@
-"""Rows side by side in one vector; tiles of vectors, held in registers while many terms join their
+"""Several rows in one vector; tiles of vectors, held in registers while many terms join their
 sums; squares transposed.
 
 A tile is a tuple of rows × cols vectors, row after row.  Its size travels in types, as the number
@@ -364,7 +364,7 @@ def gather(array, at, stride, lanes):
 
 
 def spread(vector, lanes):
-    """Each element of a vector so many times side by side."""
+    """Each element of a vector repeated so many times, copies adjacent."""
 
 
 def repeat(vector, rows):

@@ -52,7 +52,7 @@ def shuffle(builder, vector, index):
 
 
 def joined(builder, parts, lanes):
-    """The first `lanes` elements of some vectors of one length, side by side."""
+    """The first `lanes` elements of the concatenation of some vectors of one length."""
     while len(parts) > 1:
         if len(parts) % 2:
             parts = [*parts, parts[-1]]

@@ -53,7 +53,7 @@ def products(
     """A function that gives `rows` rows of C[r, c] = Σ_k A[k, r]·B[k, c], k < n, c < width.
 
     products(m, plan, a, b, out, at, r0, t) writes row r to out[at + (r - r0)·pitch + c].
-    The columns of B lie side by side.  `streamed`: B does not fit in the caches.
+    The columns of B are contiguous.  `streamed`: B does not fit in the caches.
     `beside(m, q, t)` is called at the q-th of `steps_of` steps, with other work to do meanwhile;
     t is for that work alone, as sums that are `tiled` do not read it.
     """
@@ -145,10 +145,10 @@ def _sums_of(
 def _long_vectors(
     sums, n, rows, width, step, left: Matrix, right: Matrix, p0: int, pitch: int
 ) -> Callable:
-    """The same for any plan, accumulator and operations: some rows side by side as one long vector.
+    """The same for any plan, accumulator and operations: some rows as one long vector.
 
     A term of a sum waits for the one before, and an operation of many instructions waits long:
-    sums of several rows at a time took bits:8 from 31 to 11 times the default.
+    sums of several rows at a time fill that time.
     """
     by_rows = 1
     if sums.accumulator != "exact":  # whose slow way should stay rare
