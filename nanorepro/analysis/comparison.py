@@ -212,7 +212,7 @@ def compare(
     if not 0.0 < level < 1.0:
         raise wrong("level", level, "a number above 0 and below 1")
     one, other = source(a, "a"), source(b, "b")
-    others = replicates_of(replicates, one)
+    others = replicates_of(replicates, one, other)
     pairs, only_a, only_b, notes = paired(one, other)
     differences: list[FieldDifference] = []
     if one.run is not None and other.run is not None:

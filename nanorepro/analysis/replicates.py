@@ -15,8 +15,10 @@ ROUNDING = {"differ", "nudge_at", "nudge_ulps", "nudge_weights", *DialSettings._
 """Fields of a configuration that change nothing but rounding."""
 
 
-def replicates_of(given: Sequence[Any], a: Source) -> list[Source]:
+def replicates_of(given: Sequence[Any], a: Source, b: Source) -> list[Source]:
     """The sources that a caller names as replicates of A; raises ConfigError.
+
+    No file may be there twice, also not as A or B: copies are no replicates.
 
     Where A is no series, a folder or a pattern stands for the files that are there.
     """
@@ -32,6 +34,13 @@ def replicates_of(given: Sequence[Any], a: Source) -> list[Source]:
             raise ConfigError(problem, "replicates", "series of checkpoints")
         else:
             found.append(one)
+    seen = {source.checkpoints[0].files: who for source, who in ((a, "A"), (b, "B"))}
+    for one in found:
+        files = one.checkpoints[0].files
+        if files and files in seen:
+            problem = f"{one.name} is {seen[files]}, too: each file counts once"
+            raise ConfigError(problem, "replicates", "other files")
+        seen[files] = "another replicate"
     return found
 
 

@@ -29,11 +29,14 @@ class Checkpoint:
         The step, epoch or whatever its name counts; None of one that stands alone.
     open : callable
         Gives its `TensorFile`.
+    files : tuple of str
+        Its files, with links followed, and the part of them; empty of arrays.
     """
 
     label: str
     number: int | None
     open: Callable[[], TensorFile]
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,8 +115,18 @@ def of_path(text: str) -> Source:
     if _is_run(here):
         from nanorepro.results.store import load
 
-        return of_run(load(here), text, part)
-    return Source(text, (Checkpoint("", None, lambda: _part(open_tensors([here]), part, text)),))
+        whole = of_run(load(here), text, part)
+        alone = replace(whole.checkpoints[0], files=_files([here], part))
+        return replace(whole, checkpoints=(alone,))
+    alone = Checkpoint(
+        "", None, lambda: _part(open_tensors([here]), part, text), _files([here], part)
+    )
+    return Source(text, (alone,))
+
+
+def _files(paths: Sequence[Path], part: str) -> tuple[str, ...]:
+    """What says whether two checkpoints are the same one."""
+    return (*(os.path.realpath(path) for path in paths), part)
 
 
 def _is_run(path: Path) -> bool:
@@ -215,11 +228,11 @@ def _of_files(name: str, files: Mapping[str, list[Path]], part: str) -> Source:
     ordered = sorted(files, key=natural)
     numbers = _numbers(ordered)
     checkpoints = tuple(
-        Checkpoint(label, number, opener(label))
+        Checkpoint(label, number, opener(label), _files(files[label], part))
         for number, label in sorted(zip(numbers, ordered, strict=True), key=lambda pair: pair[0])
     )
     if len(checkpoints) == 1 and not any(c in name for c in "*?["):
-        return Source(name, (Checkpoint("", None, checkpoints[0].open),))
+        return Source(name, (replace(checkpoints[0], label="", number=None),))
     return Source(name, checkpoints, series=True)
 
 

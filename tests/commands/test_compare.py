@@ -1,6 +1,7 @@
 """The command and the function that compare runs, files and series."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -276,6 +277,9 @@ def test_replicates_that_are_none(replicates):
         (["--replicates", "other.npz"], "other.npz and A have no name in common"),
         (["--replicates", "shape.npz"], "shape.npz has no 'w' of shape (3, 4)"),
         (["--replicates", "none.npz"], "no such file"),
+        (["--replicates", "reps", "a.npz"], "a.npz is A, too: each file counts once"),
+        (["--replicates", "reps", "./reps/../bad.npz"], "bad.npz is B, too"),
+        (["--replicates", "reps", "reps/r3.npz"], "reps/r3.npz is another replicate, too"),
         (["--replicates"], "--replicates: the value is missing"),
         (["--level", "0.1"], "--level: goes with replicates; give --replicates"),
         (["--fail-on", "beyond"], "beyond goes with replicates"),
@@ -290,10 +294,15 @@ def test_replicates_that_are_none(replicates):
 def test_replicates_of_series_and_runs(series):
     with pytest.raises(ConfigError, match="is one checkpoint, A a series"):
         compare("a", "b", replicates=["a/model_1.npz"])
-    found = compare("a", "b", replicates=["a"] * 18)
+    (series / "more").mkdir()
+    for k in range(18):
+        shutil.copytree("a", f"more/{k}")
+    more = [f"more/{k}" for k in range(18)]
+    found = compare("a", "b", replicates=more)
     assert (found.test.verdict, found.test.p) == ("beyond rounding", 1 / 20)
     assert found.test.stands_out_at == "model_10" and len(found.test.by_checkpoint) == 6
-    assert compare("a", "a", replicates=["a"] * 18).test.p == 1.0
+    shutil.copytree("a", "c")
+    assert compare("a", "c", replicates=more).test.p == 1.0
     one, other = run(), run(lr=0.11)
     note = f"run {other.config.id} is no replicate of A: they differ in lr"
     assert note in compare(one, one, replicates=[other]).notes

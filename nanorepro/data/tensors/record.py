@@ -144,6 +144,8 @@ class Tensor:
         """
         order = self.axes if axes is None else tuple(self.axes[axis] for axis in axes)
         moving = [axis for axis in order if self.stored_shape[axis] != 1]
+        if not self.size:
+            return
         if moving == sorted(moving):
             yield from self.read(n)
         else:
