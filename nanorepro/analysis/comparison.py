@@ -15,7 +15,7 @@ from nanorepro.analysis.matching import Matching, Mismatch, Rules, match, square
 from nanorepro.analysis.replicates import contestants, notes_on_replicates, replicates_of
 from nanorepro.analysis.rounding_test import LEVEL, RoundingTest, gram, rounding_test
 from nanorepro.analysis.sources import Checkpoint, Source, source
-from nanorepro.data.tensors.record import TensorFile
+from nanorepro.data.tensors.record import FORMATS, TensorFile
 from nanorepro.errors import ConfigError, shown, wrong
 
 Progress = Callable[[int, int], None]
@@ -61,26 +61,32 @@ class CheckpointDifference:
 
     @property
     def largest_ulp(self) -> float:
-        """The largest over the tensors."""
-        return max((t.largest_ulp for t in self.tensors), default=0.0)
+        """The largest over the tensors of real numbers."""
+        return max((t.largest_ulp for t in self._real), default=0.0)
+
+    @property
+    def _real(self) -> tuple[TensorDifference, ...]:
+        """Those that are no integers, such as counts of steps; all if there are no others."""
+        found = tuple(t for t in self.tensors if FORMATS[t.compared_as].kind in REAL)
+        return found or self.tensors
 
     @property
     def relative_distance(self) -> float:
-        """‖A - B‖ / ‖A‖ over all numbers that were compared."""
+        """‖A - B‖ / ‖A‖ over all real numbers that were compared."""
         return relative(
-            math.hypot(*(t.distance for t in self.tensors)),
-            math.hypot(*(t.norm_a for t in self.tensors)),
+            math.hypot(*(t.distance for t in self._real)),
+            math.hypot(*(t.norm_a for t in self._real)),
         )
 
     @property
     def angle(self) -> float:
-        """Between all numbers of A and of B, as vectors, in radians; NaN if one is 0."""
-        aa, bb, dd = (math.fsum(getattr(t, name) ** 2 for t in self.tensors) for name in NORMS)
-        return angle_between(aa, bb, dd, math.fsum(t.squares_apart for t in self.tensors))
+        """Between all real numbers of A and of B, as vectors, in radians; NaN if one is 0."""
+        aa, bb, dd = (math.fsum(getattr(t, name) ** 2 for t in self._real) for name in NORMS)
+        return angle_between(aa, bb, dd, math.fsum(t.squares_apart for t in self._real))
 
     @property
     def cosine(self) -> float:
-        """The cosine between all numbers of A and of B, as vectors; NaN if one is 0."""
+        """The cosine between all real numbers of A and of B, as vectors; NaN if one is 0."""
         return math.cos(self.angle)
 
 
@@ -141,6 +147,7 @@ class Comparison:
         return table(self)
 
 
+REAL = ("float", "complex")
 NORMS = ("norm_a", "norm_b", "distance")
 DERIVED = ("equal", "largest_ulp", "relative_distance", "angle", "cosine")
 

@@ -306,3 +306,10 @@ def test_replicates_of_series_and_runs(series):
     one, other = run(), run(lr=0.11)
     note = f"run {other.config.id} is no replicate of A: they differ in lr"
     assert note in compare(one, one, replicates=[other]).notes
+
+
+def test_counts_of_steps_are_in_no_distance_over_all():
+    found = compare({"w": W, "step": 10**6}, {"w": W, "step": 2 * 10**6}).checkpoints[0]
+    assert not found.equal and found.tensors[1].largest_ulp == 10**6
+    assert (found.largest_ulp, found.relative_distance, found.angle) == (0.0, 0.0, 0.0)
+    assert compare({"n": 1}, {"n": 3}).checkpoints[0].relative_distance == 2.0

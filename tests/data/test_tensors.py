@@ -212,6 +212,7 @@ def test_malformed_npz(tmp_path):
         ([("w.npy", b"hello")], "not that of an array"),
         ([("w.npy", good[:-8])], "declares 160 bytes"),
         ([("w.npy", huge)], "not that of an array|declares"),
+        ([("model.weights.h5", b"x")], "the file model.weights.h5 in it"),
         ([("a/data.pkl", b"x")], "a pickle, which is never read"),
     ):
         line = refused(archive(path, entries))

@@ -72,6 +72,8 @@ def _check_archive(path: Path, members: list[zipfile.ZipInfo]) -> None:
             path, "a file of torch.save: a pickle, which is never read",
             "the tensors as .safetensors (safetensors.torch.save_file)",
         )  # fmt: skip
+    if "model.weights.h5" in names:
+        raise refused(path, "a .keras archive", "the file model.weights.h5 in it (unzip it)")
     if len(names) > MEMBERS:
         raise refused(path, f"it has {len(names)} entries")
     seen: set[str] = set()

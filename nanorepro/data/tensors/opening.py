@@ -9,7 +9,7 @@ from nanorepro.data.tensors.record import TensorFile, refused
 from nanorepro.errors import ConfigError, shown
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
-SUFFIXES = (".safetensors", ".npz", ".npy", ".h5", ".hdf5", ".keras")
+SUFFIXES = (".safetensors", ".npz", ".npy", ".h5", ".hdf5")
 PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt", ".joblib")
 RIGHT = "a file .safetensors, .npz, .npy or .h5"
 
