@@ -81,8 +81,14 @@ class CheckpointDifference:
     @property
     def angle(self) -> float:
         """Between all real numbers of A and of B, as vectors, in radians; NaN if one is 0."""
-        aa, bb, dd = (math.fsum(getattr(t, name) ** 2 for t in self._real) for name in NORMS)
-        return angle_between(aa, bb, dd, math.fsum(t.squares_apart for t in self._real))
+        real = self._real
+        if len(real) == 1:
+            return real[0].angle
+        scale = max((max(t.norm_a, t.norm_b) for t in real), default=0.0)
+        if not (scale and math.isfinite(scale)):
+            return math.nan
+        aa, bb, dd = (math.fsum((getattr(t, name) / scale) ** 2 for t in real) for name in NORMS)
+        return angle_between(aa, bb, dd, math.fsum(t.squares_apart / scale / scale for t in real))
 
     @property
     def cosine(self) -> float:

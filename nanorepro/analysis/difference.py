@@ -119,7 +119,7 @@ def angle_between(aa: float, bb: float, dd: float, ss: float) -> float:
     ‖a - b‖² = (‖a‖ - ‖b‖)² + 4 ‖a‖ ‖b‖ sin²(α/2).
     """
     a, b = math.sqrt(aa), math.sqrt(bb)
-    if not (a and b and math.isfinite(a + b + dd)):
+    if not (a and b and math.isfinite(a + b + dd + ss)):
         return math.nan
     along = ss / (a + b)
     half = (dd - along * along) / (4.0 * a * b)

@@ -1,6 +1,7 @@
 """The command and the function that compare runs, files and series."""
 
 import json
+import math
 import shutil
 
 import numpy as np
@@ -313,3 +314,14 @@ def test_counts_of_steps_are_in_no_distance_over_all():
     assert not found.equal and found.tensors[1].largest_ulp == 10**6
     assert (found.largest_ulp, found.relative_distance, found.angle) == (0.0, 0.0, 0.0)
     assert compare({"n": 1}, {"n": 3}).checkpoints[0].relative_distance == 2.0
+
+
+def test_numbers_whose_squares_overflow():
+    a, b = {"v": np.array([3e200, 0.0]), "w": W}, {"v": np.array([3e200, 4e200]), "w": W}
+    found = compare(a, b).checkpoints[0]
+    assert found.relative_distance == pytest.approx(4 / 3)
+    assert math.isnan(found.angle) or found.cosine == pytest.approx(0.6)
+    alone = compare({"v": a["v"]}, {"v": b["v"]})
+    assert alone.checkpoints[0].cosine == pytest.approx(0.6)
+    json.dumps(alone.to_dict(), allow_nan=False)
+    assert "1 - cosine" in str(alone)
