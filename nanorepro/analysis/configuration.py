@@ -4,9 +4,13 @@ from dataclasses import dataclass, fields
 
 from nanorepro.analysis.sources import Source
 from nanorepro.config import ROLES, Config, without_effect
+from nanorepro.results.metrics import METRICS
 
 EXAMPLES = ("seed", "data", "first_example")
 """The fields, beside the pair, that say which examples there are."""
+
+MEASURES = ("pd", "loss")
+"""What is said of two whole runs."""
 
 ORDER = ("batch", "log2_window")
 """The fields that say into what mini-batches and windows they are brought."""
@@ -45,7 +49,17 @@ def config_differences(a: Config, b: Config) -> tuple[FieldDifference, ...]:
 
 
 def notes_on_runs(a: Source, b: Source) -> list[str]:
-    """What the configurations say in words: whether the examples are the same, and the bits."""
+    """What two runs say in words: whether the bits and the examples are the same, and the PD."""
+    notes = notes_on_examples(a, b)
+    if a.run is not None and b.run is not None and a.model is None and b.model is None:
+        for name in MEASURES:
+            words, values = METRICS[name].words, (a.run.mean(name), b.run.mean(name))
+            notes.append(f"{words}: {values[0]:.4g} in A, {values[1]:.4g} in B")
+    return notes
+
+
+def notes_on_examples(a: Source, b: Source) -> list[str]:
+    """What the configurations of two runs mean for their bits and their examples."""
     assert a.run is not None and b.run is not None
     one, other = a.run.config, b.run.config
     notes = []

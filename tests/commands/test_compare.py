@@ -70,6 +70,8 @@ def test_two_runs_of_two_configurations(elsewhere):
     _, said = told(*paths)
     assert "they differ in lr\n  lr  0.1 in A, 0.11 in B\n" in said
     assert "the same examples in the same order" in said
+    pd = f"relative PD: {one.relative_pd:.4g} in A, {other.relative_pd:.4g} in B"
+    assert pd in said
     assert compare(one, other).differences[0].field == "lr"
     assert compare(one, other).checkpoints == compare(*paths).checkpoints
     _, said = told(paths[0], paths[0])
