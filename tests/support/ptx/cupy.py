@@ -4,6 +4,8 @@ It takes what CuPy takes and no more: grids and blocks as tuples, its own arrays
 """
 
 import sys
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -103,6 +105,17 @@ def stand_in(interpreter: Device, **other: Any) -> ModuleType:
     return module
 
 
+@lru_cache(maxsize=16)
+def compiled_once(
+    compiled: Callable[..., bytes], source: str, architecture: str, options: tuple[str, ...]
+) -> bytes:
+    """The PTX of a program; what tests share, such as the drawing of examples, is compiled once.
+
+    `compiled` is NVRTC's or what a test has put in its place.
+    """
+    return compiled(source, architecture, False, options)
+
+
 def install(
     monkeypatch: Any, folder: Path, interpreter: Device | None = None, **other: Any
 ) -> Device:
@@ -111,7 +124,7 @@ def install(
     compiled = nvrtc.compiled
 
     def as_ptx(source, architecture, binary=False, options=nvrtc.OPTIONS):
-        return compiled(source, architecture, False, options)
+        return compiled_once(compiled, source, architecture, tuple(options))
 
     monkeypatch.setitem(sys.modules, "cupy", stand_in(interpreter, **other))
     monkeypatch.setattr(nvrtc, "compiled", as_ptx)

@@ -1,6 +1,7 @@
 """The device seam's other side: compile, array, empty, get and launch, on the CPU."""
 
 import weakref
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,20 @@ from support.ptx.parser import CONSTANT, GLOBAL, Module, PtxError
 from nanorepro.backends.cuda import nvrtc
 
 
+@lru_cache(maxsize=16)
+def read(ptx: str) -> tuple[Module, dict[int, tuple[Any, int]]]:
+    """A program and its straight lines, which launches leave as they are; read once for many."""
+    module = Module(ptx)
+    return module, compile_blocks(module)
+
+
 class Loaded:
     """A compiled program; it belongs to its device, and its registers go when the device goes."""
 
     def __init__(self, device: "Device", ptx: str):
         # no circle: the registers of a launch may be a gigabyte, and garbage is collected late
         self.device: Device = weakref.proxy(device)
-        self.ptx, self.module = ptx, Module(ptx)
-        self.blocks = compile_blocks(self.module)
+        self.ptx, (self.module, self.blocks) = ptx, read(ptx)
         self.environments: dict[tuple[str, int], dict[str, Any]] = {}
 
     def launch(self, name: str, grid, block: int, arguments, shared: int = 0) -> None:
