@@ -97,7 +97,7 @@ def own(ctx: KernelContext, k: int) -> tuple[int, ...]:
 
 
 def never(ctx: KernelContext, k: int) -> bool:
-    """Of what is picked only because another kernel reads what it writes."""
+    """Of a `preparation`."""
     return False
 
 
@@ -151,9 +151,14 @@ class Kernel:
     writes: tuple[str, ...]
     build: Callable[[KernelContext, Any, int], Callable]
     work: Callable[[KernelContext, Any, int, Counts], Work]
-    forms: Callable[[KernelContext, int], Mapping[int, Form]]
     phase: Phase
+    forms: Callable[[KernelContext, int], Mapping[int, Form]] = no_forms
     room: Callable[[KernelContext, Any, int], Mapping[str, int]] = no_room
     mask: Callable[[KernelContext, int], int] = lambda ctx, k: 0
     general: bool = False
     examples: tuple[dict[str, Any], ...] = ()
+
+
+def preparation(**given: Any) -> Kernel:
+    """A kernel that writes what others read: it carries out no equation and is picked with them."""
+    return Kernel(carries={}, applies=never, **given)

@@ -401,6 +401,27 @@ def activation_work(ctx: KernelContext, place: LayerLayout) -> Work:
     return Work(operations=2 * n, bytes=12 * n, resident=8 * n)
 
 
+def forward_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) -> Work:
+    """z = h·W + b and A(z) of a layer above the first."""
+    return product_work(ctx, layout[k]) + activation_work(ctx, layout[k])
+
+
+def backward_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) -> Work:
+    """(W·δ)·A'(z) of such a layer."""
+    return product_work(ctx, layout[k]) + Work(operations=ctx.batch * layout[k].layer.fan_in)
+
+
+def gradient_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) -> Work:
+    """Σ_i h[i]·δ[i] of such a layer."""
+    return product_work(ctx, layout[k])
+
+
+def bias_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) -> Work:
+    """Σ_i δ[i] of a layer."""
+    n = ctx.batch * layout[k].layer.fan_out
+    return Work(operations=n, bytes=4 * n)
+
+
 def features_work(place: LayerLayout, counts: Counts) -> Work:
     """Sums of a row of numbers for every feature present."""
     n, weights = counts.features * place.layer.row, place.layer.fan_in * place.layer.row

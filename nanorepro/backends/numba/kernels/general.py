@@ -15,23 +15,24 @@ from nanorepro.backends.numba.kernel import (
     Kernel,
     Phase,
     Work,
-    never,
-    no_forms,
     own,
+    preparation,
 )
 from nanorepro.backends.numba.layout import Layout
 from nanorepro.backends.numba.llvm.simd import fill, inlined, load, store
 from nanorepro.backends.numba.shared import (
     activation_forward,
-    activation_work,
     apply_gradients,
+    backward_work,
+    bias_work,
     feature_columns,
     feature_gradients,
     features_of_one,
     features_work,
+    forward_work,
+    gradient_work,
     in_blocks,
     input_forward_work,
-    product_work,
     transposing,
     transposing_deltas,
     update_work,
@@ -224,26 +225,9 @@ def has_bias(ctx: KernelContext, k: int) -> bool:
     return ctx.net[k].bias
 
 
-def forward_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) -> Work:
-    return product_work(ctx, layout[k]) + activation_work(ctx, layout[k])
-
-
 def output_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) -> Work:
     """σ: some 17 operations in float64, each as much as two, and one division of each kind."""
     return Work(operations=36 * ctx.batch, divisions=4 * ctx.batch, bytes=12 * ctx.batch)
-
-
-def backward_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) -> Work:
-    return product_work(ctx, layout[k]) + Work(operations=ctx.batch * layout[k].layer.fan_in)
-
-
-def weight_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) -> Work:
-    return product_work(ctx, layout[k])
-
-
-def bias_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) -> Work:
-    n = ctx.batch * layout[k].layer.fan_out
-    return Work(operations=n, bytes=4 * n)
 
 
 def together_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) -> Work:
@@ -252,16 +236,13 @@ def together_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) ->
     return update_work(ctx, sum(weights) + sum(biases))
 
 
-FIND_FEATURES = Kernel(
+FIND_FEATURES = preparation(
     name="find_features",
-    carries={},
     condition="a kernel reads the examples of each feature",
-    applies=never,
     reads=(),
     writes=("columns", "present_features"),
     build=find_features,
     work=lambda ctx, layout, k, counts: Work(operations=32 * ctx.batch, bytes=8 * ctx.batch),
-    forms=no_forms,
     phase=Phase.FORWARD,
 )
 
@@ -302,7 +283,6 @@ KERNELS = (
         writes=("d",),
         build=output_gradient,
         work=output_work,
-        forms=no_forms,
         phase=Phase.OUTPUT,
         general=True,
     ),
@@ -315,7 +295,6 @@ KERNELS = (
         writes=("d", "transposed", "scratch"),
         build=layer_backward,
         work=backward_work,
-        forms=no_forms,
         phase=Phase.BACKWARD,
         room=layer_backward_room,
         general=True,
@@ -328,8 +307,7 @@ KERNELS = (
         reads=("h", "d"),
         writes=("g",),
         build=weight_gradients,
-        work=weight_work,
-        forms=no_forms,
+        work=gradient_work,
         phase=Phase.GRADIENTS,
         general=True,
     ),
@@ -342,7 +320,6 @@ KERNELS = (
         writes=("g",),
         build=input_gradients,
         work=lambda ctx, layout, k, counts: features_work(layout[0], counts),
-        forms=no_forms,
         phase=Phase.INPUT_LAYER,
         general=True,
     ),
@@ -355,7 +332,6 @@ KERNELS = (
         writes=("g",),
         build=bias_gradients,
         work=bias_work,
-        forms=no_forms,
         phase=Phase.BIASES,
         general=True,
     ),
@@ -368,7 +344,6 @@ KERNELS = (
         writes=("w", "a"),
         build=update,
         work=together_work,
-        forms=no_forms,
         phase=Phase.UPDATE,
         general=True,
     ),

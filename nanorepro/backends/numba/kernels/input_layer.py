@@ -7,16 +7,7 @@ import numpy as np
 
 from nanorepro.backends.numba.conditions import any_rows, examples_contiguous, row
 from nanorepro.backends.numba.context import KernelContext
-from nanorepro.backends.numba.kernel import (
-    Counts,
-    Equation,
-    Form,
-    Kernel,
-    Phase,
-    Work,
-    no_forms,
-    own,
-)
+from nanorepro.backends.numba.kernel import Counts, Equation, Form, Kernel, Phase, Work, own
 from nanorepro.backends.numba.layout import Layout
 from nanorepro.backends.numba.llvm.simd import inlined, mask_of, trailing_zeros
 from nanorepro.backends.numba.llvm.tiles import add_present, fill_tile, store_tile
@@ -129,7 +120,6 @@ PRESENT_UPDATE = Kernel(
     writes=("g", "w", "a"),
     build=present_update,
     work=present_update_work,
-    forms=no_forms,
     phase=Phase.LAST,
     examples=({"hidden": "16,8"}, {"hidden": "33,4", "accumulator": "kahan"}),
 )
@@ -166,7 +156,6 @@ KERNELS = (
         writes=("g",),
         build=input_gradients_of_rows,
         work=lambda ctx, layout, k, counts: features_work(layout[0], counts),
-        forms=no_forms,
         phase=Phase.INPUT_LAYER,
         examples=({"hidden": "7,3"},),
     ),

@@ -10,16 +10,7 @@ from collections.abc import Callable
 
 from nanorepro.backends.numba.conditions import recomputed
 from nanorepro.backends.numba.context import KernelContext
-from nanorepro.backends.numba.kernel import (
-    Counts,
-    Equation,
-    Form,
-    Kernel,
-    Phase,
-    Work,
-    no_forms,
-    own,
-)
+from nanorepro.backends.numba.kernel import Counts, Equation, Form, Kernel, Phase, Work, own
 from nanorepro.backends.numba.layout import Layout
 from nanorepro.backends.numba.llvm.simd import ballot, fill, inlined, load, mask_of, store, where
 from nanorepro.backends.numba.llvm.tiles import (
@@ -283,7 +274,6 @@ KERNELS = (
         writes=("d",),
         build=recomputed_backward,
         work=backward_work,
-        forms=no_forms,
         phase=Phase.BACKWARD,
         examples=EXAMPLES,
     ),
@@ -301,7 +291,6 @@ KERNELS = (
         writes=("g", "w", "a"),
         build=recomputed_update,
         work=gradients_work,
-        forms=no_forms,
         phase=Phase.BACKWARD,
         examples=EXAMPLES,
     ),

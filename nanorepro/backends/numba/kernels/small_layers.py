@@ -10,23 +10,16 @@ from nanorepro.backends.numba.conditions import (
     table_layers,
 )
 from nanorepro.backends.numba.context import KernelContext
-from nanorepro.backends.numba.kernel import (
-    Counts,
-    Equation,
-    Form,
-    Kernel,
-    Phase,
-    Work,
-    no_forms,
-    own,
-)
+from nanorepro.backends.numba.kernel import Equation, Form, Kernel, Phase, own
 from nanorepro.backends.numba.layout import Layout
 from nanorepro.backends.numba.llvm.simd import inlined
 from nanorepro.backends.numba.shared import (
     activation_backward,
     activation_forward,
-    activation_work,
-    product_work,
+    backward_work,
+    bias_work,
+    forward_work,
+    gradient_work,
     transposing,
     units_at_once,
 )
@@ -251,23 +244,6 @@ def gradients_room(ctx: KernelContext, layout: Layout, k: int) -> dict[str, int]
     return {"scratch": some_vectors(n, ctx.longest) * layout.examples}
 
 
-def forward_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) -> Work:
-    return product_work(ctx, layout[k]) + activation_work(ctx, layout[k])
-
-
-def backward_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) -> Work:
-    return product_work(ctx, layout[k]) + Work(operations=ctx.batch * layout[k].layer.fan_in)
-
-
-def gradients_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) -> Work:
-    return product_work(ctx, layout[k])
-
-
-def bias_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) -> Work:
-    n = ctx.batch * layout[k].layer.fan_out
-    return Work(operations=n, bytes=4 * n)
-
-
 SMALL = "a layer above the first of at most 4096 weights"
 KERNELS = (
     Kernel(
@@ -333,7 +309,7 @@ KERNELS = (
         reads=("h", "d"),
         writes=("g",),
         build=gradients_over_units,
-        work=gradients_work,
+        work=gradient_work,
         forms=along_inputs,
         phase=Phase.GRADIENTS,
         examples=({"hidden": "40,3"}, {"hidden": "40,3", "tree": "random"}),
@@ -346,7 +322,7 @@ KERNELS = (
         reads=("h", "d"),
         writes=("g", "scratch"),
         build=gradients_along_inputs,
-        work=gradients_work,
+        work=gradient_work,
         forms=along_inputs,
         phase=Phase.GRADIENTS,
         room=gradients_room,
@@ -360,8 +336,7 @@ KERNELS = (
         reads=("h", "d", "constants"),
         writes=("g", "scratch"),
         build=gradients_of_many_units,
-        work=gradients_work,
-        forms=no_forms,
+        work=gradient_work,
         phase=Phase.GRADIENTS,
         room=gradients_room,
         examples=({"hidden": "5,40"}, {"hidden": "17,33", "accumulator": "wide"}),
@@ -374,7 +349,7 @@ KERNELS = (
         reads=("h", "delta_rows"),
         writes=("g",),
         build=gradients_of_rows,
-        work=gradients_work,
+        work=gradient_work,
         forms=in_table,
         phase=Phase.GRADIENTS,
         examples=({"hidden": "6,3", "accumulator": "kahan"},),
@@ -387,7 +362,7 @@ KERNELS = (
         reads=("h", "d"),
         writes=("g",),
         build=gradients_of_one_unit,
-        work=gradients_work,
+        work=gradient_work,
         forms=as_examples,
         phase=Phase.GRADIENTS,
         examples=({"hidden": "1", "accumulator": "wide"},),
@@ -401,7 +376,6 @@ KERNELS = (
         writes=("g",),
         build=small_bias_gradients,
         work=bias_work,
-        forms=no_forms,
         phase=Phase.BIASES,
         examples=({"hidden": "60,20,3"}, {"hidden": "12,33", "batch": 5}),
     ),

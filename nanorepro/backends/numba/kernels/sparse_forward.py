@@ -24,9 +24,8 @@ from nanorepro.backends.numba.kernel import (
     Kernel,
     Phase,
     Work,
-    never,
-    no_forms,
     own,
+    preparation,
 )
 from nanorepro.backends.numba.layout import LayerLayout, Layout
 from nanorepro.backends.numba.llvm.simd import (
@@ -179,16 +178,13 @@ def forward_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) -> 
     return sums + activation_work(ctx, layout[k])
 
 
-FIND_DUPLICATES = Kernel(
+FIND_DUPLICATES = preparation(
     name="find_duplicates",
-    carries={},
     condition="a kernel asks which examples are equal",
-    applies=never,
     reads=(),
     writes=("duplicate_of",),
     build=find_duplicates,
     work=lambda ctx, layout, k, counts: Work(operations=ctx.batch**2, bytes=8 * ctx.batch),
-    forms=no_forms,
     phase=Phase.FORWARD,
 )
 

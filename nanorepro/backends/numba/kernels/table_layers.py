@@ -13,16 +13,7 @@ from nanorepro.backends.numba.conditions import (
     table_layers,
 )
 from nanorepro.backends.numba.context import KernelContext
-from nanorepro.backends.numba.kernel import (
-    Counts,
-    Equation,
-    Form,
-    Kernel,
-    Phase,
-    Work,
-    never,
-    no_forms,
-)
+from nanorepro.backends.numba.kernel import Counts, Equation, Form, Kernel, Phase, Work, preparation
 from nanorepro.backends.numba.layout import LayerLayout, Layout
 from nanorepro.backends.numba.llvm.simd import inlined, load
 from nanorepro.backends.numba.llvm.tiles import (
@@ -276,29 +267,23 @@ def rows_room(ctx: KernelContext, layout: Layout) -> int:
     return (layout.examples + 2) * layout.table_width
 
 
-TRANSPOSE_OUTPUTS = Kernel(
+TRANSPOSE_OUTPUTS = preparation(
     name="transpose_outputs",
-    carries={},
     condition="a kernel reads h of layers of few units in rows",
-    applies=never,
     reads=("h",),
     writes=("output_rows",),
     build=transpose_outputs,
     work=lambda ctx, layout, k, counts: transposed_work(output_units(ctx, layout), ctx),
-    forms=no_forms,
     phase=Phase.OUTPUT,
     room=lambda ctx, layout, k: {"output_rows": rows_room(ctx, layout)},
 )
-TRANSPOSE_DELTAS = Kernel(
+TRANSPOSE_DELTAS = preparation(
     name="transpose_deltas",
-    carries={},
     condition="a kernel reads δ of layers of few units in rows",
-    applies=never,
     reads=("d",),
     writes=("delta_rows",),
     build=transpose_deltas,
     work=lambda ctx, layout, k, counts: transposed_work(layout.units, ctx),
-    forms=no_forms,
     phase=Phase.TABLE,
     room=lambda ctx, layout, k: {"delta_rows": rows_room(ctx, layout)},
 )
