@@ -60,6 +60,8 @@ def examples(config: Config, backend: Backend) -> tuple[np.ndarray, np.ndarray]:
     joined = np.empty(config.examples, np.uint64)
     for k in range(stream.count):
         stream.take(0, k, joined[k * stream.size : k * stream.size + stream.length(k)])
+    windows = joined.reshape(-1, config.window)
+    backend.shuffle(windows, ModelSpec(config, FEATURES, 0, 0).key("shuffle"), 0)
     x, y = np.empty(len(joined), np.uint32), np.empty(len(joined), np.uint8)
     backend.split(joined, x, y)
     return x[:, None], y

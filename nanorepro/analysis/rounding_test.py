@@ -179,8 +179,8 @@ def scores(found: Gram) -> dict[str, np.ndarray]:
     statistics = {}
     for name, products in (("raw", found.raw), ("standardised", found.standardised)):
         for ridge in RIDGES:
-            how = "distance to the mean" if ridge == math.inf else f"ridge {ridge:g}"
-            statistics[f"{how}, {name} numbers"] = outlying(products, ridge)
+            how = "mean" if ridge == math.inf else f"span of the others (ridge {ridge:g})"
+            statistics[f"the distance to the {how}, {name} numbers"] = outlying(products, ridge)
     statistics["a single number"] = -np.log(np.maximum(1.0 - found.single, ALL))
     if found.not_finite.any():
         statistics["numbers that are not finite"] = found.not_finite
