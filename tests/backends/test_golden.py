@@ -106,7 +106,7 @@ def test_names_the_stream_that_went_first():
     row = json.loads(json.dumps(ROWS["identity-1"]))
     row["fingerprint"] = "0" * 64
     row["streams"]["examples"] = "00000000"
-    assert "first went the stream: examples" in golden.check("identity-1", "numba", row)
+    assert "first went the stream: examples" in golden.check("identity-1", "reference", row)
 
 
 def test_names_the_weight_of_the_row(monkeypatch):
