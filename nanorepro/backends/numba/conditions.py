@@ -164,12 +164,12 @@ def by_recomputing(ctx: KernelContext, k: int) -> bool:
     return recomputed(ctx, k) or recomputed(ctx, k - 1)
 
 
-def sums_beside(ctx: KernelContext) -> bool:
+def with_biases(ctx: KernelContext) -> bool:
     """The narrow first layer's update takes the table's biases along: at most a vector of them."""
     units = sum(ctx.net[k].fan_out for k in table_layers(ctx))
     return narrow(ctx, 0) and tiled(ctx) and not any_rows(ctx) and units <= ctx.longest
 
 
-def second_beside(ctx: KernelContext) -> bool:
+def with_second_layer(ctx: KernelContext) -> bool:
     """And the gradient by the weights of a second layer of one unit."""
-    return sums_beside(ctx) and len(ctx.net) > 1 and ctx.net[1].fan_out == 1
+    return with_biases(ctx) and len(ctx.net) > 1 and ctx.net[1].fan_out == 1

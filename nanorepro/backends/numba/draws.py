@@ -7,12 +7,12 @@ import numpy as np
 
 from nanorepro.backends.numba.llvm.cache import cached_njit
 from nanorepro.backends.numba.llvm.simd import (
-    behind,
     fill,
     from_bits,
     function,
     inlined,
     load,
+    offset,
     philox,
     pointer,
     store,
@@ -63,10 +63,10 @@ def shuffle(rows, key, first):
             store(places, j, bounded(w0, w1, (at * TWO + ONE) & LOW32))
             store(places, j + CALLS, bounded(w2, w3, (at * TWO + TWO) & LOW32))
         for b in range(start, end):
-            values = behind(pointer(rows), b // of_row * n)
+            values = offset(pointer(rows), b // of_row * n)
             c = (of_row - 1 - b % of_row) * CALLS
-            even = behind(pointer(places), 2 * CALLS * (b - start))
-            odd = behind(even, CALLS)
+            even = offset(pointer(places), 2 * CALLS * (b - start))
+            odd = offset(even, CALLS)
             whole = min(CALLS, n // 2 - c)  # calls of which both numbers are needed
             if n % 2 and b % of_row == 0:
                 swap(values, n - 1, even[whole])
@@ -125,7 +125,7 @@ def draw_joined(key, first, columns, odds, joined):
             e, c = load(entry, i, LANES), load(at, i, LANES)
             store(at, i, where(load(coins, i, LANES) < (e >> U16), c, e & LOW16))
         for half in range(2):
-            look_up(behind(pointer(odds), half * (1 << 16)), at[half], ratio[half])
+            look_up(offset(pointer(odds), half * (1 << 16)), at[half], ratio[half])
         for i in range(0, TOGETHER, CALLS):
             x = load(at, i, LANES) | (load(at, TOGETHER + i, LANES) << U16)
             o = load(ratio, i, LANES) * load(ratio, TOGETHER + i, LANES)

@@ -13,9 +13,9 @@ from nanorepro.backends.numba.llvm.simd import (
     fill,
     inlined,
     load,
+    reduce_or,
     store,
     trailing_zeros,
-    united,
 )
 from nanorepro.backends.numba.llvm.tiles import transpose
 from nanorepro.backends.numba.sums.by_plan import lanes_of, terms
@@ -312,7 +312,7 @@ def feature_columns(ctx: KernelContext) -> Callable:
         for block in range(blocks):
             for word in range(words):
                 v = features(m, x, first, block, word)
-                present = np.uint32(united(v))
+                present = np.uint32(reduce_or(v))
                 m.present_features[block * words + word] = present
                 for j in range(32):
                     m.columns[(32 * word + j) * blocks + block] = np.uint32(0)

@@ -65,7 +65,7 @@ def gradient_block(
     apply_one = apply_gradients(ctx, layout, vector)
 
     @inlined
-    def beside(m, q, t):
+    def apply_some(m, q, t):
         """At the q-th step of the sums: a vector of the gradients of the block before."""
         g_before, w_before, n, rate, t = t
         k = q // every
@@ -77,8 +77,8 @@ def gradient_block(
             prefetch_early(m.a, w_before + room + k * vector)
 
     h, d = Matrix(under.z, under.by_example, under.by_unit), Matrix(place.z, pitch, 0)
-    more = beside if meanwhile else None
-    total = products(ctx.batch_sums, batch, rows, width, h, d, 0, pitch, beside=more)
+    more = apply_some if meanwhile else None
+    total = products(ctx.batch_sums, batch, rows, width, h, d, 0, pitch, interleaved=more)
     apply = apply_gradients(ctx, layout, rows * pitch)
 
     @inlined

@@ -14,10 +14,10 @@ from nanorepro.backends.numba.conditions import (
     inputs_contiguous,
     narrow,
     plain,
-    second_beside,
-    sums_beside,
     table_layers,
     tiled,
+    with_biases,
+    with_second_layer,
 )
 from nanorepro.backends.numba.context import KernelContext
 from nanorepro.backends.numba.kernel import Counts, Equation, Form, Kernel, Phase, Work, own
@@ -26,9 +26,9 @@ from nanorepro.backends.numba.llvm.simd import (
     fill,
     inlined,
     mask_of,
+    reduce_or,
     store,
     trailing_zeros,
-    united,
     where,
 )
 from nanorepro.backends.numba.llvm.tiles import (
@@ -133,7 +133,7 @@ def narrow_present_forward(ctx: KernelContext, layout: Layout, k: int) -> Callab
                 low, high = part * n, part * n + n
                 for word in range(low >> 5, (high + 31) >> 5):
                     v = features(m, x, first, block, word)
-                    present = np.uint32(united(v))
+                    present = np.uint32(reduce_or(v))
                     if sets > 1:
                         begin, end = max(low - 32 * word, 0), min(high - 32 * word, 32)
                         present &= np.uint32((1 << end) - (1 << begin))
@@ -175,12 +175,12 @@ def narrow_sums(ctx: KernelContext, layout: Layout) -> Callable:
     """A function total(0, 1, s, (m, x, word)): the sums over the mini-batch.
 
     In one loop over the examples i, for 32 features j and all units u:
-    Σ_i δ[i, u] over those with feature j; and, if `sums_beside` and `second_beside`, the biases'
-    Σ_i δ[i, u] of all layers in the table, and the second layer's Σ_i h[i, j]·δ_2[i].
+    Σ_i δ[i, u] over those with feature j; `with_biases`, also Σ_i δ[i, u] of all layers in the
+    table; `with_second_layer`, also its Σ_i h[i, j]·δ_2[i].
     """
     place, words, examples = layout[0], ctx.words, layout.examples
     tall, lanes, wide = vectors_of(ctx)
-    biases, second = beside_lanes(ctx, layout)
+    biases, second = further_lanes(ctx, layout)
     zero, d_at, second_d = ctx.ops.const(0.0), place.z, layout[1].z if second else 0
 
     @inlined
@@ -210,20 +210,20 @@ def vectors_of(ctx: KernelContext) -> tuple[tuple[int, ...], ...]:
     return lanes_of(units), lanes_of(ctx.longest), lanes_of(32 // ctx.longest)
 
 
-def beside_lanes(ctx: KernelContext, layout: Layout) -> tuple[tuple[int, ...], ...]:
-    """The biases, and the second layer's weights, that are summed beside; as lengths of tuples."""
-    biases = layout.units if sums_beside(ctx) else 0
-    return lanes_of(biases), lanes_of(ctx.net[1].fan_in if second_beside(ctx) else 0)
+def further_lanes(ctx: KernelContext, layout: Layout) -> tuple[tuple[int, ...], ...]:
+    """The biases and the weights of the second layer that are summed, too; as lengths of tuples."""
+    biases = layout.units if with_biases(ctx) else 0
+    return lanes_of(biases), lanes_of(ctx.net[1].fan_in if with_second_layer(ctx) else 0)
 
 
 def narrow_tiled_update(ctx: KernelContext, layout: Layout, k: int) -> Callable:
-    """W ← update(W, g_W) with g_W in registers; what `narrow_sums` sums beside goes to m.g."""
+    """W ← update(W, g_W) with g_W in registers; what else `narrow_sums` sums goes to m.g."""
     place, words, batch, update = layout[0], ctx.words, ctx.batch, ctx.update
     by_unit, w_at, b_at = place.by_output, place.w, layout.table_biases
     tall, lanes, wide = vectors_of(ctx)
-    biases, second = beside_lanes(ctx, layout)
+    biases, second = further_lanes(ctx, layout)
     whole = lanes_of(32 * len(tall))
-    beside, above, above_w = len(biases) > 0, len(second) > 0, layout[1].w if second else 0
+    any_biases, above, above_w = len(biases) > 0, len(second) > 0, layout[1].w if second else 0
     total = narrow_sums(ctx, layout)
 
     @inlined
@@ -246,7 +246,7 @@ def narrow_tiled_update(ctx: KernelContext, layout: Layout, k: int) -> Callable:
             write(m.w, at, w)
             put_state(m, at, state)
             # whole vectors, as the general `update` reads them
-            if beside:
+            if any_biases:
                 store(m.g, b_at, in_line(by_b, lanes))
             if above:
                 store(m.g, above_w, in_line(by_w, lanes))
@@ -259,18 +259,18 @@ def narrow_form(ctx: KernelContext, k: int) -> dict[int, Form]:
 
 
 def tiled_form(ctx: KernelContext, k: int) -> dict[int, Form]:
-    forms = dict.fromkeys(biases_beside(ctx, k), Form.TABLE)
-    if second_beside(ctx) and inputs_contiguous(ctx, 1):
+    forms = dict.fromkeys(summed_biases(ctx, k), Form.TABLE)
+    if with_second_layer(ctx) and inputs_contiguous(ctx, 1):
         forms[1] = forms.get(1, Form(0)) | Form.INPUTS_CONTIGUOUS
     return forms
 
 
-def weights_beside(ctx: KernelContext, k: int) -> tuple[int, ...]:
-    return (0, 1) if second_beside(ctx) else (0,)
+def summed_weights(ctx: KernelContext, k: int) -> tuple[int, ...]:
+    return (0, 1) if with_second_layer(ctx) else (0,)
 
 
-def biases_beside(ctx: KernelContext, k: int) -> list[int]:
-    return table_layers(ctx) if sums_beside(ctx) else []
+def summed_biases(ctx: KernelContext, k: int) -> list[int]:
+    return table_layers(ctx) if with_biases(ctx) else []
 
 
 def narrow_update_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) -> Work:
@@ -313,9 +313,9 @@ KERNELS = (
     Kernel(
         name="narrow_tiled_update",
         carries={
-            Equation.WEIGHT_GRADIENT: weights_beside,
+            Equation.WEIGHT_GRADIENT: summed_weights,
             Equation.WEIGHT_UPDATE: own,
-            Equation.BIAS_GRADIENT: biases_beside,
+            Equation.BIAS_GRADIENT: summed_biases,
         },
         condition=FEW + "; the sums over the mini-batch stay in registers.  The table's biases, at"
         " most a vector of them, and the weights of a second layer of one unit go along",

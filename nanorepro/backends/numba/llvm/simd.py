@@ -53,7 +53,7 @@ def _pointers(arrays):
     return result, codegen
 
 
-def _behind(pointer, n):
+def _offset(pointer, n):
     def codegen(context, builder, sig, args):
         return address(context, builder, sig.args[0], *args)
 
@@ -311,7 +311,7 @@ def pointers(arrays):
     """A named tuple of arrays as one of pointers."""
 
 
-def behind(pointer, n):
+def offset(pointer, n):
     """A pointer to what lies n elements further on."""
 
 
@@ -426,7 +426,7 @@ def ballot(vector):
     """Of 32 numbers: bit k says whether the k-th is not 0 (NaN is not)."""
 
 
-def united(vector):
+def reduce_or(vector):
     """The bits that any element has."""
 
 
@@ -448,7 +448,7 @@ philox = inlined(streams.make_philox())
 for _function, _typing in {
     pointer: _pointer,
     pointers: _pointers,
-    behind: _behind,
+    offset: _offset,
     load: _load,
     prefetch: _prefetch(3),
     prefetch_early: _prefetch(2),
@@ -476,7 +476,7 @@ for _function, _typing in {
     any_nonzero: _any_nonzero,
     any_true: _any_true,
     ballot: _ballot,
-    united: _united,
+    reduce_or: _united,
     mask_of: _mask_of,
 }.items():
     make_builtin(_function, _typing)

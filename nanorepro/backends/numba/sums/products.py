@@ -48,13 +48,13 @@ def products(
     p0: int,
     pitch: int,
     streamed: bool = False,
-    beside: Callable | None = None,
+    interleaved: Callable | None = None,
 ) -> Callable:
     """A function that gives `rows` rows of C[r, c] = Σ_k A[k, r]·B[k, c], k < n, c < width.
 
     products(m, plan, a, b, out, at, r0, t) writes row r to out[at + (r - r0)·pitch + c].
     The columns of B are contiguous.  `streamed`: B does not fit in the caches.
-    `beside(m, q, t)` is called at the q-th of `steps_of` steps, with other work to do meanwhile;
+    `interleaved(m, q, t)` is called at the q-th of `steps_of` steps and does other work meanwhile;
     t is for that work alone, as sums that are `tiled` do not read it.
     """
     longest = REGISTER // np.dtype(sums.ops.dtype).itemsize
@@ -64,7 +64,7 @@ def products(
     most, columns = _tile(sums, width, step)
     by_rows = min(most, rows)
     full = rows - rows % by_rows
-    size, at = (step, columns), (left, right, pitch, streamed, beside)
+    size, at = (step, columns), (left, right, pitch, streamed, interleaved)
     tile = _sums_of(sums, n, by_rows, *size, *at)
     rest = _sums_of(sums, n, rows - full, *size, *at) if full < rows else None
 
@@ -106,7 +106,7 @@ def _sums_of(
     right: Matrix,
     pitch: int,
     streamed: bool,
-    beside: Callable | None,
+    interleaved: Callable | None,
 ) -> Callable:
     """A function for the by_rows × columns vectors of sums from row r and column c on."""
     tall, wide, lanes, zero = (0,) * by_rows, (0,) * columns, lanes_of(step), sums.ops.const(0.0)
@@ -122,8 +122,8 @@ def _sums_of(
                 prefetch_early(b, later + i * bk)
                 for v in range(columns):
                     prefetch(b, b_at + (i + NEXT) * bk + v * step)
-            if beside is not None:
-                beside(m, q + i, t)
+            if interleaved is not None:
+                interleaved(m, q + i, t)
             # each value of A meets each vector of B
             right = load_tile(b, b_at + i * bk, 0, lanes, one, wide)
             acc = outer(acc, a, a_at + i * ak, ar, right, tall)
