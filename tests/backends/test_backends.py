@@ -12,37 +12,25 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.records import arrays_of, assert_same_bits, assert_same_record, random_parameters
+from support.runs import BASE, assert_same_run, small
 from support.slow import slow_after
 
-from nanorepro import Config, ConfigError, fit, initial_parameters, predict, simulate
+from nanorepro import Config, fit, initial_parameters, predict, simulate
 from nanorepro import config as names
-from nanorepro.backends.nudge import moved, nudged_weights
-from nanorepro.backends.reference import Model as Reference
-from nanorepro.data.distributions import DISTRIBUTIONS, Distribution
 from nanorepro.data.sampling import FEATURES, examples
 from nanorepro.data.worlds import make_world
-from nanorepro.model.activations import ACTIVATIONS, Activation
-from nanorepro.model.architectures import ARCHITECTURES, Architecture
-from nanorepro.model.initializers import INITIALIZERS, Initializer
-from nanorepro.model.optimizers import OPTIMIZERS, Optimizer
+from nanorepro.model.activations import ACTIVATIONS
+from nanorepro.model.architectures import ARCHITECTURES
+from nanorepro.model.optimizers import OPTIMIZERS
 from nanorepro.model.optimizers.adagrad import EPSILON_PLACES
-from nanorepro.model.optimizers.shared import RateSetting
-from nanorepro.numerics import trees
-from nanorepro.numerics.accumulators import ACCUMULATORS, Accumulator, kahan
+from nanorepro.numerics.accumulators import ACCUMULATORS
 from nanorepro.numerics.formats import ROUNDINGS
 from nanorepro.numerics.streams import permutation, stream_key
-from nanorepro.numerics.trees import LEAF_ORDERS, LeafOrder, Tree
+from nanorepro.numerics.trees import LEAF_ORDERS
 from nanorepro.results.result import fingerprint
 from nanorepro.settings import setting_of
-from nanorepro.specification import ModelSpec
 
-SMALL = {"log2_examples": 8, "log2_eval": 5, "pairs": 1, "differ": "init,shuffle,order"}
 EVERY = int(os.environ.get("NANOREPRO_EXAMPLES", "5"))  # random configurations; each is compiled
-
-
-def small(**options):
-    """A run of a few mini-batches."""
-    return Config(**{**SMALL, **options})
 
 
 TABLE = [
@@ -96,20 +84,6 @@ TABLE = [
 def label(config):
     """The options that are not `small`'s, as a test's name."""
     return names.command(config).partition("--")[2].replace(" ", "=").replace("--", " ")
-
-
-def assert_same_run(config, **options):
-    """Both backends give the same bits; the reference's result."""
-    one, other = simulate(config, backend="reference"), simulate(config, threads=1, **options)
-    for pair, (first, second) in enumerate(zip(one.parameters, other.parameters, strict=True)):
-        for model, (a, b) in enumerate(zip(first, second, strict=True)):
-            assert_same_record(a, b, f"pair {pair}, model {model}")
-    assert_same_bits(one.logits, other.logits, "logits")
-    assert one.fingerprint == other.fingerprint
-    assert np.array_equal(
-        [(p.pd, *p.loss) for p in one.pairs], [(p.pd, *p.loss) for p in other.pairs], equal_nan=True
-    )
-    return one
 
 
 # models, activations and optimizers by default; the rows of the dials take longer
@@ -235,8 +209,6 @@ def test_batches_and_features_of_any_number(options, batch, d):
 
 
 # The dials do something: else two backends that both ignore one would agree.
-
-BASE = small(hidden="5", batch=16, differ="none", log2_examples=10, seed=2)
 
 
 @cache
@@ -370,109 +342,7 @@ def test_a_batch_longer_than_a_chunk(monkeypatch):
     assert_same_record(once, result.parameters[0][0], "one fit")
 
 
-# Another tree is one function and its name.
-
-
-def evens_first(n):
-    """A chain over the even terms, another over the odd ones, and their sum."""
-    return [(i % 2, i) for i in [*range(0, n, 2), *range(1, n, 2)]] + [(0, ~1)] * (n > 1)
-
-
-def first_alone(n, k):
-    """The k-th term by itself, a chain over the others."""
-    return [(i != k % n, i) for i in range(n)] + [(0, ~1)] * (n > 1)
-
-
-@pytest.mark.parametrize("tree", slow_after(1, ["evens-first", "first-alone:3"]))
-@pytest.mark.parametrize(
-    "options", slow_after(1, [{}, {"precision": "bits:8"}, {"accumulator": "kahan"}])
-)
-def test_a_tree_is_added_in_one_place(tree, options, monkeypatch):
-    with pytest.raises(ConfigError, match="tree"):
-        small(tree=tree)
-    monkeypatch.setitem(trees.TREES, "evens-first", Tree("evens-first", "", evens_first))
-    monkeypatch.setitem(trees.TREES, "first-alone:k", Tree("first-alone:k", "", first_alone))
-    config = small(hidden="9,3", batch=16, tree=tree, unit_tree=tree, **options)
-    found = assert_same_run(config)
-    chain = replace(config, tree="chain", unit_tree="chain")
-    assert found.fingerprint != simulate(chain, "reference").fingerprint
-
-
 # Pairs.
-
-
-def leaky(xp, ops, beta):
-    """A(z) = z, a quarter of it below 0."""
-    where, mul, zero, quarter = xp.where, ops.mul, ops.const(0.0), ops.const(0.25)
-
-    @xp.function
-    def value(z, t):
-        return where(z < zero, mul(quarter, z, t), z)
-
-    @xp.function
-    def backward(d, z, t):
-        return where(z < zero, mul(quarter, d, t), d)
-
-    return value, backward
-
-
-def three_states(xp, ops, setting):
-    """w ← w - η·(c + d + e), three fading sums of gradients."""
-    add, sub, mul, fma, half = ops.add, ops.sub, ops.mul, ops.fma, ops.const(0.5)
-
-    @xp.function
-    def update(w, state, g, rate, t):
-        c = fma(half, state[0], g, t)
-        d = fma(half, state[1], c, t)
-        e = fma(half, state[2], d, t)
-        return sub(w, mul(rate, add(add(c, d, t), e, t), t), t), (c, d, e)
-
-    return update
-
-
-@pytest.mark.parametrize("options", slow_after(1, [{}, {"precision": "bits:8"}, {"hidden": "33"}]))
-def test_an_activation_and_an_optimizer_are_added_in_one_place(options, monkeypatch):
-    """By their records alone: the checks, both backends and the id follow."""
-    for name in ("act", "optimizer"):
-        with pytest.raises(ConfigError, match=name):
-            small(**{name: "added"})
-    monkeypatch.setitem(ACTIVATIONS, "added", Activation("added", "", leaky))
-    added = Optimizer(
-        name="added", summary="", settings=RateSetting, make_update=three_states, operations=5,
-        state={"c": 0.0, "d": 0.5, "e": "lr"}, rate_settings=(),
-        schedule=lambda setting, step: setting.lr / (1 + step),
-    )  # fmt: skip
-    monkeypatch.setitem(OPTIMIZERS, "added", added)
-    config = small(**{"hidden": "5,3", "act": "added", "optimizer": "added", "lr": 0.01, **options})
-    assert_same_run(config)
-    assert config.id != replace(config, optimizer="sgd").id
-    assert config.id == replace(config, momentum=0.5, epsilon=0.5).id
-
-
-ADDED = [
-    (ARCHITECTURES, "model", Architecture("added", "", (3, 5), embeddings=4)),
-    (INITIALIZERS, "init", Initializer("added", "", lambda rows, columns: 0.5 / rows)),
-    (
-        DISTRIBUTIONS,
-        "data",
-        Distribution("added", "", lambda j: 1.0 / (j + 1), set_size=8, interactions=True),
-    ),
-    (ACCUMULATORS, "accumulator", Accumulator("added", "", kahan)),
-    (LEAF_ORDERS, "leaf_order", LeafOrder("added", "", lambda n: [*range(1, n), 0])),
-    (LEAF_ORDERS, "unit_order", LeafOrder("added", "", lambda n: [*range(1, n), 0])),
-]
-
-
-@pytest.mark.parametrize(
-    ("records", "field", "record"), ADDED, ids=[field for _, field, _ in ADDED]
-)
-def test_any_choice_is_added_in_one_place(records, field, record, monkeypatch):
-    with pytest.raises(ConfigError, match=field):
-        small(**{field: "added"})
-    monkeypatch.setitem(records, "added", record)
-    config = small(**{"model": "double", "batch": 16, field: "added"})
-    found = assert_same_run(config)
-    assert found.fingerprint != simulate(small(model="double", batch=16), "reference").fingerprint
 
 
 @pytest.mark.parametrize("model", ARCHITECTURES)
@@ -492,94 +362,6 @@ def test_with_exact_sums_the_order_inside_a_mini_batch_is_nothing(act):
     assert simulate(config, backend="reference").relative_pd == 0.0
     assert simulate(replace(config, accumulator="plain"), backend="reference").relative_pd > 0.0
     assert simulate(replace(config, log2_window=1), backend="reference").relative_pd > 0.0
-
-
-@pytest.mark.parametrize(
-    "differ", ["init", "shuffle", "order", "nudge", "init,shuffle,order,nudge"]
-)
-def test_the_first_model_does_not_depend_on_what_differs(differ):
-    config = replace(BASE, leaf_order="random", unit_order="random", pairs=2, log2_window=1)
-    same = simulate(config, backend="reference").parameters
-    other = simulate(replace(config, differ=differ), backend="reference").parameters
-    for pair in range(2):
-        assert_same_record(same[pair][0], other[pair][0], differ)
-        assert fingerprint([[same[pair][1]]]) != fingerprint([[other[pair][1]]])
-        assert fingerprint([[same[pair][0]]]) == fingerprint([[same[pair][1]]])
-
-
-@pytest.mark.parametrize("precision", ["float32", "float64", "bits:8"])
-def test_the_nudge_moves_one_weight_by_one_unit_in_the_last_place(precision):
-    config = replace(BASE, differ="nudge", precision=precision, hidden="5,3", pairs=8)
-    p = {"float32": 24, "float64": 53, "bits:8": 8}[precision]
-    places = set()
-    for pair in range(8):
-        first, second = (initial_parameters(config, pair, m) for m in (0, 1))
-        moved = [(n, i) for n in first for i in np.flatnonzero(first[n] != second[n])]
-        assert len(moved) == 1
-        name, at = moved[0]
-        places.add((name, int(at)))
-        old, new = float(first[name].flat[at]), float(second[name].flat[at])
-        unit = 2.0 ** (np.frexp(max(abs(old), abs(new)))[1] - p)
-        assert name.startswith("w") and new - old in (unit, unit / 2)
-    assert len(places) > 4
-
-
-@pytest.mark.parametrize("precision", ["float32", "float64", "bits:8"])
-def test_a_nudge_within_a_run_moves_so_many_weights_before_its_step(precision):
-    """The second model, rebuilt: five steps, eleven weights three numbers up, three steps."""
-    config = replace(
-        BASE, differ="nudge", precision=precision, hidden="5,3", pairs=3,
-        nudge_at=5, nudge_ulps=3, nudge_weights=11,
-    )  # fmt: skip
-    results = [simulate(config, backend=backend) for backend in ("reference", "numba")]
-    assert results[0].fingerprint == results[1].fingerprint
-    world = make_world(config.seed, config.data)
-    for pair in range(3):
-        spec = ModelSpec(config, FEATURES, pair, 1)
-        x, y = examples(world, stream_key(config.seed, "examples", pair), 0, config.examples)
-        windows = np.arange(len(y)).reshape(-1, config.window)
-        order = [w[permutation(spec.key("shuffle"), k, len(w))] for k, w in enumerate(windows)]
-        x, y, at = x[np.concatenate(order), None], y[np.concatenate(order)], 5 * config.batch
-        model = Reference(spec, initial_parameters(config, pair, 1))
-        model.train(x[:at], y[:at])
-        places = nudged_weights(spec)
-        assert len(set(places)) == 11
-        numbers = 3 << 16 if precision == "bits:8" else 3
-        for name, place in places:
-            value = model.w[name].reshape(-1)
-            for _ in range(numbers):
-                value[place] = np.nextafter(value[place], np.array(np.inf, value.dtype))
-        model.train(x[at:], y[at:])
-        assert_same_record(model.parameters(), results[0].parameters[pair][1], f"pair {pair}")
-
-
-def test_a_nudge_at_a_step_leaves_the_run_before_as_it_was():
-    """Checkpoints up to the nudge are those of an equal pair, those after it are not."""
-    config = small(
-        hidden="4", log2_examples=10, differ="nudge", eval_every=4, nudge_at=12, nudge_ulps=1 << 16,
-        nudge_weights=100,
-    )  # fmt: skip
-    for backend in ("reference", "numba"):
-        result = simulate(config, backend=backend)
-        equal = [np.array_equal(a, b) for a, b in zip(*result.logits[0], strict=True)]
-        assert equal == [step <= 12 for step in config.checkpoints]
-
-
-@pytest.mark.parametrize(
-    ("value", "units", "expected"),
-    [(1.0, 1, 1 + 2**-23), (-1.0, 1, -1 + 2**-24), (2**-149, 2, 3 * 2**-149), (0.0, 5, 5 * 2**-149),
-     (-(2**-149), 1, -0.0), (-(2**-149), 3, 2**-148), (3e38, 2**31, np.inf)],
-)  # fmt: skip
-def test_a_float_moves_through_all_numbers_of_its_format(value, units, expected):
-    found = moved(np.float32(value), units)
-    assert found == np.float32(expected) and np.signbit(found) == np.signbit(np.float32(expected))
-
-
-def test_more_weights_than_there_are_cannot_be_nudged():
-    with pytest.raises(ConfigError, match=r"nudge_weights: 34 is not allowed; give at most 32"):
-        simulate(small(model="linear", differ="nudge", nudge_weights=34))
-    with pytest.raises(ConfigError, match=r"nudge_at: 8 is not allowed; give a step of the run"):
-        simulate(small(differ="nudge", nudge_at=8))
 
 
 def test_a_run_is_a_fit_on_the_pairs_examples_in_their_shuffled_order():
