@@ -121,16 +121,20 @@ class Space:
         return Words(np.full(n, 0xA5A5A5A5, np.uint32), np.zeros(n, bool))
 
     def find(self, address: np.ndarray, who: np.ndarray):
-        """(words, indices, which of the threads) of the memories that addresses lie in."""
+        """(words, indices, which of the threads, which are inside) of the memories of addresses.
+
+        None for the last if all are.
+        """
         low, high = int(address.min()), int(address.max())
         if low >= GLOBAL and low & -GLOBAL == high & -GLOBAL:  # all in one array, as mostly
             words = self.regions.get(low & -GLOBAL)
             if words is not None:
-                at = (address - (low & -GLOBAL)) // 4
-                return [(words, at, slice(None), at < len(words.values), True)]
+                at, size = (address - (low & -GLOBAL)) // 4, len(words.values)
+                inside = None if (high - (low & -GLOBAL)) // 4 < size else at < size
+                return [(words, at, slice(None), inside, True)]
         if low >= SHARED and high < CONSTANT:
             at = (address - SHARED) // 4
-            inside = at < self.shared_words
+            inside = None if (high - SHARED) // 4 < self.shared_words else at < self.shared_words
             at = at + self.threads.block_of[who] * self.shared_words
             return [(self.shared, at, slice(None), inside, True)]
         shared = (address >= SHARED) & (address < CONSTANT)
@@ -165,10 +169,10 @@ class Space:
         """Load or store a value for each thread, at aligned addresses; returns those loaded."""
         result = np.empty(len(who), np.uint32 if size == 4 else np.uint64)
         for words, at, part, inside, checked in self.find(address, who):
-            if not inside.all():
+            if inside is not None and not inside.all():
                 raise PtxError(f"outside of memory, thread {int(who[part][~inside][0])}")
             for half in range(size // 4):
-                places = at + half
+                places = at + half if half else at
                 if half and len(places) and places.max() >= len(words.values):
                     raise PtxError("outside of memory")
                 if races and checked:
