@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from nanorepro.specification import layers
 
 MOST = 1 << 31  # parameters of a model, which 32-bit numbers count
 LANES = 32  # of a warp
+KEPT = 64  # kinds of models whose programs are kept, those used last
 ROW = 36  # `small.cu`: numbers from one unit's activations to the next one's
 
 
@@ -195,7 +196,7 @@ def streams() -> str:
     return source_text("common.cu") + source_text("streams.cu")
 
 
-@cache
+@lru_cache(KEPT)
 def program_of(config: Config, dials: Dials, features: int) -> Program:
     """The programs of a model with these dials over so many features."""
     shape = shape_of(layers(config, features))

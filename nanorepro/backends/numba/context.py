@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 
 from nanorepro.backends.numba.llvm import simd
+from nanorepro.backends.numba.llvm.cache import KEPT
 from nanorepro.backends.numba.sums.by_plan import REGISTER, Sums
 from nanorepro.config import Config, Dials
 from nanorepro.model.activations import ACTIVATIONS, sigmoid
@@ -39,7 +40,7 @@ class KernelContext:
     costly: bool  # A(z) takes so long that it is not computed twice
 
 
-@cache
+@lru_cache(KEPT)
 def compile_key(config: Config) -> Config:
     """The configuration with what does not concern the compiled code at its default."""
     plain = Config()

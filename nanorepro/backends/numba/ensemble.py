@@ -5,7 +5,7 @@ What a step consists of is in `kernels.ensemble_layers`.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +13,8 @@ import numpy as np
 from nanorepro.backends.numba.context import KernelContext, compile_key, make_context
 from nanorepro.backends.numba.kernels.ensemble_layers import Stacked, applies, stack_layers, step_of
 from nanorepro.backends.numba.layout import LINE, allocate, flat_lanes
-from nanorepro.backends.numba.llvm.cache import cached_njit
+from nanorepro.backends.numba.llvm.cache import KEPT, cached_njit
+from nanorepro.backends.numba.llvm.compiler import forget_parts
 from nanorepro.backends.numba.llvm.simd import load, numbers, pointer, pointers, store
 from nanorepro.backends.numba.sums.by_plan import REGISTER, lanes_of
 from nanorepro.config import Config, Dials
@@ -55,12 +56,13 @@ class Compiled:
     train: Callable
 
 
-@cache
+@lru_cache(KEPT)
 def compile_ensemble(config: Config, dials: Dials, features: int) -> Compiled | None:
     """The functions for a configuration as `compile_key` gives it; None: models go one by one."""
     ctx = make_context(config, dials, features)
     if not applies(ctx):
         return None
+    forget_parts()
     places, parameters, activations = stack_layers(ctx.net, config.batch, ctx.longest)
     step, batch = step_of(ctx, places, parameters), config.batch
     by = flat_lanes(batch, ctx.longest)

@@ -5,7 +5,7 @@ A training step is a sequence of kernels (`kernels.step`) over a memory (`layout
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 
@@ -21,7 +21,8 @@ from nanorepro.backends.numba.layout import (
     unit_plan_rows,
     unit_terms,
 )
-from nanorepro.backends.numba.llvm.cache import cached_njit
+from nanorepro.backends.numba.llvm.cache import KEPT, cached_njit
+from nanorepro.backends.numba.llvm.compiler import forget_parts
 from nanorepro.backends.numba.llvm.simd import inlined, load, numbers, pointer, pointers, store
 from nanorepro.backends.numba.shared import sequence
 from nanorepro.backends.numba.sums.by_plan import LONG, lanes_of
@@ -53,11 +54,12 @@ class Compiled:
     forward: Callable
 
 
-@cache
+@lru_cache(KEPT)
 def compile_model(
     config: Config, dials: Dials, features: int, general_only: bool = False
 ) -> Compiled:
     """The functions for a configuration as `compile_key` gives it."""
+    forget_parts()
     ctx = make_context(config, dials, features)
     step = make_step(ctx, general_only)
     layout, batch = step.layout, config.batch

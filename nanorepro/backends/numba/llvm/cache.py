@@ -15,7 +15,12 @@ from typing import Any
 from numba import njit
 from numba.core.caching import FunctionCache
 
+from nanorepro.backends.numba.llvm.compiler import KernelCompiler
+
 PACKAGE = Path(__file__).resolve().parents[3]
+KEPT = 64  # kinds of models whose functions stay loaded, those used last
+# what loaded code refers to: it stays in memory, and is shared if it is loaded once more
+_ENVIRONMENTS: list[Any] = []
 LOGGER = logging.getLogger("nanorepro")
 _IMPORT = re.compile(r"^from (nanorepro[\w.]*) import (\([^)]*\)|.*)$", re.MULTILINE)
 
@@ -74,10 +79,13 @@ class KernelCache(FunctionCache):
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
-            return super().load_overload(sig, target_context)
+            found = super().load_overload(sig, target_context)
         except Exception as error:
             self._begin_anew(error)
             return None
+        if found is not None:
+            _ENVIRONMENTS.append(found.environment)
+        return found
 
     def save_overload(self, sig: Any, data: Any) -> None:
         try:
@@ -97,7 +105,7 @@ class KernelCache(FunctionCache):
 
 def cached_njit(function: Callable) -> Any:
     """A decorator: compiled when it is called first, without the GIL, and kept on disk."""
-    found = njit(nogil=True)(function)
+    found = njit(nogil=True, no_cfunc_wrapper=True, pipeline_class=KernelCompiler)(function)
     try:
         found._cache = KernelCache(function)
     except Exception as error:  # Numba finds no place for it

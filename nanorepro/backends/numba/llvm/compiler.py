@@ -1,13 +1,27 @@
-"""Functions that are only ever part of a kernel, compiled without machine code of their own.
+"""The compiler of kernels, and of functions that are only ever part of a kernel.
 
 Numba makes machine code of every function it compiles, though what a kernel calls is linked into it
 and runs nowhere else.  Without, a kernel is compiled in less time, one of stochastic rounding in
 two thirds of it, and runs as fast.
+
+Numba also keeps for ever what it made on the way: the types and the LLVM code of every function,
+some 40 MB for all the functions of a configuration.  Here a kernel keeps its machine code only,
+and `forget_parts` gives back the rest.
 """
 
-from numba.core import config
+import gc
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import binding
+from llvmlite.binding import ffi, newpassmanagers
+from numba.core import config, types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.datamodel import models, register_default
+from numba.core.typing.templates import make_overload_template
 
 from nanorepro.errors import ConfigError
 
@@ -17,6 +31,85 @@ if config.DISABLE_JIT:
         "backend",
         "reference, or unset NUMBA_DISABLE_JIT",
     )
+
+# llvmlite's two classes do not find what disposes of their memory, behind a base that does nothing:
+# some 100 KB of every function that was ever compiled
+for _passes in (newpassmanagers.ModulePassManager, newpassmanagers.FunctionPassManager):
+    if _passes._dispose is ffi.ObjectRef._dispose:
+        _passes._dispose = newpassmanagers.NewPassManager._dispose
+
+_PRIVATE = (binding.Linkage.internal, binding.Linkage.private)
+
+
+class _KernelLibrary(JITCodeLibrary):
+    """Machine code under names that no other code has, in this process or from the disk.
+
+    Numba builds names from the numbers of functions, which each process counts from 1 on.  So the
+    code of two processes, loaded into a third, has equal names for different functions, and for
+    calls the linker takes the first that it has seen: a wrong one.  Here all but the kernel itself
+    is private to its code, and the kernel's number is random.
+    """
+
+    def __init__(self, codegen: Any, name: str, number: int) -> None:
+        super().__init__(codegen, name)
+        self.own = f"v{number}"  # a part of all names that are the kernel's
+        self.code = b""
+        self.enable_object_caching()
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()
+        self._verify_declare_only_symbols()
+        module, found = self._final_module, []
+        for value in (*module.functions, *module.global_variables):
+            if value.is_declaration or value.linkage in _PRIVATE:
+                continue
+            if self.own in value.name:
+                found.append(value.name)
+            else:
+                value.linkage = "internal"
+        self.code = self._codegen._tm.emit_object(module)
+        # from here on as Numba does with code from the disk: a module without functions, for which
+        # the engine is given the machine code, and one that says what is defined in it
+        self._shared_module = self._defining(found)
+        self._final_module = self._empty(self.name)
+        self._linking_libraries.clear()
+        self._set_compiled_object(self.code)
+        super()._finalize_final_module()
+        self._codegen._engine._load_defined_symbols(self._shared_module)
+
+    def _empty(self, name: str) -> binding.ModuleRef:
+        module = binding.parse_assembly(str(self._codegen._create_empty_module(name)))
+        module.name = name
+        return module
+
+    def _defining(self, names: list[str]) -> binding.ModuleRef:
+        """A module in which these names are defined, and nothing else."""
+        lines = [f'@"{name}" = global i8 0' for name in names]
+        return binding.parse_assembly("\n".join(lines))
+
+    def serialize_using_object_code(self) -> tuple:
+        return self.name, "object", (self.code, self._shared_module.as_bitcode())
+
+
+def _without_notes(found: Any) -> Any:
+    """A result of the compiler without what only a reader of it would ask for."""
+    return found._replace(type_annotation="", metadata=None)
+
+
+class KernelCompiler(Compiler):
+    """Numba's compiler, for kernels."""
+
+    def define_pipelines(self) -> Any:
+        state = self.state
+        identity, number = state.func_id, uuid.uuid4().int
+        identity.unique_id = number
+        identity.unique_name = f"{identity.func_qualname}${number}"
+        codegen = state.targetctx.codegen()
+        state.library = _KernelLibrary(codegen, identity.func_qualname, number)
+        return super().define_pipelines()
+
+    def compile_extra(self, function: Callable) -> Any:
+        return _without_notes(super().compile_extra(function))
 
 
 class _PartLibrary(JITCodeLibrary):
@@ -59,6 +152,9 @@ class PartCompiler(Compiler):
         state.library = self.library(state.targetctx.codegen(), state.func_id.func_qualname)
         return super().define_pipelines()
 
+    def compile_extra(self, function: Callable) -> Any:
+        return _without_notes(super().compile_extra(function))
+
 
 class ApartCompiler(PartCompiler):
     """The same, for functions of much code at many places, which stay calls.
@@ -67,3 +163,51 @@ class ApartCompiler(PartCompiler):
     """
 
     library = _ApartLibrary
+
+
+class _PartType(types.Function):
+    """Numba's type of a part; the part carries it, so that no table of Numba's holds the part."""
+
+    def get_call_type(self, context: Any, args: Any, kws: Any) -> Any:
+        _COMPILED.add(self)
+        return super().get_call_type(context, args, kws)
+
+    def __reduce__(self) -> tuple:
+        """As the key of the cache on disk has it; the part's code and closure are there, too."""
+        return str, ("part",)
+
+
+register_default(_PartType)(models.OpaqueModel)
+_COMPILED: set[_PartType] = set()  # parts with something compiled; guarded by Numba's lock
+
+
+def part(**options: Any) -> Callable[[Callable], Callable]:
+    """A decorator of functions that compiled functions may call, as `register_jitable` is."""
+    options |= {"nopython": True}
+
+    def decorate(function: Callable) -> Callable:
+        def chosen(*args: Any, **kwargs: Any) -> Callable:
+            return function
+
+        template = make_overload_template(function, chosen, options, strict=False, inline="never")
+        function._numba_type_ = _PartType(template)
+        return function
+
+    return decorate
+
+
+def forget_parts() -> None:
+    """Give back all that was made of parts for the kernels compiled so far.
+
+    Those kernels stay.  What further ones have in common with them is compiled once more.
+    """
+    with global_compiler_lock:
+        if not _COMPILED:
+            return
+        for kind in _COMPILED:
+            kind._impl_keys.clear()
+            for template in kind.templates:
+                template._impl_cache.clear()
+                template._compiled_overloads.clear()
+        _COMPILED.clear()
+    gc.collect()  # types, code and functions refer to each other

@@ -9,9 +9,8 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.registry import cpu_target
-from numba.extending import register_jitable
 
-from nanorepro.backends.numba.llvm.compiler import ApartCompiler, PartCompiler
+from nanorepro.backends.numba.llvm.compiler import ApartCompiler, PartCompiler, part
 from nanorepro.backends.numba.llvm.vectors import (
     FLOAT,
     Vector,
@@ -436,11 +435,11 @@ def mask_of(bits):
 
 _options = {"error_model": "numpy", "no_cfunc_wrapper": True, "no_cpython_wrapper": True}
 _options["pipeline_class"] = PartCompiler
-function = register_jitable(**_options)
+function = part(**_options)
 # for what a kernel calls in its loops
-inlined = register_jitable(**_options, forceinline=True)
+inlined = part(**_options, forceinline=True)
 # for what takes much code at many places
-apart = register_jitable(**_options | {"pipeline_class": ApartCompiler}, forceinline=False)
+apart = part(**_options | {"pipeline_class": ApartCompiler}, forceinline=False)
 # in line, where the compiler sees that the words have 32 bits
 philox = inlined(streams.make_philox())
 

@@ -1,0 +1,165 @@
+"""Compiled functions: their names are their own, and what the compiler needed is given back."""
+
+import gc
+import itertools
+import subprocess
+import sys
+import threading
+import weakref
+
+import pytest
+from numba.core import bytecode, config
+
+from nanorepro import Config, simulate
+from nanorepro.backends.numba import ensemble, model
+from nanorepro.backends.numba.context import compile_key
+from nanorepro.backends.numba.llvm import compiler
+from nanorepro.backends.numba.llvm.cache import KEPT, cached_njit
+from nanorepro.backends.numba.llvm.simd import apart, inlined
+from nanorepro.config import dials
+from tests.support.processors import environment
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """A cache of this test's own."""
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
+
+
+def adds(c):
+    """A kernel x → x + c; the sum is a call of its own."""
+
+    @apart
+    def add(x):
+        return x + c
+
+    @inlined
+    def same(x):
+        return x
+
+    @cached_njit
+    def kernel(x):
+        return add(same(x))
+
+    return kernel
+
+
+def alive(kind):
+    gc.collect()
+    return sum(type(o) is kind for o in gc.get_objects())
+
+
+def test_equal_names_from_two_processes_stay_apart(monkeypatch):
+    """Each process numbers what it compiles from 1 on, and code of both meets in a third."""
+    for loaded in (False, True):
+        for c in (1, 10, 100):
+            if not loaded:
+                monkeypatch.setattr(
+                    bytecode.FunctionIdentity, "_unique_ids", itertools.count(1 << 40)
+                )
+            kernel = adds(c)
+            assert kernel(1) == 1 + c
+            assert sum(kernel.stats.cache_hits.values()) == loaded
+
+
+def test_what_was_made_of_parts_is_given_back():
+    compiler.forget_parts()
+    before = alive(compiler._PartLibrary)
+    kernel = adds(2)
+    assert kernel(1) == 3
+    assert alive(compiler._PartLibrary) == before + 1
+    compiler.forget_parts()
+    assert alive(compiler._PartLibrary) == before
+    # the kernel stays, for further types of arguments, too
+    assert kernel(1) == 3 and kernel(1.5) == 3.5
+    compiler.forget_parts()
+
+
+def test_a_kernel_that_nobody_has_any_more_is_collected():
+    kernel = adds(3)
+    assert kernel(1) == 4
+    found = weakref.ref(kernel)
+    del kernel
+    compiler.forget_parts()
+    gc.collect()
+    assert found() is None
+
+
+def test_parts_are_forgotten_while_another_thread_compiles():
+    done, found = threading.Event(), {}
+
+    def forget():
+        while not done.is_set():
+            compiler.forget_parts()
+
+    def compile_some(first):
+        for c in range(first, first + 3):
+            found[c] = adds(c)(1)
+
+    threads = [threading.Thread(target=compile_some, args=(c,)) for c in (10, 20)]
+    forgetting = threading.Thread(target=forget)
+    for thread in (forgetting, *threads):
+        thread.start()
+    for thread in threads:
+        thread.join()
+    done.set()
+    forgetting.join()
+    assert found == {c: 1 + c for c in (10, 11, 12, 20, 21, 22)}
+
+
+def test_a_kind_that_was_dropped_comes_back_with_the_same_bits():
+    config = Config(model="linear", log2_examples=6, log2_eval=4, pairs=1, batch=16)
+    model.compile_model.cache_clear()
+    found = weakref.ref(model.compile_model(compile_key(config), dials(config, 0), 32))
+    compiled = simulate(config, "numba", 1)
+    assert found() is not None
+    model.compile_model.cache_clear()
+    gc.collect()
+    assert found() is None
+    assert simulate(config, "numba", 1).fingerprint == compiled.fingerprint
+    assert simulate(config, "reference", 1).fingerprint == compiled.fingerprint
+
+
+@pytest.mark.parametrize("build", [model.compile_model, ensemble.compile_ensemble])
+def test_so_many_kinds_are_kept(build):
+    assert build.cache_info().maxsize == KEPT
+
+
+def test_the_compilers_passes_are_disposed_of():
+    """Of llvmlite 0.50 every compiled function kept some 100 KB of them."""
+    growth = measured("""
+        from llvmlite import binding
+        from numba.core.registry import cpu_target
+        import nanorepro.backends.numba.llvm.compiler
+
+        codegen = cpu_target.target_context.codegen()
+        text = str(codegen._create_empty_module("m")) + "define void @f() { ret void }"
+        def once(k):
+            module = binding.parse_assembly(text)
+            for passes, argument in (
+                (codegen._function_pass_manager(), module.get_function("f")),
+                (codegen._module_pass_manager(), module),
+            ):
+                passes[0].run(argument, passes[1])
+    """, 300)  # fmt: skip
+    assert growth < 20 << 10  # measured: 3 KB; without, 95 KB
+
+
+def measured(program, times):
+    """Bytes by which a process grows with each call of the program's `once`, after the first."""
+    lines = [line.removeprefix(8 * " ") for line in program.splitlines()]
+    lines += [
+        "import gc",
+        "def resident():",
+        "    gc.collect()",
+        "    return int(open('/proc/self/statm').read().split()[1]) * 4096",
+        "once(0)",
+        "before = resident()",
+        f"for k in range(1, {times} + 1): once(k)",
+        f"print((resident() - before) / {times})",
+    ]
+    found = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], env=environment(), text=True, capture_output=True
+    )
+    assert found.returncode == 0, found.stderr
+    return float(found.stdout)
