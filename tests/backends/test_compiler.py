@@ -145,6 +145,22 @@ def test_the_compilers_passes_are_disposed_of():
     assert growth < 20 << 10  # measured: 3 KB; without, 95 KB
 
 
+@pytest.mark.slow
+def test_the_memory_of_many_kinds_of_model():
+    """What a process keeps of a kind of model that it compiled."""
+    growth = measured("""
+        from bench.kinds import configurations
+        from nanorepro import simulate
+        from nanorepro.backends.numba.llvm.compiler import forget_parts
+
+        found = configurations()
+        def once(k):
+            simulate(found[k], "numba", 1)
+            forget_parts()
+    """, 8)  # fmt: skip
+    assert growth < 10e6  # measured: X MB; before anything was given back, 44 MB
+
+
 def measured(program, times):
     """Bytes by which a process grows with each call of the program's `once`, after the first."""
     lines = [line.removeprefix(8 * " ") for line in program.splitlines()]
@@ -158,8 +174,9 @@ def measured(program, times):
         f"for k in range(1, {times} + 1): once(k)",
         f"print((resident() - before) / {times})",
     ]
+    settings = environment(NUMBA_CACHE_DIR=config.CACHE_DIR)
     found = subprocess.run(
-        [sys.executable, "-c", "\n".join(lines)], env=environment(), text=True, capture_output=True
+        [sys.executable, "-c", "\n".join(lines)], env=settings, text=True, capture_output=True
     )
     assert found.returncode == 0, found.stderr
     return float(found.stdout)
