@@ -154,7 +154,7 @@ def test_the_memory_of_many_kinds_of_model():
             simulate(found[k], "numba", 1)
             forget_parts()
     """, 8)  # fmt: skip
-    assert growth < 10e6  # measured: X MB; before anything was given back, 44 MB
+    assert growth < 10e6  # measured: 4 MB; before anything was given back, 44 MB
 
 
 def measured(program, times):
