@@ -12,7 +12,8 @@ from support.processors import ROOT
 
 HOOKS = "import sys; from setuptools import build_meta as b; getattr(b, sys.argv[1])(sys.argv[2])"
 PARTS = ("nanorepro", "tests", "docs", "bench", "examples")
-TEXTS = (".py", ".md", ".json", ".csv", ".png", ".pdf", ".sh", ".cu", ".typed")
+TEXTS = (".py", ".md", ".json", ".csv", ".png", ".pdf", ".sh", ".cu", ".typed",
+         ".html", ".css", ".js")  # fmt: skip
 FILES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "setup.cfg", "pyproject.toml",
          "ruff.toml", "MANIFEST.in")  # fmt: skip
 

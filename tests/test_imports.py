@@ -17,8 +17,8 @@ ROOT = Path(nanorepro.__file__).parent
 # From the bottom up: a room imports itself and rooms before it (docs/architecture.md).
 ORDER = (
     "version", "errors", "parsing", "settings", "numerics", "data", "model", "config",
-    "specification", "results", "backends", "training", "analysis", "probing", "sweeps",
-    "plots", "paper", "commands", "entry points",
+    "specification", "results", "backends", "training", "analysis", "probing", "plots",
+    "pages", "sweeps", "paper", "commands", "entry points",
 )  # fmt: skip
 # A kernel imports no other kernel; the table that picks them imports all.
 KERNELS = "nanorepro.backends.numba.kernels."

@@ -48,6 +48,7 @@ more commands on a folder of runs:
   nanorepro sweep verify FOLDER      open and check every file; bad ones are moved aside
   nanorepro sweep replay ID          train a run again and compare it bit for bit
   nanorepro sweep table FOLDER       a tidy table, CSV or Parquet
+  nanorepro sweep report FOLDER      a page with graphs and a table, one HTML file
 """
 
 
@@ -353,7 +354,39 @@ def table(words: Sequence[str], console: Console) -> int:
     return 0
 
 
-COMMANDS = {"status": status, "verify": verify, "replay": replay, "table": table}
+def report(words: Sequence[str], console: Console) -> int:
+    """Write the page."""
+    parser = folder_parser(
+        "report",
+        "One HTML file of a folder: what was run, relative PD against each field that varies and"
+        " against the\nloss, a table of runs that sorts and filters, and what is missing and why."
+        "  It loads nothing from\nelsewhere.",
+    )
+    parser.add_argument(
+        "--out", metavar="FILE", help="file .html (default: report.html in the folder)"
+    )
+    o, _ = parser.read(words)
+    folder = existing(o.folder)
+    from nanorepro.pages import page
+    from nanorepro.results.store import replace_file
+
+    page.check()
+    name = str(folder.path / "report.html") if o.out is None else o.out
+    target = check_file(name, "--out", (".html",))
+    from nanorepro.sweeps.report import report as made
+
+    replace_file(target, made(folder))
+    console.say(f"{len(folder.entries)} runs in {target}")
+    return 0
+
+
+COMMANDS = {
+    "status": status,
+    "verify": verify,
+    "replay": replay,
+    "table": table,
+    "report": report,
+}
 
 
 def command(words: Sequence[str], console: Console) -> int:

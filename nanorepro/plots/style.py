@@ -41,12 +41,12 @@ STYLE: Any = {
 
 
 @contextlib.contextmanager
-def settings() -> Iterator[None]:
-    """Matplotlib's defaults and our style on them, for a figure that is drawn or written."""
+def settings(more: Any = None) -> Iterator[None]:
+    """Matplotlib's defaults, our style on them, and `more` on that, for a figure that is made."""
     with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a glyph that the font has not
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE)
+        matplotlib.rcParams.update(STYLE | (more or {}))
         yield
 
 

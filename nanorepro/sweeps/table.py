@@ -7,7 +7,7 @@ and checked, one that it knows by size and time of modification is not.
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,12 @@ def entries(folder: Folder) -> list[Entry]:
     folder.look()
     if not folder.entries:
         raise ConfigError(f"{str(folder.path)!r}: no finished runs there; give a folder of runs")
-    return sorted(folder.entries.values(), key=_order)
+    return ordered(folder.entries.values())
+
+
+def ordered(found: Iterable[Entry]) -> list[Entry]:
+    """Entries by the values of their configurations, in the order of its fields."""
+    return sorted(found, key=_order)
 
 
 def _order(entry: Entry) -> tuple[Any, ...]:

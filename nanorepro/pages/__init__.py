@@ -1,0 +1,1 @@
+"""HTML pages that are one file each: nothing is loaded from elsewhere, and nothing may be."""

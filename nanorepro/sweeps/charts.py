@@ -1,0 +1,444 @@
+"""The graphs of a report: relative PD against each axis that varied, and against the loss.
+
+A graph shows every pair as a point, means over pairs with their 95 % bootstrap intervals, and what
+stands at each place when it is pointed at.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes as Graph
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from nanorepro.plots import inline, style
+from nanorepro.plots.overview import MARGIN, WIDE, capital
+from nanorepro.results.metrics import METRICS
+from nanorepro.sweeps.pooled import (
+    REPLICATES,
+    Axes,
+    Cell,
+    Pairs,
+    cells,
+    interval_of,
+    told_apart,
+)
+from nanorepro.sweeps.table import value_of
+
+COLOURS = (style.BLUE, style.RED, style.GREEN, style.PURPLE, style.YELLOW, style.CYAN,
+           style.BLACK, style.GREY)  # fmt: skip
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+SIZE = (4.7, 3.5)
+LOOK: dict[str, Any] = {"font.size": 9.5, "axes.labelsize": 9.5, "legend.fontsize": 9.0,
+                        "text.parse_math": False}  # fmt: skip
+PD, LOSS = METRICS["pd"], METRICS["loss"]
+DRAWN = 60_000  # points of all graphs together
+LINKED = 2000  # runs of which each is a place that leads to its row
+TICKS = 12  # values that are written below an axis
+LONGEST = 18  # characters of one of them
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A graph of the report.
+
+    Attributes
+    ----------
+    name : str
+        Prefix of its ids.
+    title : str
+        What it shows.
+    svg : str
+        The picture.
+    notes : tuple of str
+        What must be known to read it.
+    columns, rows : sequences
+        The means that are drawn, as a table; empty where another table has them.
+    """
+
+    name: str
+    title: str
+    svg: str
+    notes: tuple[str, ...]
+    columns: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Where the values of a field stand on a horizontal axis.
+
+    Attributes
+    ----------
+    at : dict
+        Place of each value.
+    gap : float
+        The least distance of two of them, or what is left for each where they are far apart.
+    ordered : bool
+        Whether a line between two values means something.
+    """
+
+    at: dict[Any, float]
+    gap: float
+    ordered: bool
+
+
+def charts(runs: Sequence[Pairs], axes: Axes) -> list[Chart]:
+    """The graphs of a folder's runs."""
+    if not runs:
+        return []
+    most = DRAWN // (len(axes) + 1)
+    return [*(against(runs, axis, axes, most) for axis in axes), against_loss(runs, axes, most)]
+
+
+def against(runs: Sequence[Pairs], axis: str, axes: Axes, most: int = DRAWN) -> Chart:
+    """PD against an axis, by colour along a second one, pooled over the rest."""
+    by = told_apart(runs, axis, axes)
+    found = cells(runs, axis, by)
+    place = scale(axis, axes[axis])
+    series = list(axes[by]) if by else [None]
+    title = f"{capital(PD.words)} against {axis}"
+    drawn = inline.Drawn()
+    with style.settings(LOOK):
+        figure, ax = _graph(axis)
+        shown = np.concatenate([c.pd for c in found])
+        log = _y_axis(ax, [*shown, *(v for c in found for v in (c.low, c.high))])
+        _x_axis(ax, place, axes[axis])
+        _legend(figure, ax, by, series)
+        inline.settle(figure)
+        thinned = math.ceil(len(shown) / most)
+        for number, of in enumerate(series):
+            of_series = sorted(
+                (c for c in found if c.of == of), key=lambda cell: place.at[cell.value]
+            )
+            width = 0.7 * place.gap / len(series)
+            aside = width * (number - (len(series) - 1) / 2)
+            x = np.array([place.at[c.value] + aside for c in of_series])
+            _means(ax, x, of_series, number, log, place.ordered, drawn, axis, by)
+            for cell, at in zip(of_series, x, strict=True):
+                y, stuck = cell.pd[::thinned], cell.stuck[::thinned]
+                _cloud(ax, at + 0.6 * width * _jitter(len(y)), y, stuck, number, log, drawn)
+        svg = inline.inline(figure, f"by-{axis}", title, described(found, axis, by), drawn)
+    notes = [*pooled_over(axes, axis, by), *_marked(runs, log, thinned)]
+    columns, rows = numbers(found, axis, by, axes)
+    return Chart(f"by-{axis}", title, svg, tuple(notes), columns, rows)
+
+
+def against_loss(runs: Sequence[Pairs], axes: Axes, most: int = DRAWN) -> Chart:
+    """PD against the excess loss: every run with both intervals, its pairs as points."""
+    by = told_apart(runs, None, axes)
+    series = list(axes[by]) if by else [None]
+    title = f"{capital(PD.words)} against {LOSS.words}"
+    drawn = inline.Drawn()
+    known = [run for run in runs if run.finite.any()]
+    pds, losses = (
+        np.concatenate([getattr(run, name)[run.finite] for run in runs]) for name in ("pd", "loss")
+    )
+    with style.settings(LOOK):
+        figure, ax = _graph(LOSS.label)
+        ends = [end for run in known for end in interval_of(run.entry, "relative_pd")]
+        log = _y_axis(ax, [*pds, *ends])
+        ends = [end for run in known for end in interval_of(run.entry, "excess_loss")]
+        _loss_axis(ax, [*losses, *ends])
+        _legend(figure, ax, by, series)
+        inline.settle(figure)
+        thinned = math.ceil(len(pds) / most)
+        for number, of in enumerate(series):
+            of_series = [r for r in known if by is None or value_of(r.entry, by) == of]
+            if not of_series:
+                continue
+            _runs(ax, of_series, number, log, drawn, axes)
+            x, y, stuck = (
+                np.concatenate([getattr(run, name)[run.finite] for run in of_series])[::thinned]
+                for name in ("loss", "pd", "stuck")
+            )
+            _cloud(ax, x, y, stuck, number, log, drawn)
+        about = f"{len(known)} runs; the table of runs has their numbers"
+        svg = inline.inline(figure, "pd-loss", title, about, drawn)
+    coloured = (f"Colour and marker: {by}.",) if by else ()
+    notes = ("A marker is a run, with the intervals of both means.", *coloured)
+    return Chart("pd-loss", title, svg, (*notes, *_marked(runs, log, thinned)))
+
+
+def scale(axis: str, values: Sequence[Any]) -> Scale:
+    """Numbers stand where they are, by their logarithms if they span much; all else in a row."""
+    real = all(isinstance(v, int | float) for v in values)
+    ordered = real and axis not in REPLICATES
+    if not ordered or len(values) < 3:
+        return Scale({v: float(k) for k, v in enumerate(values)}, 1.0, ordered)
+    wide = values[0] > 0 and values[-1] > WIDE * values[0]
+    at = [math.log10(v) if wide else float(v) for v in values]
+    gap = min(b - a for a, b in zip(at, at[1:], strict=False))
+    return Scale(dict(zip(values, at, strict=True)), min(gap, (at[-1] - at[0]) / 8), True)
+
+
+def shown(value: Any) -> str:
+    """A value of a field as a graph or table has it."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value) if value != "" else "none"
+
+
+def short(value: Any) -> str:
+    """The same, no longer than an axis has place for."""
+    text = shown(value)
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+def rounded(value: float | None) -> str:
+    """A number of the tables, with four digits."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:.4g}"
+
+
+def tick(value: float) -> str:
+    """A number of an axis: 0.02, 3000, 10⁻⁶, 2×10⁻⁷."""
+    if value == 0.0 or 1e-3 <= abs(value) < 1e4:
+        return f"{value:g}"
+    digits, power = f"{value:.3e}".split("e")
+    digits = digits.rstrip("0").rstrip(".")
+    exponent = "10" + str(int(power)).translate(SUPERSCRIPT)
+    return exponent if digits == "1" else f"{digits}×{exponent}"
+
+
+def described(found: Sequence[Cell], axis: str, by: str | None) -> str:
+    """What a graph shows, in words."""
+    known = [cell for cell in found if math.isfinite(cell.mean)]
+    if not known:
+        return "No pair is finite."
+    low, high = (f(known, key=lambda cell: cell.mean) for f in (min, max))
+    ends = (f"{rounded(c.mean)} at {named(c, axis, by)}" for c in (low, high))
+    return "The mean over pairs goes from {} to {}.".format(*ends)
+
+
+def named(cell: Cell, axis: str, by: str | None) -> str:
+    """Where a cell lies: `act = relu, log2_window = 5`."""
+    second = f", {by} = {shown(cell.of)}" if by else ""
+    return f"{axis} = {shown(cell.value)}{second}"
+
+
+def pooled_over(axes: Axes, axis: str, by: str | None) -> list[str]:
+    """What the colour says, and over which other axes the pairs were pooled."""
+    rest = [f"{name} ({len(values)} values)" for name, values in axes.items()
+            if name not in (axis, by)]  # fmt: skip
+    notes = [f"Colour and marker: {by}."] if by else []
+    return [*notes, f"Pairs are pooled over {', '.join(rest)}."] if rest else notes
+
+
+def numbers(
+    found: Sequence[Cell], axis: str, by: str | None, axes: Axes
+) -> tuple[list[str], list[list[str]]]:
+    """The table behind a graph."""
+    columns = [axis, *([by] if by else []), f"mean {PD.words}", "95 % interval", "pairs", "runs"]
+
+    def place(cell: Cell) -> tuple[int, int]:
+        return axes[axis].index(cell.value), axes[by].index(cell.of) if by else 0
+
+    rows = [
+        [shown(c.value), *([shown(c.of)] if by else []), rounded(c.mean),
+         f"{rounded(c.low)} to {rounded(c.high)}", str(len(c.pd)), str(len(c.runs))]
+        for c in sorted(found, key=place)
+    ]  # fmt: skip
+    return columns, rows
+
+
+def _graph(xlabel: str) -> tuple[Figure, Graph]:
+    """An empty graph of PD; what lies behind it is the page's."""
+    figure = Figure(figsize=SIZE, dpi=72, layout="constrained")
+    ax = figure.add_subplot()
+    figure.patch.set_visible(False)
+    ax.patch.set_visible(False)
+    ax.set_axisbelow(True)
+    ax.grid(axis="y", color=style.GREY, alpha=0.4, lw=0.6)
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel(PD.label)
+    return figure, ax
+
+
+def _y_axis(ax: Graph, values: Sequence[float]) -> bool:
+    """Limits and ticks of the PD; whether the axis is logarithmic."""
+    known = np.array([v for v in values if math.isfinite(v)])
+    positive = known[known > 0.0]
+    if not len(positive):
+        ax.set_ylim(-0.05, 1.0)
+        ax.set_yticks([0.0], ["0"])
+        return False
+    if positive.max() <= WIDE * positive.min() and len(positive) == len(known):
+        room = 0.08 * (known.max() - known.min()) or 0.5 * known.max()
+        ax.set_ylim(max(0.0, known.min() - room), known.max() + room)
+        ax.yaxis.set_major_locator(MaxNLocator(6))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: tick(v)))
+        return False
+    low, high = math.log10(positive.min()), math.log10(positive.max())
+    room = max(0.06 * (high - low), 0.1)
+    ax.set_yscale("log")
+    below = 2.5 * room if len(positive) < len(known) else room  # for those that are exactly 0
+    ax.set_ylim(10.0 ** (low - below), 10.0 ** (high + room))
+    _log_ticks(ax.yaxis, high - low)
+    return True
+
+
+def _log_ticks(axis: Any, decades: float) -> None:
+    subs = (1.0,) if decades > 2.5 else (1.0, 2.0, 5.0) if decades > 0.9 else tuple(range(1, 10))
+    axis.set_major_locator(LogLocator(subs=subs, numticks=9))
+    axis.set_major_formatter(FuncFormatter(lambda v, _: tick(v)))
+    axis.set_minor_locator(NullLocator())
+
+
+def _loss_axis(ax: Graph, values: Sequence[float]) -> None:
+    """Limits and ticks of the loss."""
+    known = np.array([v for v in values if math.isfinite(v)])
+    if not len(known):
+        ax.set_xticks([])
+        return
+    low, high = known.min(), known.max()
+    if low > 0.0 and high > WIDE * low:
+        ax.set_xscale("log")
+        room = (high / low) ** 0.05
+        ax.set_xlim(low / room, high * room)
+        _log_ticks(ax.xaxis, math.log10(high / low))
+        return
+    room = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
+    ax.set_xlim(low - room, high + room)
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: tick(v)))
+
+
+def _x_axis(ax: Graph, place: Scale, values: Sequence[Any]) -> None:
+    """Limits and ticks of a field; of many values some are written."""
+    low, high = min(place.at.values()), max(place.at.values())
+    room = max(0.6 * place.gap, 0.03 * (high - low))
+    ax.set_xlim(low - room, high + room)
+    apart = (high - low) / TICKS
+    marked: list[Any] = []
+    for value in values:
+        if not marked or place.at[value] - place.at[marked[-1]] >= apart:
+            marked.append(value)
+    labels = [short(value) for value in marked]
+    ax.set_xticks([place.at[value] for value in marked], labels)
+    if sum(map(len, labels)) + 2 * len(labels) > 46:
+        ax.tick_params(axis="x", labelrotation=40)
+        for label in ax.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor")
+
+
+def _legend(figure: Figure, ax: Graph, by: str | None, series: Sequence[Any]) -> None:
+    if by is None:
+        return
+    for k, of in enumerate(series):
+        ax.plot([], [], color=COLOURS[k], marker=MARKERS[k], ls="", ms=5, label=short(of))
+    fitting = max(1, min(len(series), 50 // (max(len(short(of)) for of in series) + 4)))
+    lines = math.ceil(len(series) / fitting)
+    figure.legend(
+        loc="outside upper left", ncols=math.ceil(len(series) / lines), title=by,
+        alignment="left", handletextpad=0.2, columnspacing=1.0, borderpad=0.0,
+    )  # fmt: skip
+
+
+def _rim(ax: Graph) -> float:
+    """Where on a logarithmic axis a PD of exactly 0 is marked."""
+    low, high = ax.get_ylim()
+    return float(low * (high / low) ** MARGIN)
+
+
+def _means(
+    ax: Graph, x: np.ndarray, found: Sequence[Cell], number: int, log: bool, ordered: bool,
+    drawn: inline.Drawn, axis: str, by: str | None,
+) -> None:  # fmt: skip
+    """The means of a series with their intervals, and what they say when pointed at."""
+    mean, low, high = (np.array([getattr(c, n) for c in found]) for n in ("mean", "low", "high"))
+    colour = COLOURS[number]
+    _bars(ax, x, mean, low, high, colour, log)
+    y = np.where(mean > 0.0, mean, np.nan) if log else mean
+    ax.plot(x, y, color=colour, lw=1.2 if ordered else 0.0, marker=MARKERS[number], ms=5.5)
+    at_rim = np.where(mean == 0.0, _rim(ax), mean) if log else mean
+    px, py = inline.places(ax, x, at_rim)
+    for cell, left, top in zip(found, px, py, strict=True):
+        if math.isfinite(top):
+            text = (
+                f"{named(cell, axis, by)}: {rounded(cell.mean)} [{rounded(cell.low)},"
+                f" {rounded(cell.high)}], {len(cell.pd)} pairs"
+            )
+            drawn.spots.append(inline.Spot(left, top, text))
+
+
+def _bars(
+    ax: Graph, x: np.ndarray, mean: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str,
+    log: bool,
+) -> None:  # fmt: skip
+    """Vertical intervals."""
+    bottom = ax.get_ylim()[0]
+    there = np.isfinite(low) & np.isfinite(high) & (high > 0.0 if log else True)
+    low = np.maximum(low, bottom) if log else low
+    ax.vlines(x[there], low[there], high[there], color=colour, lw=1.8)
+
+
+def _runs(
+    ax: Graph, runs: Sequence[Pairs], number: int, log: bool, drawn: inline.Drawn, axes: Axes
+) -> None:
+    """Runs of one colour against both measures."""
+    summaries = [run.entry.summary for run in runs]
+    x, y = (np.array([s[n] for s in summaries], float) for n in ("excess_loss", "relative_pd"))
+    low, high = np.array([interval_of(r.entry, "relative_pd") for r in runs]).T
+    left, right = np.array([interval_of(r.entry, "excess_loss") for r in runs]).T
+    at_rim = np.where(y == 0.0, _rim(ax), y) if log else y
+    colour = COLOURS[number]
+    _bars(ax, x, y, low, high, colour, log)
+    there = np.isfinite(left) & np.isfinite(right) & np.isfinite(at_rim)
+    ax.hlines(at_rim[there], left[there], right[there], color=colour, lw=1.2)
+    ax.plot(x, at_rim, color=colour, ls="", marker=MARKERS[number], ms=4.5)
+    if len(drawn.spots) + len(runs) > LINKED:
+        return
+    for run, at, top in zip(runs, *inline.places(ax, x, at_rim), strict=True):
+        if math.isfinite(at) and math.isfinite(top):
+            values = ", ".join(f"{n} = {shown(value_of(run.entry, n))}" for n in axes)
+            s = run.entry.summary
+            text = (
+                f"{values or 'run'}: {PD.words} {rounded(s['relative_pd'])},"
+                f" {LOSS.words} {rounded(s['excess_loss'])} {LOSS.unit}; {run.entry.id}"
+            )
+            drawn.spots.append(inline.Spot(at, top, text, f"#run-{run.entry.id}"))
+
+
+def _cloud(
+    ax: Graph, x: np.ndarray, y: np.ndarray, stuck: np.ndarray, number: int, log: bool,
+    drawn: inline.Drawn,
+) -> None:  # fmt: skip
+    """Single pairs: dots, crosses where a model is stuck, triangles at the rim for exactly 0."""
+    zero = (y == 0.0) if log else np.zeros(len(y), bool)
+    for which, shape in ((zero, "triangle"), (stuck & ~zero, "cross"), (~stuck & ~zero, "dot")):
+        at = np.full(int(which.sum()), _rim(ax)) if shape == "triangle" else y[which]
+        px, py = inline.places(ax, x[which], at)
+        drawn.points.append(inline.Points(px, py, COLOURS[number], shape))
+
+
+def _jitter(n: int) -> np.ndarray:
+    """Places between -1/2 and 1/2 that lie evenly however many there are: van der Corput's."""
+    k = np.arange(n)
+    found, part = np.zeros(n), 0.5
+    while k.any():
+        found += part * (k & 1)
+        k, part = k >> 1, part / 2
+    return found - 0.5 if n > 1 else found
+
+
+def _marked(runs: Sequence[Pairs], log: bool, thinned: int) -> list[str]:
+    """What the points say, where there are such."""
+    notes = []
+    if any((run.stuck & run.finite).any() for run in runs):
+        notes.append("A cross is a pair with a stuck model.")
+    if log and any((run.pd[run.finite] == 0.0).any() for run in runs):
+        notes.append("A triangle at the lower rim is exactly 0.")
+    if diverged := sum(int((~run.finite).sum()) for run in runs):
+        one = (
+            "1 pair that diverged is" if diverged == 1 else f"{diverged:,} pairs that diverged are"
+        )
+        notes.append(f"{one} left out.")
+    if thinned > 1:
+        notes.append(f"One pair in {thinned} is drawn as a point; the means are over all.")
+    return notes
