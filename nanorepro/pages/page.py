@@ -60,7 +60,7 @@ def render(template: str, **values: Any) -> bytes:
         version=__version__,
         **values,
     )
-    return made.encode()
+    return printable(made).encode()
 
 
 def markup(text: str) -> "Markup":
@@ -72,16 +72,8 @@ def markup(text: str) -> "Markup":
 
 def printable(text: str) -> str:
     """The text with what cannot stand in a page written as in Python: `\\x00`, `\\udcff`."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c in LINES else repr(c)[1:-1] for c in text)
-
-
-def _finalized(value: object) -> object:
-    """What an expression of a template gives before it is escaped."""
-    from markupsafe import Markup
-
-    return value if isinstance(value, Markup) else printable(str(value))
+    odd = [c for c in set(text) if not c.isprintable() and c not in LINES]
+    return text.translate({ord(c): repr(c)[1:-1] for c in odd}) if odd else text
 
 
 def _environment() -> "jinja2.Environment":
@@ -91,7 +83,6 @@ def _environment() -> "jinja2.Environment":
         loader=jinja2.FunctionLoader(_text),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
-        finalize=_finalized,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

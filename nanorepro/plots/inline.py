@@ -147,16 +147,13 @@ def themed(data: bytes, name: str, title: str, description: str, drawn: Drawn | 
     for element in root.iter():
         element.tag = element.tag.removeprefix(SVG)
         element.text, element.tail = _trimmed(element, element.text), None
-        attributes = {
-            name: value
-            for key, value in element.attrib.items()
-            if (name := key.removeprefix(XLINK)) in ATTRIBUTES and _local(name, value)
-        }
+        attributes = {key.removeprefix(XLINK): value for key, value in element.attrib.items()}
         if attributes.get("id") not in used:
             attributes.pop("id", None)
         element.attrib.clear()
         for key, value in attributes.items():
-            element.set(key, _value(key, value, name))
+            if key in ATTRIBUTES and _local(key, value):
+                element.set(key, _value(key, value, name))
     box = root.get("viewBox", "")
     root.attrib.clear()
     ids = f"{name}-title {name}-description"
@@ -176,9 +173,9 @@ def _trimmed(element: ElementTree.Element, text: str | None) -> str | None:
     return text if element.tag in ("text", "tspan") and (text or "").strip() else None
 
 
-def _local(name: str, value: str) -> bool:
+def _local(key: str, value: str) -> bool:
     """Whether an attribute loads nothing and leads nowhere."""
-    if name == "href":
+    if key == "href":
         return value.startswith(("#", "data:image/png;base64,"))
     return "url(" not in REFERENCE.sub("", value)
 

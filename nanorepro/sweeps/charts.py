@@ -24,6 +24,7 @@ from nanorepro.sweeps.pooled import (
     Pairs,
     cells,
     interval_of,
+    shown,
     told_apart,
 )
 from nanorepro.sweeps.table import value_of
@@ -110,7 +111,7 @@ def against(runs: Sequence[Pairs], axis: str, axes: Axes, most: int = DRAWN) -> 
         _x_axis(ax, place, axes[axis])
         _legend(figure, ax, by, series)
         inline.settle(figure)
-        thinned = math.ceil(len(shown) / most)
+        thinned = max(1, math.ceil(len(shown) / most))
         for number, of in enumerate(series):
             of_series = sorted(
                 (c for c in found if c.of == of), key=lambda cell: place.at[cell.value]
@@ -146,7 +147,7 @@ def against_loss(runs: Sequence[Pairs], axes: Axes, most: int = DRAWN) -> Chart:
         _loss_axis(ax, [*losses, *ends])
         _legend(figure, ax, by, series)
         inline.settle(figure)
-        thinned = math.ceil(len(pds) / most)
+        thinned = max(1, math.ceil(len(pds) / most))
         for number, of in enumerate(series):
             of_series = [r for r in known if by is None or value_of(r.entry, by) == of]
             if not of_series:
@@ -174,13 +175,6 @@ def scale(axis: str, values: Sequence[Any]) -> Scale:
     at = [math.log10(v) if wide else float(v) for v in values]
     gap = min(b - a for a, b in zip(at, at[1:], strict=False))
     return Scale(dict(zip(values, at, strict=True)), min(gap, (at[-1] - at[0]) / 8), True)
-
-
-def shown(value: Any) -> str:
-    """A value of a field as a graph or table has it."""
-    if isinstance(value, float):
-        return f"{value:g}"
-    return str(value) if value != "" else "none"
 
 
 def short(value: Any) -> str:

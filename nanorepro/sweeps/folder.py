@@ -193,7 +193,9 @@ class Folder:
     def remember(self, command: str, configs: Sequence[Config]) -> None:
         """Keep what was asked for and by which command, for `status` and the report."""
         ids = [config.id for config in configs]
-        name = hashlib.sha256("\n".join([command, *ids]).encode()).hexdigest()[:16]
+        name = hashlib.sha256(
+            "\n".join([command, *ids]).encode(errors="surrogatepass")
+        ).hexdigest()[:16]
         path = self.path / SWEEPS / f"{name}.json"
         if path.exists():
             return

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nanorepro.numerics.streams import stream_key
+from nanorepro.pages.page import printable
 from nanorepro.results.bootstrap import mean_intervals
 from nanorepro.results.metrics import average
 from nanorepro.sweeps.journal import Entry
@@ -76,6 +77,13 @@ class Cell:
     mean: float
     low: float
     high: float
+
+
+def shown(value: Any) -> str:
+    """A value of a field or of the provenance as people read it; `none` where it is empty."""
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return printable(str(value)) if value != "" else "none"
 
 
 def cells(runs: Sequence[Pairs], axis: str, by: str | None) -> list[Cell]:

@@ -18,7 +18,7 @@ from nanorepro.settings import setting_of
 from nanorepro.sweeps.claims import at_work
 from nanorepro.sweeps.folder import Damaged, Failure, Folder
 from nanorepro.sweeps.journal import ABSENT, Entry
-from nanorepro.sweeps.pooled import Axes, pairs_of
+from nanorepro.sweeps.pooled import Axes, pairs_of, shown
 from nanorepro.sweeps.table import axes, ordered, value_of
 from nanorepro.training.progress import clock
 
@@ -114,7 +114,7 @@ def _context(
 
     columns, rows = table_of_runs(folder, found, varied)
     drawn = charts([pairs_of(entry) for entry in found], varied)
-    same = [(n, _shown(value_of(found[0], n)), MEANINGS[n]) for n in ABSENT
+    same = [(n, shown(value_of(found[0], n)), MEANINGS[n]) for n in ABSENT
             if n not in varied and value_of(found[0], n) != ""] if found else []  # fmt: skip
     return {
         "name": folder.path.resolve().name or "/",
@@ -126,7 +126,7 @@ def _context(
         "listed": LISTED,
         "reasons": Counter(one.reason for one in missing).most_common(20),
         "sweeps": [_sweep(record, folder) for record in sweeps],
-        "commands": [] if sweeps else list(dict.fromkeys(map(command_of, found)))[:CHOSEN],
+        "commands": [] if sweeps else list(dict.fromkeys(map(command_of, found))),
         "axes": [_axis(n, values, k) for k, (n, values) in enumerate(varied.items(), 1)],
         "same": same,
         "charts": [(chart, page.markup(chart.svg)) for chart in drawn],
@@ -173,7 +173,7 @@ def facts(folder: Folder, entry: Entry) -> list[tuple[str, str]]:
         ("settings", options(entry.config)),
     ]
     rest = {name: value for name, value in entry.provenance.items() if name != "command"}
-    return [*first, *((str(name), _shown(value)) for name, value in rest.items())]
+    return [*first, *((str(name), shown(value)) for name, value in rest.items())]
 
 
 def command_of(entry: Entry) -> str:
@@ -185,7 +185,7 @@ def environment(found: Sequence[Entry]) -> list[tuple[str, list[tuple[str, int]]
     """What made the runs: for each item of the provenance its values, and of how many runs."""
     items = []
     for name in ENVIRONMENT:
-        counts = Counter(_shown(e.provenance[name]) for e in found if name in e.provenance)
+        counts = Counter(shown(e.provenance[name]) for e in found if name in e.provenance)
         if counts:
             items.append((name, counts.most_common()))
     return [*items, ("backend", Counter(e.backend for e in found).most_common())] if items else []
@@ -193,7 +193,7 @@ def environment(found: Sequence[Entry]) -> list[tuple[str, list[tuple[str, int]]
 
 def options(record: dict[str, Any]) -> str:
     """A configuration as the options of nanorepro.run that are not at their default."""
-    text = " ".join(f"--{k.replace('_', '-')} {_shown(v)}" for k, v in record.items())
+    text = " ".join(f"--{k.replace('_', '-')} {shown(v)}" for k, v in record.items())
     return text or "all at default"
 
 
@@ -234,8 +234,8 @@ def _sweep(record: dict[str, Any], folder: Folder) -> dict[str, Any]:
 
 
 def _axis(name: str, values: Sequence[Any], column: int) -> Axis:
-    shown = [_shown(value) for value in values]
-    return Axis(name, MEANINGS[name], shown, column if len(shown) <= CHOSEN else -1)
+    texts = [shown(value) for value in values]
+    return Axis(name, MEANINGS[name], texts, column if len(texts) <= CHOSEN else -1)
 
 
 def _numeric(values: Iterable[Any]) -> bool:
@@ -243,7 +243,7 @@ def _numeric(values: Iterable[Any]) -> bool:
 
 
 def _value(value: Any, numeric: bool) -> Value:
-    return Value(_shown(value), f"{value:.9g}" if numeric else None)
+    return Value(shown(value), f"{value:.9g}" if numeric else None)
 
 
 def _mean(entry: Entry, name: str) -> Value:
@@ -261,10 +261,3 @@ def _flat(values: Any) -> list[Any]:
     """The values of a measure that there are, by pair, or by pair and model, in one list."""
     found = [v for one in values or [] for v in (one if isinstance(one, list) else [one])]
     return [v for v in found if v is not None]
-
-
-def _shown(value: Any) -> str:
-    """A value as it is written on a command line; `none` where it is empty."""
-    if isinstance(value, float):
-        return f"{value:.17g}" if float(f"{value:g}") != value else f"{value:g}"
-    return str(value) if value != "" else "none"
