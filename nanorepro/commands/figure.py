@@ -77,7 +77,8 @@ def parser() -> Parser:
     add(
         "--report",
         metavar="FILE",
-        help="a page .md of all figures drawn for it; pictures go to the folder of its name",
+        help="a page .md or .html of all figures drawn for it, all claims first; pictures go to the"
+        " folder of its name, and into the page .html itself",
     )
     add(
         "--threads",
@@ -129,7 +130,7 @@ def checked(argv: Sequence[str]) -> FigureRequest:
         windows = [whole("--windows", w, 0, 40) for w in o.windows.split(",")]
     threads = check_threads(o.threads)
     models = drawn_models(o, figures)
-    report = check_file(o.report, "--report", [".md"]) if "report" in given else None
+    report = checked_report(o.report) if "report" in given else None
     folder = check_folder(o.out)
     minutes = positive("--minutes", o.minutes) if "minutes" in given else math.inf
     from nanorepro.paper import curves
@@ -149,6 +150,16 @@ def checked(argv: Sequence[str]) -> FigureRequest:
     return FigureRequest(
         sizes, o.scale, words, models, folder, report, threads, minutes, o.plan, o.quiet
     )
+
+
+def checked_report(name: str) -> Path:
+    """The file of the page, if such a page can be made; raises ConfigError."""
+    found = check_file(name, "--report", [".md", ".html"])
+    if found.suffix.lower() == ".html":
+        from nanorepro.pages import page
+
+        page.check()
+    return found
 
 
 def drawn_models(o: argparse.Namespace, figures: list[int]) -> tuple[Config, ...]:
@@ -180,7 +191,8 @@ def make(request: FigureRequest, figure: int, deadline: float, console: Console)
     record = report.record(of, size, runs, request.scale, again, note, late)
     pictures, problems = {}, []
     try:
-        pictures = report.pictures(of.picture(plotted, note, request.models), again)
+        svg = request.report is not None and request.report.suffix.lower() == ".html"
+        pictures = report.pictures(of.picture(plotted, note, request.models), again, svg)
     except Exception as error:
         problems.append(f"figure {figure}: the picture could not be drawn: {describe(error)}")
     target, name = request.folder, f"figure{figure}-{request.scale}"

@@ -46,11 +46,11 @@ def record(
     }  # fmt: skip
 
 
-def pictures(picture: Any, again: str) -> dict[str, bytes]:
-    """A picture as PNG and PDF, which name the command that makes it again."""
-    from nanorepro.plots import style
+def pictures(picture: Any, again: str, svg: bool = False) -> dict[str, bytes]:
+    """A picture as PNG and PDF, which name the command that makes it again, and as SVG."""
+    from nanorepro.plots import inline, style
 
-    return {
+    return ({"svg": inline.svg(picture)} if svg else {}) | {
         "png": style.file_of(picture, "png", Description=again),
         "pdf": style.file_of(picture, "pdf", Subject=again),
     }
@@ -129,6 +129,11 @@ def write_report(page: Path) -> None:
     folder = page.with_suffix("")
     found = [folder / f"figure{f}.json" for f in FIGURES]
     records = [json.loads(p.read_text(encoding="utf-8")) for p in found if p.exists()]
+    if page.suffix.lower() == ".html":
+        from nanorepro.paper.page import figures_page
+
+        store.replace_file(page, figures_page(records, folder, measured))
+        return
     lines = ["# The paper, reproduced", "", *summary(records)]
     for record in records:
         lines += section(record, folder)

@@ -10,10 +10,11 @@ import time
 
 import numpy as np
 import pytest
+from support.pages import parse
 
 from nanorepro.commands import figure
 from nanorepro.config import Config
-from nanorepro.paper import claims, curves, runner, speed
+from nanorepro.paper import claims, curves, report, runner, speed
 from nanorepro.paper.figures import FIGURES
 from nanorepro.results import metrics, store
 
@@ -148,7 +149,7 @@ def test_interrupted_figure_goes_on(folder, tmp_path, sent):
         (["2", "--threads", "0"], "--threads"),
         (["2", "--minutes", "0"], "--minutes"),
         (["2", "--seed", "-1"], "--seed"),
-        (["2", "--report", "page.html"], "--report"),
+        (["2", "--report", "page.htm"], "--report"),
         (["2", "--model", "tower"], "--model"),
         (["1", "--hidden", "0"], "--hidden"),
         (["2", "--nonsense"], "--nonsense"),
@@ -209,6 +210,42 @@ def test_report_is_traceable(folder, tmp_path):
         assert store.load(folder / f"{run['id']}.h5").fingerprint == run["fingerprint"]
     assert record["command"] in text
     assert "(paper/figure4.png)" in text and (tmp_path / "paper" / "figure4.png").exists()
+
+
+def test_report_as_one_html_page(folder, tmp_path):
+    """Claims first, pictures inside, what others wrote as text; nothing is loaded."""
+    page = tmp_path / "paper.html"
+    (tmp_path / "paper").mkdir()
+    (tmp_path / "paper" / "notes4.md").write_text("<script>alert(1)</script> & more")
+    for number in (4, 1):
+        words = [str(number), "--scale", "smoke", "--out", str(folder), "--report", str(page)]
+        assert figure.main(words) == 0
+    first = page.read_bytes()
+    assert figure.main(words) == 0 and page.read_bytes() == first
+    tree = parse(first)
+    heads = [h.text for h in tree.all("h2")]
+    assert heads[0] == "All claims"
+    assert [h.partition(":")[0] for h in heads[1:]] == ["Figure 1", "Figure 4"]
+    record = json.loads((tmp_path / "paper" / "figure4.json").read_text())
+    for run in record["runs"]:
+        assert run["fingerprint"] in tree.text and run["command"] in tree.text
+    for claim in record["claims"]:
+        assert claim["words"] in tree.all("table")[0].text
+    assert len(tree.all("svg")) == 2 and len(tree.all("script")) == 1
+    assert "<script>alert(1)</script> & more" in tree.text
+    ids = [e.get("id") for e in tree.all() if e.get("id")]
+    assert len(ids) == len(set(ids))
+    assert all((e.get("href") or "#").startswith("#") for e in tree.all())
+    (tmp_path / "paper" / "figure4.svg").write_text("not <as it was")
+    (tmp_path / "paper" / "figure1.svg").write_text(
+        '<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"><script>alert(2)</script>'
+        '<g onclick="alert(3)"><image href="http://example.org/x.png"/></g></svg>'
+    )
+    report.write_report(page)
+    tree = parse(page.read_bytes())
+    assert len(tree.all("script")) == 1 and b"alert(2)" not in page.read_bytes()
+    assert b"onclick" not in page.read_bytes() and b"example.org" not in page.read_bytes()
+    assert [i.get("src")[:22] for i in tree.all("img")] == ["data:image/png;base64,"]
 
 
 def test_configured_architecture(tmp_path):
