@@ -155,8 +155,11 @@ def test_runs_are_filtered_by_value_word_and_state(opened):
     assert column(opened, act) == ["relu"] * 6
     assert opened.find_element("id", "count").text == "6 of 23 runs are shown"
     words = opened.find_element("name", "words")
-    words.send_keys("--LOG2-window 10 example")
-    assert len(column(opened, act)) == 2
+    words.send_keys("--LOG2-window")  # of the command: all but those of z = 1
+    assert len(column(opened, act)) == 4
+    last = next(c for c in reversed(GRID) if c.act == "relu")
+    words.send_keys(f" {entry_of(last).fingerprint[:12].upper()}")
+    assert column(opened, 0) == [last.id]
     words.send_keys(" nonsense")
     assert column(opened, act) == []
     opened.find_element("css selector", "#filters button").click()
@@ -230,7 +233,8 @@ def test_it_fits_the_screen(opened, name, width, scheme):
     assert opened.execute_script(outside) == []
     smallest = opened.execute_script("""
         return Math.min(...[...document.querySelectorAll("figure svg text")].map((text) =>
-            parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().d))""")
+            parseFloat(getComputedStyle(text).fontSize) *
+            Math.hypot(text.getScreenCTM().a, text.getScreenCTM().b)))""")
     assert smallest >= 8.0
     data = picture(opened, name)
     assert struct.unpack(">II", data[16:24])[0] == width and len(data) > 50_000

@@ -82,7 +82,7 @@
       }
       count.textContent = `${shown} of ${bodies.length} runs are shown`;
     };
-    form.addEventListener("input", apply);
+    for (const changed of ["input", "change"]) form.addEventListener(changed, apply);
     form.addEventListener("submit", (event) => event.preventDefault());
     form.addEventListener("reset", () => setTimeout(apply));
     apply();
