@@ -429,10 +429,8 @@ def _marked(runs: Sequence[Pairs], log: bool, thinned: int) -> list[str]:
     if log and any((run.pd[run.finite] == 0.0).any() for run in runs):
         notes.append("A triangle at the lower rim is exactly 0.")
     if diverged := sum(int((~run.finite).sum()) for run in runs):
-        one = (
-            "1 pair that diverged is" if diverged == 1 else f"{diverged:,} pairs that diverged are"
-        )
-        notes.append(f"{one} left out.")
+        pairs = "1 pair" if diverged == 1 else f"{diverged:,} pairs"
+        notes.append(f"Without {pairs} that diverged.")
     if thinned > 1:
         notes.append(f"One pair in {thinned} is drawn as a point; the means are over all.")
     return notes
