@@ -228,15 +228,15 @@ def test_the_same_folder_gives_the_same_bytes(folder, tmp_path):
 
 
 def test_five_hundred_runs_are_small_and_quick(tmp_path):
-    """4.0 s were measured on one core of a busy machine for 480, 6.3 s for 1,000 (bench: 30 s)."""
+    """Seconds of the CPU: a third of the bound on 2.4 GHz, half of what 1,000 runs may take."""
     configs = grid(
         act=["identity", "relu", "smelu", "swish"], log2_window=[0, 2, 4, 6, 10],
         optimizer=["sgd", "adagrad"], differ=["shuffle", "init,shuffle"], seed=range(7),
     )[:500]  # fmt: skip
     fill(tmp_path, [entry_of(config) for config in configs])
-    begin = time.perf_counter()
+    begin = time.process_time()
     made = report.report(Folder(tmp_path))
-    assert time.perf_counter() - begin < 15.0
+    assert time.process_time() - begin < 15.0
     assert len(made) < 3_000_000
     assert len(rows_of(parse(made))[1]) == len(configs) == 500
 
