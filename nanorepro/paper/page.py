@@ -33,7 +33,7 @@ def figures_page(
         What was measured of a part of a claim, in words.
     """
     claims = [(r["figure"], claim) for r in records for claim in r["claims"]]
-    runs = {run["id"]: run for record in records for run in record["runs"]}
+    runs = {run["id"]: run for record in records for run in runs_of(record)}
     return page.render(
         "figures.html",
         claims=claims,
@@ -43,8 +43,14 @@ def figures_page(
         figures=[(record, picture(record, folder), notes(record, folder)) for record in records],
         columns=COLUMNS,
         cell=cell,
+        runs_of=runs_of,
         measured=measured,
     )
+
+
+def runs_of(record: Record) -> list[Record]:
+    """The runs of a figure, and those that were made beside it to decide its claims."""
+    return [*record["runs"], *(run for more in record.get("more", []) for run in more["runs"])]
 
 
 def picture(record: Record, folder: Path) -> Any:
