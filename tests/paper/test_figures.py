@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 import numpy as np
 import pytest
 from support.pages import parse
+from support.processors import ROOT
 
 from nanorepro.commands import figure
 from nanorepro.config import Config
@@ -212,40 +214,61 @@ def test_report_is_traceable(folder, tmp_path):
     assert "(paper/figure4.png)" in text and (tmp_path / "paper" / "figure4.png").exists()
 
 
-def test_report_as_one_html_page(folder, tmp_path):
+def test_report_as_one_html_page(tmp_path):
     """Claims first, pictures inside, what others wrote as text; nothing is loaded."""
-    page = tmp_path / "paper.html"
-    (tmp_path / "paper").mkdir()
-    (tmp_path / "paper" / "notes4.md").write_text("<script>alert(1)</script> & more")
-    for number in (4, 1):
-        words = [str(number), "--scale", "smoke", "--out", str(folder), "--report", str(page)]
-        assert figure.main(words) == 0
+    page, drawn = tmp_path / "paper.html", tmp_path / "paper"
+    drawn.mkdir()
+    for name in ("figure4.json", "figure4.png"):  # drawn before, for another page
+        shutil.copy(ROOT / "docs" / "paper" / name, drawn)
+    (drawn / "notes4.md").write_text("<script>alert(1)</script> & more")
+    words = ["1", "--out", str(tmp_path / "runs"), "--report", str(page)]
+    assert figure.main(words) == 0
     first = page.read_bytes()
     assert figure.main(words) == 0 and page.read_bytes() == first
     tree = parse(first)
     heads = [h.text for h in tree.all("h2")]
     assert heads[0] == "All claims"
     assert [h.partition(":")[0] for h in heads[1:]] == ["Figure 1", "Figure 4"]
-    record = json.loads((tmp_path / "paper" / "figure4.json").read_text())
+    record = json.loads((drawn / "figure4.json").read_text())
+    assert record["runs"] and record["claims"]
     for run in record["runs"]:
         assert run["fingerprint"] in tree.text and run["command"] in tree.text
     for claim in record["claims"]:
         assert claim["words"] in tree.all("table")[0].text
-    assert len(tree.all("svg")) == 2 and len(tree.all("script")) == 1
+    assert len(tree.all("svg")) == len(tree.all("img")) == len(tree.all("script")) == 1
+    assert tree.all("img")[0].get("src").startswith("data:image/png;base64,")
     assert "<script>alert(1)</script> & more" in tree.text
     ids = [e.get("id") for e in tree.all() if e.get("id")]
     assert len(ids) == len(set(ids))
-    assert all((e.get("href") or "#").startswith("#") for e in tree.all())
-    (tmp_path / "paper" / "figure4.svg").write_text("not <as it was")
-    (tmp_path / "paper" / "figure1.svg").write_text(
+    assert all((e.get("href") or "#")[0] == "#" for e in tree.all())
+
+
+def test_a_picture_that_others_changed_does_nothing(tmp_path):
+    """What is no picture is left out of an SVG; what is no SVG is not used."""
+    page, drawn = tmp_path / "paper.html", tmp_path / "paper"
+    drawn.mkdir()
+    for name in ("figure4.json", "figure6.json", "figure6.png"):
+        shutil.copy(ROOT / "docs" / "paper" / name, drawn)
+    (drawn / "figure4.svg").write_text(
         '<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"><script>alert(2)</script>'
-        '<g onclick="alert(3)"><image href="http://example.org/x.png"/></g></svg>'
+        '<g onclick="alert(3)"><image href="http://example.org/x.png"/></g>'
+        '<rect style="fill: url(http://example.org/y)"/></svg>'
     )
+    (drawn / "figure6.svg").write_text("not <as it was")
     report.write_report(page)
     tree = parse(page.read_bytes())
-    assert len(tree.all("script")) == 1 and b"alert(2)" not in page.read_bytes()
-    assert b"onclick" not in page.read_bytes() and b"example.org" not in page.read_bytes()
-    assert [i.get("src")[:22] for i in tree.all("img")] == ["data:image/png;base64,"]
+    assert len(tree.all("script")) == len(tree.all("svg")) == len(tree.all("img")) == 1
+    for word in (b"alert", b"example.org", b"onclick", b"onload"):
+        assert word not in page.read_bytes()
+
+
+def test_a_page_without_jinja_is_refused_before_anything_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    monkeypatch.chdir(tmp_path)
+    assert figure.main(["2", "--report", "page.html"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and "pip install 'nanorepro[report]'" in err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_configured_architecture(tmp_path):

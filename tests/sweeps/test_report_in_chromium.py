@@ -4,9 +4,11 @@ Without Chromium these tests are skipped, loudly; with NANOREPRO_CHROMIUM=1, as 
 they fail.  NANOREPRO_SCREENSHOTS=FOLDER keeps what the browser showed.
 """
 
+import json
 import os
 import shutil
 import struct
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,10 @@ from support.folders import entry_of, fill, grid
 from nanorepro.sweeps import report
 from nanorepro.sweeps.folder import Folder
 
-webdriver = pytest.importorskip("selenium.webdriver")
+NEEDED = bool(os.environ.get("NANOREPRO_CHROMIUM"))
+webdriver = (
+    import_module("selenium.webdriver") if NEEDED else pytest.importorskip("selenium.webdriver")
+)
 ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
              "--hide-scrollbars", "--no-first-run", "--disable-background-networking")  # fmt: skip
 LOGS = {"browser": "ALL", "performance": "ALL"}
@@ -43,7 +48,7 @@ def browser():
     driver = shutil.which("chromedriver")
     if not (binary and driver):
         missing = "no chromium or no chromedriver: apt-get install chromium chromium-driver"
-        if os.environ.get("NANOREPRO_CHROMIUM"):
+        if NEEDED:
             pytest.fail(missing)
         pytest.skip(missing)
     options = webdriver.ChromeOptions()
@@ -72,8 +77,6 @@ def nothing_went_wrong(browser, page):
     """No line in the console, and no request but for the page itself."""
     yield
     assert browser.get_log("browser") == []
-    import json
-
     for line in browser.get_log("performance"):
         message = json.loads(line["message"])["message"]
         if message["method"] == "Network.requestWillBeSent":
