@@ -207,7 +207,7 @@ def test_whatever_is_in_the_folder_stands_there_as_text(tmp_path):
     details = " ".join(e.text for e in tree.all("tr") if e.get("class") == "more")
     assert f"0{escaped}" in details and f"key{escaped}" in details
     text = tree.all("main")[0].text
-    assert f"Runs of {folder.path.name}" in text and f"failed: {escaped}" in text
+    assert f"Runs in {folder.path.name}/" in text and f"failed: {escaped}" in text
     assert sum(f"$x^\\x00{escaped}"[:17] in svg.text for svg in tree.all("svg")) >= 3
     assert b"<script>alert" not in made and b"\x00" not in made
 
