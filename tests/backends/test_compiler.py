@@ -9,7 +9,10 @@ import weakref
 
 import pytest
 from numba.core import bytecode, config
+from numba.core.serialize import dumps
+from support.processors import environment
 
+from bench.kinds import configurations
 from nanorepro import Config, simulate
 from nanorepro.backends.numba import ensemble, model
 from nanorepro.backends.numba.context import compile_key
@@ -17,7 +20,6 @@ from nanorepro.backends.numba.llvm import compiler
 from nanorepro.backends.numba.llvm.cache import KEPT, cached_njit
 from nanorepro.backends.numba.llvm.simd import apart, inlined
 from nanorepro.config import dials
-from tests.support.processors import environment
 
 
 @pytest.fixture(autouse=True)
@@ -118,6 +120,23 @@ def test_a_kind_that_was_dropped_comes_back_with_the_same_bits():
     assert found() is None
     assert simulate(config, "numba", 1).fingerprint == compiled.fingerprint
     assert simulate(config, "reference", 1).fingerprint == compiled.fingerprint
+
+
+def test_a_kernel_has_the_same_key_whatever_was_built_before():
+    """Else the cache would not find what a process compiled in another order."""
+
+    def keys(order):
+        model.compile_model.cache_clear()
+        found = {}
+        for kind in order:
+            built = model.compile_model(compile_key(kind), dials(kind, 0), 32)
+            cells = built.train.py_func.__closure__
+            found[kind] = dumps(tuple(cell.cell_contents for cell in cells))
+        return found
+
+    kinds = configurations()[:5]
+    forwards, backwards = keys(kinds), keys(kinds[::-1])
+    assert forwards == backwards
 
 
 @pytest.mark.parametrize("build", [model.compile_model, ensemble.compile_ensemble])
