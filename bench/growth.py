@@ -1,11 +1,16 @@
 """python -m bench.growth: how the time of a run grows, with a fitted exponent for each quantity.
 
 T, the window and the pairs: whole runs of the tower, which do in addition what a run does once (the
-world, the evaluation).  Width, depth and mini-batch: training alone.  The exponent p of
+world, the evaluation).  Width, depth and mini-batch: training alone.  Compile: a process's own
+seconds until the first step of a network is done, without any code on disk.  The exponent p of
 seconds ∝ quantity^p is the slope of the upper half of the points on logarithmic axes, beside the
 exponent of the work itself: weights times examples, counted.
 """
 
+import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -69,6 +74,30 @@ def seconds_of_training(changed: dict, given, examples: int = 1 << 13) -> float:
     return median([seconds_of(call, given.seconds) for _ in range(given.rounds)])
 
 
+COMPILE = """
+import sys, time
+from bench.cases import CONFIGS, Case, replace
+from nanorepro.backends.numba.model import Model
+from nanorepro.specification import ModelSpec
+config = replace(CONFIGS["tower"], hidden=sys.argv[1])
+case = Case(config, config.batch)
+x, y = case.packed
+start = case.start(0)
+begin = time.process_time()
+Model(ModelSpec(config, 32, 0, 0), start).train(x[:, None], y)
+print(time.process_time() - begin)
+"""
+
+
+def seconds_of_compiling(hidden: str) -> float:
+    """Seconds of a process of its own until a network's first step is done, with an empty cache."""
+    with tempfile.TemporaryDirectory() as folder:
+        child = os.environ | {"NUMBA_CACHE_DIR": folder}
+        command = [sys.executable, "-c", COMPILE, hidden]
+        found = subprocess.run(command, env=child, stdout=subprocess.PIPE, text=True, check=True)
+    return float(found.stdout)
+
+
 def weights(hidden: Sequence[int]) -> float:
     widths = [32, *hidden, 1]
     return float(sum(a * b + b for a, b in zip(widths[:-1], widths[1:], strict=True)))
@@ -114,6 +143,13 @@ def series(given) -> list[Series]:
             return seconds_of_training(hidden([16] * n), given) / (1 << 13)
 
         add("depth", "hidden layers of 16", sizes, of_depth, lambda n: weights([16] * n))
+    if "compile" in wanted:
+        sizes = [4, 8, 16] if few else [4, 8, 16, 64]
+
+        def of_layers(n):
+            return seconds_of_compiling(hidden([16] * n)["hidden"])
+
+        add("compile", "hidden layers of 16, compiled", sizes, of_layers, lambda n: 1)
     if "batch" in wanted:
         sizes = [16, 32, 64] if few else [1 << k for k in range(0, 11)]
 
@@ -173,7 +209,7 @@ def picture(found: Sequence[Series], title: str):
 
 def run(argv: Sequence[str] | None) -> int:
     parser = harness.Parser("bench.growth", __doc__, rounds=3, seconds=0.1)
-    names = ("T", "width", "depth", "batch", "window", "pairs")
+    names = ("T", "width", "depth", "compile", "batch", "window", "pairs")
     parser.names("--quantities", names, "what grows")
     given = parser.read(argv)
     head = harness.begin(given)

@@ -48,6 +48,9 @@ def side_by_side(config, d, records):
             ({"hidden": "4", "epsilon_place": "inside", "leaf_order": "reversed"}, 16, 16),
             ({"model": "single", "act": "relu", "batch": 65}, 64, 16),
             ({"hidden": "3", "precision": "float64", "act": "relu"}, 32, 8),
+            # layers that repeat themselves
+            ({"hidden": ",".join(["3"] * 12), "act": "relu", "batch": 6}, 32, 16),
+            ({"hidden": "9,5," * 5 + "4", "act": "swish", "optimizer": "sgd"}, 32, 16),
         ],
     ),
     ids=str,

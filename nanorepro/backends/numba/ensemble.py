@@ -64,7 +64,7 @@ def compile_ensemble(config: Config, dials: Dials, features: int) -> Compiled | 
         return None
     forget_parts()
     places, parameters, activations = stack_layers(ctx.net, config.batch, ctx.longest)
-    step, batch = step_of(ctx, places, parameters), config.batch
+    step, batch = step_of(ctx, places, parameters, Memory._fields), config.batch
     by = flat_lanes(batch, ctx.longest)
     lanes = lanes_of(by)
 

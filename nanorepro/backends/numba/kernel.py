@@ -6,7 +6,7 @@ the form (m, x, first, rate, t): m the memory (`layout.Memory`), x (n, words) th
 rounding draws from.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, Flag, IntEnum, auto
 from typing import Any
@@ -110,6 +110,28 @@ def no_room(ctx: KernelContext, layout: Any, k: int) -> Mapping[str, int]:
     return {}
 
 
+Places = Mapping[str, tuple[int, ...]]
+
+
+def own_and_below(layout: Any, k: int) -> tuple[Hashable, Places]:
+    """It works on layer k, and on the activations of the layer below."""
+    place, under = layout[k], layout[k - 1] if k else None
+    weights, activations = (place.w,), (place.z,) + ((under.z,) if under else ())
+    return (place.code, under.code_above if under else None), {
+        "w": weights, "a": weights, "g": weights,
+        "biases": (place.b,), "bias_gradients": (place.b,),
+        "z": activations, "h": activations, "d": activations,
+        "delta_rows": (place.column,), "active_mask": (place.mask,),
+        "unit_plans": (2 * place.forward_plan, 2 * place.backward_plan),
+    }  # fmt: skip
+
+
+def own_block_and_below(layout: Any, k: int) -> tuple[Hashable, Places]:
+    """The same, and m.g holds the gradients of a block of weights, always in one place."""
+    code, places = own_and_below(layout, k)
+    return code, {**places, "g": ()}
+
+
 @dataclass(frozen=True, eq=False)
 class Kernel:
     """One way of carrying out some equations of some layers.
@@ -135,6 +157,9 @@ class Kernel:
         (context, layout, k) → the numbers that it needs room for in buffers that kernels share.
     mask
         (context, k) → the words of `active_mask` that it keeps from the forward pass on.
+    works_on
+        (layout, k) → what its code depends on, and its places in the buffers, in numbers: it is
+        compiled once for layers that differ by places alone (`repeated`).
     phase
         When in the step it has its turn.
     general
@@ -155,6 +180,7 @@ class Kernel:
     forms: Callable[[KernelContext, int], Mapping[int, Form]] = no_forms
     room: Callable[[KernelContext, Any, int], Mapping[str, int]] = no_room
     mask: Callable[[KernelContext, int], int] = lambda ctx, k: 0
+    works_on: Callable[[Any, int], tuple[Hashable, Places]] = own_and_below
     general: bool = False
     examples: tuple[dict[str, Any], ...] = ()
 

@@ -44,6 +44,8 @@ class Memory(NamedTuple):
     active_indices: the inputs that are not 0 for all examples, and then the units whose δ are not
     slots, wide_slots, bins, special, lane: partial sums of plans and of exact sums
     plan: (m, 2), of the sums over the mini-batch; unit_plans: those of the sums over units
+    biases, bias_gradients: w and g once more, as a kernel's pointer to the biases of its layer may
+    be moved by another distance than that to the weights (`repeated`)
     """
 
     w: np.ndarray
@@ -73,6 +75,8 @@ class Memory(NamedTuple):
     lane: np.ndarray
     plan: np.ndarray
     unit_plans: np.ndarray
+    biases: np.ndarray
+    bias_gradients: np.ndarray
 
 
 def allocate(wanted):
@@ -143,6 +147,21 @@ class LayerLayout:
     @property
     def in_table(self) -> bool:
         return Form.TABLE in self.form
+
+    @property
+    def code(self) -> "LayerLayout":
+        """The layer without name and offsets: what the code of its kernels depends on."""
+        return replace(
+            self, layer=replace(self.layer, names=()), forward_plan=0, backward_plan=0, column=0,
+            mask=0, w=0, b=0, z=0,
+        )  # fmt: skip
+
+    @property
+    def code_above(self) -> "LayerLayout":
+        """What the code of the kernels of the layer above depends on: how z, h and δ lie."""
+        layer = replace(self.layer, names=(), fan_in=0, bias=False)
+        form = self.form & ~Form.INPUTS_CONTIGUOUS
+        return replace(self.code, layer=layer, form=form, by_input=0, by_output=0, separate=False)
 
 
 @dataclass(frozen=True)

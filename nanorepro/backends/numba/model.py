@@ -12,7 +12,7 @@ import numpy as np
 from nanorepro.backends.numba.context import KernelContext, compile_key, make_context
 from nanorepro.backends.numba.draws import permutations, random_trees
 from nanorepro.backends.numba.ensemble import make_ensemble
-from nanorepro.backends.numba.kernels.step import Step, make_step
+from nanorepro.backends.numba.kernels.step import Step, build, make_step
 from nanorepro.backends.numba.layout import (
     Memory,
     allocate,
@@ -24,7 +24,6 @@ from nanorepro.backends.numba.layout import (
 from nanorepro.backends.numba.llvm.cache import KEPT, cached_njit
 from nanorepro.backends.numba.llvm.compiler import forget_parts
 from nanorepro.backends.numba.llvm.simd import inlined, load, numbers, pointer, pointers, store
-from nanorepro.backends.numba.shared import sequence
 from nanorepro.backends.numba.sums.by_plan import LONG, lanes_of
 from nanorepro.backends.numba.sums.exact import BINS
 from nanorepro.config import Config, Dials
@@ -63,10 +62,7 @@ def compile_model(
     ctx = make_context(config, dials, features)
     step = make_step(ctx, general_only)
     layout, batch = step.layout, config.batch
-    ascend, descend = (
-        sequence([pick.build(ctx, layout) for pick in picks])
-        for picks in (step.forward, step.backward)
-    )
+    ascend, descend = (build(ctx, layout, picks) for picks in (step.forward, step.backward))
     z_last, by = layout[-1].z, flat_lanes(batch, ctx.longest)
     lanes = lanes_of(by)
     plan_size, units_size = 2 * plan_rows(dials.tree, batch), 2 * unit_plan_rows(ctx)
@@ -108,7 +104,7 @@ def make_memory(compiled: Compiled) -> Memory:
     ctx, layout = compiled.ctx, compiled.step.layout
     dials, dtype, words, blocks = ctx.dials, ctx.ops.dtype, ctx.words, -(-ctx.batch // 32)
     parameters, room = layout.parameters, layout.room_of
-    return allocate(Memory(
+    memory = allocate(Memory(
         w=(parameters, dtype),
         a=(len(ctx.starts) * parameters, dtype),
         z=(layout.activations, dtype),
@@ -136,7 +132,10 @@ def make_memory(compiled: Compiled) -> Memory:
         lane=(LONG, dtype),
         plan=((plan_rows(dials.tree, ctx.batch), 2), np.int64),
         unit_plans=((unit_plan_rows(ctx), 2), np.int64),
+        biases=(0, dtype),
+        bias_gradients=(0, dtype),
     ))  # fmt: skip
+    return memory._replace(biases=memory.w, bias_gradients=memory.g)
 
 
 def in_leaf_order(spec: ModelSpec, step: int, x: np.ndarray, y: np.ndarray) -> tuple:

@@ -78,9 +78,9 @@ def activation_forward(ctx: KernelContext, layout: Layout, place: LayerLayout, r
                 z = load(m.z, at, lanes)
                 if bias:
                     b = (
-                        fill(m.w[b_at + u0 + r - r0], lanes)
+                        fill(m.biases[b_at + u0 + r - r0], lanes)
                         if across
-                        else load(m.w, b_at + c, lanes)
+                        else load(m.biases, b_at + c, lanes)
                     )
                     z = add(z, b, t)
                     store(m.z, at, z)

@@ -6,7 +6,8 @@ All sums are plain chains, and all layers have biases: there are no embeddings.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 
 import numpy as np
@@ -24,6 +25,7 @@ from nanorepro.backends.numba.llvm.tiles import (
     row_of,
     spread,
 )
+from nanorepro.backends.numba.repeated import Part, in_loops
 from nanorepro.backends.numba.shared import (
     ONE,
     feature_columns,
@@ -51,7 +53,7 @@ def applies(ctx: KernelContext) -> bool:
 
 @dataclass(frozen=True)
 class Stacked:
-    """Where a layer of all models lies in the memory: offsets in numbers.
+    """Where a layer of all models lies in the memory, biases behind weights: offsets in numbers.
 
     A row of weights has `row` numbers, a row of z or h, an example's, `width`.
     """
@@ -69,6 +71,11 @@ class Stacked:
     @property
     def width(self) -> int:
         return self.layer.fan_out * self.models
+
+    @property
+    def code(self) -> "Stacked":
+        """The layer without name and offsets, on which the code of its kernels depends."""
+        return replace(self, layer=replace(self.layer, names=()), w=0, b=0, z=0)
 
     @property
     def outputs(self) -> Matrix:
@@ -98,10 +105,10 @@ def stack_layers(net: tuple[Layer, ...], batch: int, models: int) -> tuple[list[
     weights = [k * n.row * models for k, n in zip(inputs, net, strict=True)]
     biases = [n.fan_out * models for n in net]
     rows = [(max(batch, 32) + SPARE) * n.fan_out * models for n in net]
-    w = list(accumulate(weights, initial=0))
-    b = list(accumulate(biases, initial=w[-1]))
+    w = list(accumulate((a + b for a, b in zip(weights, biases, strict=True)), initial=0))
     z = list(accumulate(rows, initial=0))
-    return [Stacked(layer, models, w[k], b[k], z[k]) for k, layer in enumerate(net)], b[-1], z[-1]
+    places = [Stacked(layer, models, w[k], w[k] + weights[k], z[k]) for k, layer in enumerate(net)]
+    return places, w[-1], z[-1]
 
 
 def parts_of(n: int, size: int) -> list[tuple[int, int, int]]:
@@ -354,24 +361,35 @@ def bias_update(ctx: KernelContext, place: Stacked, parameters: int) -> Callable
     return sequence([units_of(part) for part in parts_of(place.layer.fan_out, HELD)])
 
 
-def up_and_down(ctx: KernelContext, places: list[Stacked], some: int) -> Callable:
-    """A function (m, x, first, i, t): z, h and δ of all layers for `some` examples from i on.
+def forward_pass(ctx: KernelContext, place: Stacked, under: Stacked, some: int) -> Part:
+    """z[i, u] = Σ_j h_below[i, j]·W[j, u], + b and the activation."""
+    n, shape, put = place.layer.fan_in, (some, place.layer.fan_out), put_activation(ctx, place)
+    operands = ("h", under.outputs, "w", place.weights)
+    places = {"w": (place.w, place.b), "h": (under.z, place.z), "z": (place.z,)}
+    build = partial(paired_products, ctx, n, shape, *operands, put)
+    return Part(("forward", place.code), places, build)
 
-    z[i, u] = Σ_j h_below[i, j]·W[j, u] and δ_below[i, j] = (Σ_u W[j, u]·δ[i, u])·A'(z_below[i, j]).
-    """
+
+def backward_pass(ctx: KernelContext, place: Stacked, under: Stacked, some: int) -> Part:
+    """δ_below[i, j] = (Σ_u W[j, u]·δ[i, u])·A'(z_below[i, j])."""
+    n, shape, put = place.layer.fan_out, (some, place.layer.fan_in), put_delta(ctx, under)
+    operands = ("z", place.outputs, "w", place.transposed_weights)
+    places = {"w": (place.w,), "z": (place.z, under.z)}
+    build = partial(paired_products, ctx, n, shape, *operands, put)
+    return Part(("backward", place.code, under.layer.active), places, build)
+
+
+def up_and_down(
+    ctx: KernelContext, places: list[Stacked], some: int, fields: tuple[str, ...]
+) -> Callable:
+    """A function (m, x, first, i, t): z, h and δ of all layers for `some` examples from i on."""
     input_layer, *dense = places
     pairs = list(zip(dense, places, strict=False))
-    input_sums, passes = input_forward(ctx, input_layer), []
-    for place, under in pairs:
-        n, shape, put = place.layer.fan_in, (some, place.layer.fan_out), put_activation(ctx, place)
-        operands = ("h", under.outputs, "w", place.weights)
-        passes.append(paired_products(ctx, n, shape, *operands, put))
-    passes.append(output_delta(ctx, places[-1], some))
-    for place, under in reversed(pairs):
-        n, shape, put = place.layer.fan_out, (some, place.layer.fan_in), put_delta(ctx, under)
-        operands = ("z", place.outputs, "w", place.transposed_weights)
-        passes.append(paired_products(ctx, n, shape, *operands, put))
-    rest = sequence(passes)
+    input_sums = input_forward(ctx, input_layer)
+    output = Part("output", {}, partial(output_delta, ctx, places[-1], some))
+    up = [forward_pass(ctx, place, under, some) for place, under in pairs]
+    down = [backward_pass(ctx, place, under, some) for place, under in reversed(pairs)]
+    rest = in_loops([*up, output, *down], fields)
 
     @inlined
     def up_down(m, x, first, i, t):
@@ -398,13 +416,18 @@ def weight_update(ctx: KernelContext, place: Stacked, under: Stacked, parameters
     return kernel
 
 
-def step_of(ctx: KernelContext, places: list[Stacked], parameters: int) -> Callable:
-    """A whole step as one kernel: up and down the layers, then all gradients and updates."""
+def step_of(
+    ctx: KernelContext, places: list[Stacked], parameters: int, fields: tuple[str, ...]
+) -> Callable:
+    """A whole step as one kernel: up and down the layers, then all gradients and updates.
+
+    `fields` are the names of the memory's arrays.
+    """
     input_layer, *dense = places
 
     def loop_of(part):
         begin, end, size = part
-        body = up_and_down(ctx, places, size)
+        body = up_and_down(ctx, places, size, fields)
 
         @inlined
         def loop(m, x, first, rate, t):
@@ -413,8 +436,20 @@ def step_of(ctx: KernelContext, places: list[Stacked], parameters: int) -> Calla
 
         return loop
 
-    kernels = [feature_columns(ctx), *(loop_of(part) for part in parts_of(ctx.batch, SOME))]
-    pairs = zip(dense, places, strict=False)
-    kernels += [weight_update(ctx, place, under, parameters) for place, under in pairs]
-    kernels += [bias_update(ctx, place, parameters) for place in places]
-    return sequence([*kernels, input_update(ctx, input_layer, parameters)])
+    def weights_of(place, under):
+        at = {"w": (place.w,), "a": (place.w,), "h": (under.z,), "z": (place.z,)}
+        build = partial(weight_update, ctx, place, under, parameters)
+        return Part(("weights", place.code), at, build)
+
+    def biases_of(place):
+        at = {"w": (place.b,), "a": (place.b,), "z": (place.z,)}
+        return Part(("biases", place.code), at, partial(bias_update, ctx, place, parameters))
+
+    updates = [weights_of(place, under) for place, under in zip(dense, places, strict=False)]
+    updates += [biases_of(place) for place in places]
+    first_updates = partial(input_update, ctx, input_layer, parameters)
+    return sequence([
+        feature_columns(ctx),
+        *(loop_of(part) for part in parts_of(ctx.batch, SOME)),
+        in_loops([*updates, Part("inputs", {}, first_updates)], fields),
+    ])  # fmt: skip

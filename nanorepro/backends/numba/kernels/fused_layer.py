@@ -41,7 +41,7 @@ def fused_backward(ctx: KernelContext, layout: Layout, k: int) -> Callable:
             store(m.d, at, d)
             bias = add(bias, d, t)
         store_tile(gradients, m.g, w_at, by_output, tall, ONE)
-        store(m.g, b_at, bias)
+        store(m.bias_gradients, b_at, bias)
 
     return kernel
 

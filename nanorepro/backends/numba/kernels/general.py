@@ -183,7 +183,7 @@ def bias_gradients(ctx: KernelContext, layout: Layout, k: int) -> Callable:
 
     @inlined
     def kernel(m, x, first, rate, t):
-        total(m, m.plan, m.constants, m.d, m.g, b_at, 0, t)
+        total(m, m.plan, m.constants, m.d, m.bias_gradients, b_at, 0, t)
 
     return kernel
 

@@ -4,7 +4,16 @@ from collections.abc import Callable
 
 from nanorepro.backends.numba.conditions import large
 from nanorepro.backends.numba.context import KernelContext
-from nanorepro.backends.numba.kernel import Counts, Equation, Form, Kernel, Phase, Work, own
+from nanorepro.backends.numba.kernel import (
+    Counts,
+    Equation,
+    Form,
+    Kernel,
+    Phase,
+    Work,
+    own,
+    own_block_and_below,
+)
 from nanorepro.backends.numba.layout import LayerLayout, Layout
 from nanorepro.backends.numba.llvm.simd import inlined, prefetch_early
 from nanorepro.backends.numba.shared import (
@@ -156,6 +165,7 @@ KERNELS = (
         forms=lambda ctx, k: {k: Form.UNITS_CONTIGUOUS},
         phase=Phase.BACKWARD,
         room=backward_room,
+        works_on=own_block_and_below,
         examples=(
             {"hidden": "70,64", "act": "identity"},
             {"hidden": "40,130", "tree": "random", "optimizer": "sgd"},

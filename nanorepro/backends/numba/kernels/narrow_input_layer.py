@@ -247,7 +247,7 @@ def narrow_tiled_update(ctx: KernelContext, layout: Layout, k: int) -> Callable:
             put_state(m, at, state)
             # whole vectors, as the general `update` reads them
             if any_biases:
-                store(m.g, b_at, in_line(by_b, lanes))
+                store(m.bias_gradients, b_at, in_line(by_b, lanes))
             if above:
                 store(m.g, above_w, in_line(by_w, lanes))
 

@@ -6,11 +6,20 @@ contiguous for the sums over the mini-batch.  Of a ReLU's z the first of the two
 they are positive: a bit each.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from nanorepro.backends.numba.conditions import recomputed
 from nanorepro.backends.numba.context import KernelContext
-from nanorepro.backends.numba.kernel import Counts, Equation, Form, Kernel, Phase, Work, own
+from nanorepro.backends.numba.kernel import (
+    Counts,
+    Equation,
+    Form,
+    Kernel,
+    Phase,
+    Places,
+    Work,
+    own,
+)
 from nanorepro.backends.numba.layout import Layout
 from nanorepro.backends.numba.llvm.simd import ballot, fill, inlined, load, mask_of, store, where
 from nanorepro.backends.numba.llvm.tiles import (
@@ -212,6 +221,16 @@ def mask_words(ctx: KernelContext, k: int) -> int:
     return ctx.net[k].fan_out * -(-ctx.batch // 32)
 
 
+def between(layout: Layout, k: int) -> tuple[Hashable, Places]:
+    """They work on layer k, whose biases lie behind its weights, on the one above and below."""
+    place, over, under = layout[k], layout[k + 1], layout[k - 1]
+    weights, activations = (place.w, place.b, over.w), (under.z, over.z)
+    return (place.code, over.code, under.code_above), {
+        "w": weights, "a": weights, "g": weights, "biases": (over.b,),
+        "z": activations, "h": activations, "d": activations, "active_mask": (place.mask,),
+    }  # fmt: skip
+
+
 def weights_and_above(ctx: KernelContext, k: int) -> tuple[int, int, int]:
     """Weights of the layer, weights above it, and units."""
     layer = ctx.net[k]
@@ -263,6 +282,7 @@ KERNELS = (
         forms=recomputed_forms,
         phase=Phase.FORWARD,
         mask=mask_words,
+        works_on=between,
         examples=EXAMPLES,
     ),
     Kernel(
@@ -275,6 +295,7 @@ KERNELS = (
         build=recomputed_backward,
         work=backward_work,
         phase=Phase.BACKWARD,
+        works_on=between,
         examples=EXAMPLES,
     ),
     Kernel(
@@ -292,6 +313,7 @@ KERNELS = (
         build=recomputed_update,
         work=gradients_work,
         phase=Phase.BACKWARD,
+        works_on=between,
         examples=EXAMPLES,
     ),
 )

@@ -183,7 +183,7 @@ def gradients_of_many_units(ctx: KernelContext, layout: Layout, k: int) -> Calla
         for u in range(0, pitch, step):
             turn(m.d, d_at + u * examples, examples, m.scratch, 0, step)
             weights(m, m.plan, m.h, m.scratch, m.g, w_at + u, 0, t)
-            biases(m, m.plan, m.constants, m.scratch, m.g, b_at + u, 0, t)
+            biases(m, m.plan, m.constants, m.scratch, m.bias_gradients, b_at + u, 0, t)
 
     return kernel
 
@@ -196,7 +196,7 @@ def small_bias_gradients(ctx: KernelContext, layout: Layout, k: int) -> Callable
 
     @inlined
     def kernel(m, x, first, rate, t):
-        total(m, m.plan, m.d, m.constants, m.g, b_at, 0, t)
+        total(m, m.plan, m.d, m.constants, m.bias_gradients, b_at, 0, t)
 
     return kernel
 

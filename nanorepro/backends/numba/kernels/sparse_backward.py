@@ -17,7 +17,16 @@ from nanorepro.backends.numba.active_terms import (
 )
 from nanorepro.backends.numba.conditions import chained, round_up
 from nanorepro.backends.numba.context import KernelContext
-from nanorepro.backends.numba.kernel import Counts, Equation, Form, Kernel, Phase, Work, own
+from nanorepro.backends.numba.kernel import (
+    Counts,
+    Equation,
+    Form,
+    Kernel,
+    Phase,
+    Work,
+    own,
+    own_block_and_below,
+)
 from nanorepro.backends.numba.layout import LayerLayout, Layout
 from nanorepro.backends.numba.llvm.simd import (
     any_nonzero,
@@ -296,6 +305,7 @@ KERNELS = (
         forms=lambda ctx, k: {k: Form.UNITS_CONTIGUOUS},
         phase=Phase.BACKWARD,
         room=backward_room,
+        works_on=own_block_and_below,
         examples=EXAMPLES,
     ),
 )

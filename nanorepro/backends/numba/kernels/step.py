@@ -9,6 +9,7 @@ table) is prepared by further kernels.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from nanorepro.backends.numba.context import KernelContext
 from nanorepro.backends.numba.kernel import Equation, Kernel, Phase
@@ -24,7 +25,8 @@ from nanorepro.backends.numba.kernels import (
     sparse_forward,
     table_layers,
 )
-from nanorepro.backends.numba.layout import Layout, make_layout
+from nanorepro.backends.numba.layout import Layout, Memory, make_layout
+from nanorepro.backends.numba.repeated import Part, in_loops
 
 SPECIAL = (
     *recomputed_layers.KERNELS,
@@ -55,6 +57,10 @@ class Pick:
 
     def build(self, ctx: KernelContext, layout: Layout) -> Callable:
         return self.kernel.build(ctx, layout, self.k)
+
+    def part(self, ctx: KernelContext, layout: Layout) -> Part:
+        code, places = self.kernel.works_on(layout, self.k)
+        return Part((self.kernel, code), places, partial(self.build, ctx, layout))
 
 
 @dataclass(frozen=True)
@@ -90,12 +96,13 @@ def carried_out(ctx: KernelContext, kernel: Kernel, k: int) -> set[tuple[Equatio
 
 def select(ctx: KernelContext, general_only: bool = False) -> list[Pick]:
     """The kernels that carry out each equation of a step once, most special ones first."""
-    left, picks = equations(ctx), []
+    every, picks = equations(ctx), []
+    left = {*every}
     for kernel in (() if general_only else SPECIAL) + GENERAL:
         for k in range(len(ctx.net)):
             if not kernel.applies(ctx, k):
                 continue
-            wanted = carried_out(ctx, kernel, k) & equations(ctx)
+            wanted = carried_out(ctx, kernel, k) & every
             # of a general kernel some may be carried out already, of a special one none
             if wanted & left if kernel.general else wanted and wanted <= left:
                 picks.append(Pick(kernel, k))
@@ -141,3 +148,8 @@ def make_step(ctx: KernelContext, general_only: bool = False) -> Step:
     picks = select(ctx, general_only)
     layout = make_layout(ctx, [(p.kernel, p.k) for p in [*picks, *preparations(picks)]])
     return Step(layout, *in_order(picks, layout))
+
+
+def build(ctx: KernelContext, layout: Layout, picks: Iterable[Pick]) -> Callable:
+    """The kernel that carries out the picked ones in their order."""
+    return in_loops([pick.part(ctx, layout) for pick in picks], Memory._fields)

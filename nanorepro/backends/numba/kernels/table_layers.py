@@ -3,18 +3,30 @@
 A row of the table has an example's δ of all these layers, contiguous; another table has h.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 
 from nanorepro.backends.numba.conditions import (
     any_rows,
+    few_units,
     in_shared_gradients,
     round_up,
     table_layers,
 )
 from nanorepro.backends.numba.context import KernelContext
-from nanorepro.backends.numba.kernel import Counts, Equation, Form, Kernel, Phase, Work, preparation
-from nanorepro.backends.numba.layout import LayerLayout, Layout
+from nanorepro.backends.numba.kernel import (
+    Counts,
+    Equation,
+    Form,
+    Kernel,
+    Phase,
+    Places,
+    Work,
+    preparation,
+)
+from nanorepro.backends.numba.layout import LayerLayout, Layout, Memory
 from nanorepro.backends.numba.llvm.simd import inlined, load
 from nanorepro.backends.numba.llvm.tiles import (
     add_tile,
@@ -24,12 +36,14 @@ from nanorepro.backends.numba.llvm.tiles import (
     repeat,
     store_tile,
 )
-from nanorepro.backends.numba.shared import ONE, sequence, transposing
+from nanorepro.backends.numba.repeated import Part, in_loops, runs_of
+from nanorepro.backends.numba.shared import ONE, transposing
 from nanorepro.backends.numba.sums.by_plan import in_tree, lanes_of
 from nanorepro.backends.numba.sums.products import Matrix, products
 from nanorepro.numerics.plans import plan_slots
 
 HELD = 24  # vectors of sums, and of partial sums of their trees, at a time
+HELD_IN_LOOP = 8  # of sums that are a loop: enough that none waits for its next term
 
 
 def into_rows(ctx: KernelContext, layout: Layout, units: int) -> Callable:
@@ -74,8 +88,13 @@ def output_units(ctx: KernelContext, layout: Layout) -> int:
 
 @dataclass(frozen=True)
 class SumGroup:
-    """Vectors of sums over the mini-batch: zeros, with an example's terms, added, put into m.g."""
+    """Vectors of sums over the mini-batch: zeros, with an example's terms, added, put into m.g.
 
+    `code` and `places` are those of `repeated.Part`.
+    """
+
+    code: Hashable
+    places: Places
     vectors: int
     start: Callable
     join: Callable
@@ -109,7 +128,8 @@ def weight_sums(
         def put(m, sums):
             store_tile(sums, m.g, g_at, 0, ONE, vectors)
 
-        return SumGroup(count, start, join, add_tile, put)
+        places = {"output_rows": (h_at,), "delta_rows": (d_at,), "g": (g_at,)}
+        return SumGroup((row, size, count), places, count, start, join, add_tile, put)
 
     total = -(-n // size)
     return [group(k, min(most, total - k)) for k in range(0, total, most)]
@@ -130,9 +150,10 @@ def bias_sums(ctx: KernelContext, layout: Layout, begin: int) -> SumGroup:
 
     @inlined
     def put(m, sums):
-        store_tile(sums, m.g, at + begin, 0, ONE, ONE)
+        store_tile(sums, m.bias_gradients, at + begin, 0, ONE, ONE)
 
-    return SumGroup(1, start, join, add_tile, put)
+    places = {"delta_rows": (begin,), "bias_gradients": (begin,)}
+    return SumGroup("biases", places, 1, start, join, add_tile, put)
 
 
 def both(a: SumGroup, b: SumGroup) -> SumGroup:
@@ -157,16 +178,31 @@ def both(a: SumGroup, b: SumGroup) -> SumGroup:
         a_put(m, sums[0])
         b_put(m, sums[1])
 
-    return SumGroup(a.vectors + b.vectors, start, join, add, put)
+    names = {*a.places, *b.places}
+    places = {name: a.places.get(name, ()) + b.places.get(name, ()) for name in names}
+    return SumGroup((a.code, b.code), places, a.vectors + b.vectors, start, join, add, put)
 
 
 def sum_groups(ctx: KernelContext, layout: Layout) -> list[SumGroup]:
-    """The sums of `shared_gradients`, as many together as stay in registers."""
+    """The sums of `shared_gradients`, as many together as stay in registers.
+
+    Of sums that repeat themselves layer by layer fewer, as those together become a loop.
+    """
     most = max(1, HELD // (1 + plan_slots(ctx.batch_sums.tree, ctx.batch)))
     groups = [bias_sums(ctx, layout, k) for k in range(0, layout.units, ctx.longest)]
     for k, place in enumerate(layout.layers):
         if in_shared_gradients(ctx, k):
             groups += weight_sums(ctx, layout, place, layout[k - 1], most)
+    together, at = [], 0
+    for repeated, runs in groupby(runs_of(groups), lambda run: run.times > 1):
+        n = sum(run.size for run in runs)
+        together += joined(groups[at : at + n], min(most, HELD_IN_LOOP) if repeated else most)
+        at += n
+    return together
+
+
+def joined(groups: list[SumGroup], most: int) -> list[SumGroup]:
+    """The same sums, up to `most` vectors in one group."""
     together: list[SumGroup] = []
     for group in groups:
         if together and together[-1].vectors + group.vectors <= most:
@@ -201,7 +237,9 @@ def shared_gradients(ctx: KernelContext, layout: Layout, k: int) -> Callable:
 
         return kernel
 
-    return sequence([kernel_of(group) for group in sum_groups(ctx, layout)])
+    groups = sum_groups(ctx, layout)
+    parts = [Part(group.code, group.places, partial(kernel_of, group)) for group in groups]
+    return in_loops(parts, Memory._fields)
 
 
 def table_bias_gradients(ctx: KernelContext, layout: Layout, k: int) -> Callable:
@@ -212,7 +250,7 @@ def table_bias_gradients(ctx: KernelContext, layout: Layout, k: int) -> Callable
 
     @inlined
     def kernel(m, x, first, rate, t):
-        total(m, m.plan, m.constants, m.delta_rows, m.g, b_at, 0, t)
+        total(m, m.plan, m.constants, m.delta_rows, m.bias_gradients, b_at, 0, t)
 
     return kernel
 
@@ -224,14 +262,14 @@ def few_bias_gradients(ctx: KernelContext, layout: Layout, k: int) -> Callable:
 
     @inlined
     def kernel(m, x, first, rate, t):
-        total(m, m.plan, m.d, m.constants, m.g, b_at, 0, t)
+        total(m, m.plan, m.d, m.constants, m.bias_gradients, b_at, 0, t)
 
     return kernel
 
 
 def lowest(ctx: KernelContext, k: int) -> bool:
     """Once: for the lowest layer of few units."""
-    return k == min(table_layers(ctx), default=-1)
+    return few_units(ctx, k) and not any(few_units(ctx, j) for j in range(k))
 
 
 def all_of_table(ctx: KernelContext, k: int) -> list[int]:

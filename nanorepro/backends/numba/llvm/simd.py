@@ -59,6 +59,17 @@ def _offset(pointer, n):
     return pointer, codegen
 
 
+def _moved(pointers, steps, n):
+    def codegen(context, builder, sig, args):
+        count, found = context.cast(builder, args[2], sig.args[2], types.int64), []
+        for k in range(len(pointers)):
+            by = builder.mul(builder.extract_value(args[1], k), count)
+            found.append(builder.gep(builder.extract_value(args[0], k), [by]))
+        return context.make_tuple(builder, pointers, found)
+
+    return pointers, codegen
+
+
 def _load(array, index, lanes):
     vector = Vector(array.dtype, lanes.count)
 
@@ -314,6 +325,10 @@ def offset(pointer, n):
     """A pointer to what lies n elements further on."""
 
 
+def moved(pointers, steps, n):
+    """A named tuple of pointers, each to what lies n of its steps further on."""
+
+
 def load(array, index, lanes):
     """The vector of the elements from `index` on, counted over all axes."""
 
@@ -448,6 +463,7 @@ for _function, _typing in {
     pointer: _pointer,
     pointers: _pointers,
     offset: _offset,
+    moved: _moved,
     load: _load,
     prefetch: _prefetch(3),
     prefetch_early: _prefetch(2),
