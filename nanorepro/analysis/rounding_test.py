@@ -24,10 +24,11 @@ and K = X Xᵀ, scaled to the mean eigenvalue 1, it is for several λ
 the inverse that of the space orthogonal to 1.  For λ = ∞ it is the distance to the mean of all; for
 small λ the distance to the affine space of the others: directions in which replicates differ among
 themselves count little, others much.  One score more is of single numbers: the largest over the
-numbers of -log(1 - u), u the share of the contestant in their sum of squares, which grows with the
-distance to the others in their standard deviations.  Each score is studentised with mean and
-standard deviation of the other contestants', and the greatest is the score of the test; over a
-series of checkpoints, the greatest over all of them.  The rank makes good for the choice.
+numbers of log(1 + d²/(s² + q²)), d the distance to the mean of the others, s their standard
+deviation, and q the unit roundoff of that mean, lest contestants tie in numbers in which all others
+are equal.  Each score is studentised with mean and standard deviation of the other contestants',
+and the greatest is the score of the test; over a series of checkpoints, the greatest over all of
+them.  The rank makes good for the choice.
 """
 
 import math
@@ -37,7 +38,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import helmert
 
-from nanorepro.data.tensors.record import Tensor
+from nanorepro.data.tensors.record import NumberFormat, Tensor
 from nanorepro.data.tensors.values import values_of
 
 LEVEL = 0.05
@@ -112,8 +113,7 @@ class Gram:
     raw, standardised : ndarray (m, m)
         Of the numbers, and of the numbers in their standard deviations.
     single : ndarray (m,)
-        The largest share of each in the sum of squares of one number, from 0 to 1: that sum over
-        the others is 1 - share of the whole.
+        The largest d²/(s² + q²) of each over the numbers.
     not_finite : ndarray (m,)
         How many numbers of each are NaN or infinite; such numbers are left out for all.
     norm : float
@@ -143,6 +143,7 @@ def gram(
     raw, standardised = np.zeros((m, m)), np.zeros((m, m))
     single, not_finite, square = np.zeros(m), np.zeros(m), 0.0
     for same in tensors:
+        roundoff = unit_roundoff(same[0].format)
         for x in _blocks(same):
             progress(x.size)
             finite = np.isfinite(x)
@@ -161,8 +162,29 @@ def gram(
                 z = x[:, moving] / deviation[moving]
                 standardised += z @ z.T
                 if z.size:
-                    single = np.maximum(single, (z * z).max(axis=1) / (m - 1))
+                    q = roundoff * np.abs(first + mean)[moving]
+                    single = np.maximum(single, standing_out(x[:, moving], q).max(axis=1))
     return Gram(raw, standardised, single, not_finite, math.sqrt(square))
+
+
+def unit_roundoff(format: NumberFormat) -> float:
+    """The relative error of rounding to a format, at most; of integers that of float64."""
+    bits = {"complex64": 23, "complex128": 52}.get(format.name, format.significand or 52)
+    return float(2.0 ** -(bits + 1))
+
+
+def standing_out(x: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """d²/(s² + q²) of every number of every contestant, (m, n), by the other contestants.
+
+    `x` (m, n) are the contestants less their mean, `q` (n,) the unit roundoffs.
+    """
+    m = len(x)
+    squares = x * x
+    total = squares.sum(axis=0)
+    own = squares * (m / (m - 1))  # what leaves the sum of squares with the contestant
+    others = np.maximum(total - own, ALL * total)
+    found: np.ndarray = own * (m / (m - 1)) / (others / (m - 1) + q * q)
+    return found
 
 
 def _blocks(tensors: Sequence[Tensor]) -> Iterator[np.ndarray]:
@@ -181,7 +203,7 @@ def scores(found: Gram) -> dict[str, np.ndarray]:
         for ridge in RIDGES:
             how = "mean" if ridge == math.inf else f"span of the others (ridge {ridge:g})"
             statistics[f"the distance to the {how}, {name} numbers"] = outlying(products, ridge)
-    statistics["a single number"] = -np.log(np.maximum(1.0 - found.single, ALL))
+    statistics["a single number"] = np.log1p(found.single)
     if found.not_finite.any():
         statistics["numbers that are not finite"] = found.not_finite
     return {name: studentised(values) for name, values in statistics.items()}

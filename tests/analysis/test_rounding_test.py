@@ -10,6 +10,7 @@ from nanorepro.analysis.rounding_test import (
     gram,
     outlying,
     rounding_test,
+    standing_out,
     studentised,
 )
 from nanorepro.data.tensors.arrays import tensors_of
@@ -138,6 +139,26 @@ def test_the_distance_to_the_span_by_its_definition():
         gap = gap - basis @ np.linalg.lstsq(basis, gap, rcond=None)[0]
         scale = np.trace(centred @ centred.T) / 5
         assert got[k] == pytest.approx(np.log(gap @ gap / scale), abs=1e-6)
+
+
+def test_a_single_number_by_its_definition():
+    x = np.random.default_rng(7).normal(size=(6, 4))
+    got = standing_out(x - x.mean(axis=0), np.full(4, 0.5))
+    for k in range(6):
+        others = np.delete(x, k, axis=0)
+        expected = (x[k] - others.mean(axis=0)) ** 2 / (others.var(axis=0) + 0.25)
+        assert got[k] == pytest.approx(expected)
+
+
+def test_numbers_in_which_one_differs_make_no_ties():
+    """As of rare features: each contestant is the only one that differs somewhere, by a few ulp."""
+    rng, p = np.random.default_rng(8), []
+    for _ in range(300):
+        x = np.tile(rng.normal(size=40).astype("f4"), (20, 1))
+        for row, k in zip(x, rng.permutation(40), strict=False):
+            row[k] += np.spacing(row[k]) * rng.integers(1, 9)
+        p.append(verdict(x).p)
+    assert 4 <= sum(one <= 0.05 for one in p) < 30  # 15 of 300 are 5 %
 
 
 def test_studentised_by_the_others():
