@@ -358,7 +358,9 @@ class _Counts:
     """Counts of distances, of which the largest and the median are wanted, exactly.
 
     They are counted by their upper 16 bits of 32, and one by one below 2^16; what is wider, by how
-    many digits of 16 bits it has.  What a median above that is, further readings find.
+    many digits of 16 bits it has.  Of those with the upper digit that the median of the first ones
+    has, the lower one is counted, too: then most medians are known.  What another is, further
+    readings find.
     """
 
     def __init__(self, pair: _Pair):
@@ -366,6 +368,8 @@ class _Counts:
         self.small = np.zeros(BINS, np.int64)
         self.upper = np.zeros(BINS, np.int64)  # of those below 2^32, by digit
         self.longer = np.zeros(4, np.int64)  # by the number of digits; those of 3 and 4 are used
+        self.guess: int | None = None  # the upper digit of the median, probably
+        self.lower = np.zeros(BINS, np.int64)  # of those with that upper digit
         self.top = 0
         self.held: np.ndarray | None = None
         self.filled = 0
@@ -396,8 +400,13 @@ class _Counts:
                 self.longer[k] += np.count_nonzero(d >> np.uint64(DIGIT * k))
             self.longer[2] -= np.count_nonzero(d >> np.uint64(3 * DIGIT))
             d = d[d < np.uint64(1 << 32)]
+        if self.guess is None:
+            self.guess = int(np.partition(d, len(d) // 2)[len(d) // 2]) >> DIGIT if len(d) else 0
         if top >= BINS:
-            self._count(self.upper, d >> d.dtype.type(DIGIT))
+            upper = d >> d.dtype.type(DIGIT)
+            self._count(self.upper, upper)
+            if self.guess:
+                self._count(self.lower, d[upper == self.guess] & d.dtype.type(BINS - 1))
             d = d[d < BINS]
         else:
             self.upper[0] += len(d)
@@ -423,6 +432,8 @@ class _Counts:
             digit, rank = _locate(self.upper, rank)
             if digit == 0:
                 return self._as_number(_locate(self.small, rank)[0])
+            if digit == self.guess:
+                return self._as_number(digit << DIGIT | _locate(self.lower, rank)[0])
             return self._as_number(self._digits(digit, rank, 1))
         rank -= below
         level = 2 if rank < self.longer[2] else 3
