@@ -16,6 +16,7 @@ import stat
 import sys
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 LACKING = {
@@ -67,7 +68,7 @@ def write_new(path: Path, data: bytes) -> None:
     """
     with _failing(path):
         _make_folder(path.parent)
-        remove_stale(path.parent)
+        _tidy(path.parent.absolute())
         if not _written_unnamed(path, data):
             with _private(path, data, read_only=True) as private:
                 _rename_new(private, path)
@@ -81,9 +82,10 @@ def replace_file(path: Path, data: bytes) -> None:
     """
     with _failing(path):
         _make_folder(path.parent)
-        remove_stale(path.parent)
+        _tidy(path.parent.absolute())
         with _private(path, data) as private:
             os.replace(private, path)
+        _flush_folder(path.parent)
 
 
 def read_file(path: Path) -> bytes:
@@ -101,6 +103,12 @@ def remove_stale(folder: Path) -> None:
             with contextlib.suppress(OSError):
                 if found and _is_stale(found, entry.stat(follow_symlinks=False).st_mtime):
                     os.unlink(entry.path)
+
+
+@lru_cache(maxsize=256)
+def _tidy(folder: Path) -> None:
+    """`remove_stale` once a process: a scan with every file would be quadratic in their number."""
+    remove_stale(folder)
 
 
 def _is_stale(found: re.Match[str], modified: float) -> bool:

@@ -284,6 +284,15 @@ def test_a_process_that_is_killed_leaves_nothing_for_long(tmp_path, number, kind
     assert os.listdir(tmp_path) == ["b.h5"]
 
 
+def test_a_folder_is_scanned_once_however_many_files_are_written(tmp_path, monkeypatch):
+    scanned, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: (scanned.append(path), scandir(path))[1])
+    for k in range(5):
+        files.write_new(tmp_path / f"{k}.h5", DATA)
+        files.replace_file(tmp_path / f"{k}.png", DATA)
+    assert scanned == [tmp_path]
+
+
 def test_only_private_files_of_the_dead_are_removed(tmp_path):
     host, dead = files._host(), 2**22 + 1  # above the largest process id
     stale = [f".a.h5.{host}-{dead}-01234567.tmp", ".a.h5.elsewhere-1-01234567.tmp"]
