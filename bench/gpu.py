@@ -26,7 +26,7 @@ from nanorepro.backends.cuda import nvrtc
 from nanorepro.backends.cuda.device import current
 from nanorepro.backends.cuda.ensemble import Ensemble
 from nanorepro.backends.cuda.group import ExampleRows
-from nanorepro.backends.protocols import Group
+from nanorepro.backends.protocols import Group, Snapshot
 from nanorepro.config import Config, canonical
 from nanorepro.data.worlds import make_world
 from nanorepro.errors import ConfigError
@@ -97,7 +97,7 @@ def ensemble_of(config: Config, models: int) -> tuple[Ensemble, ExampleRows]:
     specs = [ModelSpec(config, 32, k // 2, k % 2) for k in range(models)]
     start = [initial_parameters(config)] * models
     world = make_world(config.seed, config.data)
-    group = Group(specs, start, world, np.zeros(1, np.uint32))
+    group = Group(specs, [Snapshot.before(w, 1) for w in start], world, np.zeros(1, np.uint32))
     return Ensemble(device, specs, start), ExampleRows(device, group, specs)
 
 

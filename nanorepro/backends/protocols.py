@@ -5,7 +5,7 @@ affair.  One that trains many models at once, as a GPU does, also has `train_gro
 `training.group` trains the models of a group one after another, chunk by chunk.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -15,8 +15,37 @@ from nanorepro.data.worlds import World
 from nanorepro.model.layers import Parameters
 from nanorepro.specification import ModelSpec
 
-Report = Callable[[int], None]
-"""Called with the examples that were trained on since the last call, each counted once a model.
+State = Mapping[str, Parameters]
+"""An optimizer's state: each of its arrays by name, as a record like that of the parameters."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One model after some steps: all that the rest of its training depends on besides its spec.
+
+    Streams are counter-based, so the step is their position.
+
+    step: mini-batches that it was trained on
+    parameters: the record at that step, in the model's precision
+    state: the optimizer's; empty before the first step, where it is new, and after the last
+    logits: (checkpoints, patterns) of the evaluation patterns at the checkpoints up to that step
+    """
+
+    step: int
+    parameters: Parameters
+    state: State
+    logits: np.ndarray
+
+    @staticmethod
+    def before(parameters: Parameters, patterns: int) -> "Snapshot":
+        """A model before its first step."""
+        dtype = next(iter(parameters.values())).dtype
+        return Snapshot(0, parameters, {}, np.empty((0, patterns), dtype))
+
+
+Report = Callable[[int, Callable[[], Sequence[Snapshot]]], None]
+"""Called with the examples that were trained on since the last call, each counted once a model,
+and with what makes a snapshot of every model of the group, in its order, as it is now.
 
 It raises `Interrupted` when the run is to end early; a backend lets the exception pass.
 """
@@ -48,7 +77,7 @@ class Group:
     """Models of one run that are trained together, and the examples they see.
 
     models: what each model is; all have one Config, the pairs and the dials may vary
-    start: the parameters of each before training, in its precision
+    start: the parameters of each before training, in its precision, or where it was left
     world: what the examples are drawn from
     patterns: (n,) uint32, the evaluation patterns whose logits are wanted at every checkpoint
 
@@ -61,7 +90,7 @@ class Group:
     """
 
     models: Sequence[ModelSpec]
-    start: Sequence[Parameters]
+    start: Sequence[Snapshot]
     world: World
     patterns: np.ndarray
 
@@ -85,6 +114,12 @@ class ModelInTraining(Protocol):
 
     def set_parameters(self, parameters: Parameters) -> None:
         """Take other parameters; the optimizer's state and the step stay."""
+
+    def state(self) -> State:
+        """A copy of the optimizer's state."""
+
+    def restore(self, step: int, parameters: Parameters, state: State) -> None:
+        """Be at a step with these bits, which a model of this specification gave."""
 
 
 class Backend(Protocol):
@@ -130,7 +165,7 @@ class TrainsGroups(Protocol):
     """What a backend has besides if it trains many models at once."""
 
     def train_group(self, group: Group, report: Report, /) -> list[Trained]:
-        """Train all models of a group from step 0 to the end of the run; in the group's order."""
+        """Train all models of a group to the end of the run; in the group's order."""
 
     def device(self) -> str:
         """The device's name, for the provenance of a result."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from nanorepro.backends.protocols import State as OptimizerState
 from nanorepro.data import packing, sampling, worlds
 from nanorepro.model.activations import ACTIVATIONS, sigmoid
 from nanorepro.model.layers import Layer, Parameters
@@ -70,7 +71,7 @@ class Model:
         self.update = optimizer.make_update(numpy_arrays, self.ops, config)
         starts = optimizer.starts(config)
         self.set_parameters(parameters)
-        self.state = {
+        self.a = {
             name: tuple(np.full_like(v, self.ops.const(start)) for start in starts)
             for name, v in self.w.items()
         }
@@ -82,6 +83,20 @@ class Model:
     def set_parameters(self, parameters: Parameters) -> None:
         """Take other parameters."""
         self.w = {name: self.ops.const(value) for name, value in parameters.items()}
+
+    def state(self) -> OptimizerState:
+        """A copy of the optimizer's state."""
+        names = OPTIMIZERS[self.spec.config.optimizer].state
+        return {
+            name: {key: arrays[k].copy() for key, arrays in self.a.items()}
+            for k, name in enumerate(names)
+        }
+
+    def restore(self, step: int, parameters: Parameters, state: OptimizerState) -> None:
+        """Be at a step with these bits, which a model of this specification gave."""
+        self.step = step
+        self.w = {name: value.copy() for name, value in parameters.items()}
+        self.a = {name: tuple(of[name].copy() for of in state.values()) for name in parameters}
 
     def train(self, x: np.ndarray, y: np.ndarray) -> None:
         """Train on packed examples (n, words) uint32 and labels (n,) in the given order."""
@@ -183,9 +198,7 @@ class Model:
         g, t = self.gradients(bits, y), self.rounding_key()
         rate = self.ops.const(learning_rate(self.spec.config, self.step))
         for name in self.w:
-            self.w[name], self.state[name] = self.update(
-                self.w[name], self.state[name], g[name], rate, t
-            )
+            self.w[name], self.a[name] = self.update(self.w[name], self.a[name], g[name], rate, t)
 
     def rounding_key(self) -> RoundingKey:
         """What stochastic rounding draws from in this step: the key of its stream, and the step."""

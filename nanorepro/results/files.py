@@ -40,6 +40,7 @@ REASONS = {
     "ESTALE": "the network file system has lost it",
 }
 
+DAMAGED = "damaged"
 DAY = 86400.0
 PRIVATE = re.compile(r"\..+\.(?P<host>[^.]*)-(?P<pid>\d+)-[0-9a-f]{8}\.tmp")
 
@@ -86,6 +87,23 @@ def replace_file(path: Path, data: bytes) -> None:
         with _private(path, data) as private:
             os.replace(private, path)
         _flush_folder(path.parent)
+
+
+def set_aside(path: Path) -> Path:
+    """Move a damaged file into `damaged/` beside it, where it is kept; raises OSError."""
+    target = path.parent / DAMAGED / path.name
+    target.parent.mkdir(exist_ok=True)
+    number = 1
+    while target.exists():
+        target = target.with_name(f"{path.stem}.{number}{path.suffix}")
+        number += 1
+    os.rename(path, target)
+    return target
+
+
+def checkpoint_of(id: str, folder: str | Path) -> Path:
+    """Where a run in the middle of its training is kept (`training.checkpoints`)."""
+    return Path(folder) / f"{id}.checkpoint"
 
 
 def read_file(path: Path) -> bytes:

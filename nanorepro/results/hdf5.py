@@ -95,7 +95,7 @@ def _write(result: Result, f: h5py.File) -> None:
 
 
 def _read(f: h5py.File) -> Result:
-    config = _read_config(f)
+    config = read_config(f)
     patterns = f["pattern"].shape
     if len(patterns) != 1 or not 0 < patterns[0] <= 1 << config.log2_eval:
         raise ConfigError("the number of evaluation patterns is wrong")
@@ -106,7 +106,7 @@ def _read(f: h5py.File) -> Result:
         if name in METRICS and name not in f:  # of a metric that is newer than the file
             arrays[name] = np.full(shape, 0 if METRICS[name].flag else np.nan, v.dtype)
         else:
-            arrays[name] = _read_array(f, name, shape, v.dtype)
+            arrays[name] = read_array(f, name, shape, v.dtype)
     names = shapes(layers(config, FEATURES))
     parameters = [
         [{n: arrays[n][k, m].astype(dtype_of(config, m)) for n in names} for m in (0, 1)]
@@ -117,7 +117,7 @@ def _read(f: h5py.File) -> Result:
         raise ConfigError("the parameters are not those of the fingerprint")
     return Result(
         config=config,
-        backend=_text(f, "backend"),
+        backend=read_text(f, "backend"),
         parameters=parameters,
         evaluation=Evaluation(arrays["pattern"], arrays["count"], arrays["log_odds"]),
         logits=arrays["logits"][:, :, None],
@@ -127,22 +127,23 @@ def _read(f: h5py.File) -> Result:
             for name, metric in METRICS.items()
         },
         constant_loss=float(f.attrs["constant_loss"]),
-        fingerprint=_text(f, "fingerprint"),
+        fingerprint=read_text(f, "fingerprint"),
         seconds=float(f.attrs["seconds"]),
-        provenance=_record(f, "provenance"),
+        provenance=read_record(f, "provenance"),
     )
 
 
-def _read_config(f: h5py.File) -> Config:
+def read_config(f: h5py.File, expected: str = FORMAT) -> Config:
+    """The run that a file of some format says it is of, checked."""
     format = f.attrs.get("format")
-    if format != FORMAT:
-        if isinstance(format, str) and format.startswith(FORMAT[:-1]):
+    if format != expected:
+        if isinstance(format, str) and format.startswith(expected[:-1]):
             raise OtherVersion(f"made by another version of nanorepro, as {format!r}")
         raise ConfigError("not a stored run of this version of the program")
     if f.attrs["contract"] != CONTRACT:
         problem = f"made under contract {f.attrs['contract']}, this program has {CONTRACT}"
         raise OtherVersion(problem, right="a file of the same contract")
-    record = _record(f, "config")
+    record = read_record(f, "config")
     try:
         config = Config.from_record(record)
     except ConfigError as error:
@@ -154,7 +155,7 @@ def _read_config(f: h5py.File) -> Config:
     return config
 
 
-def _read_array(f: h5py.File, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+def read_array(f: h5py.File, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
     """A dataset that lies in the file itself, whole, with the shape and type it must have."""
     if not isinstance(f.get(name, getlink=True), h5py.HardLink):
         raise ConfigError(f"{name} is missing")
@@ -196,15 +197,17 @@ def _check_values(
                 raise ConfigError(f"model {m} of pair {k} has NaN or infinity")
 
 
-def _text(f: h5py.File, name: str) -> str:
+def read_text(f: h5py.File, name: str) -> str:
+    """An attribute that must be text."""
     value = f.attrs[name]
     if not isinstance(value, str):
         raise ConfigError(f"{name} is not text")
     return value
 
 
-def _record(f: h5py.File, name: str) -> dict[str, Any]:
-    value = json.loads(_text(f, name))
+def read_record(f: h5py.File, name: str) -> dict[str, Any]:
+    """An attribute that must be a JSON object."""
+    value = json.loads(read_text(f, name))
     if not isinstance(value, dict):
         raise ConfigError(f"{name} is not a record")
     return value

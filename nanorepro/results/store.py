@@ -3,13 +3,20 @@
 A file is whole or absent (`files`), sealed and checked (`hdf5`), read-only, and never overwritten.
 """
 
+import contextlib
 import os
 from pathlib import Path
 
 from nanorepro.config import Config, command
 from nanorepro.errors import ConfigError
 from nanorepro.results import hdf5
-from nanorepro.results.files import NotWritten, read_file, replace_file, write_new
+from nanorepro.results.files import (
+    NotWritten,
+    checkpoint_of,
+    read_file,
+    replace_file,
+    write_new,
+)
 from nanorepro.results.provenance import provenance
 from nanorepro.results.result import Result
 
@@ -36,7 +43,8 @@ def save(result: Result, folder: str | Path) -> Path:
     result : Result
         What `simulate` returned.
     folder : str or Path
-        Where; made if it is not there.
+        Where; made if it is not there.  A checkpoint of the run in it is not needed any more and
+        is removed.
 
     Returns
     -------
@@ -64,12 +72,9 @@ def save(result: Result, folder: str | Path) -> Path:
     (True, True)
     """
     path = path_of(result.config, folder)
-    if os.path.exists(path):
-        return _same(result, path)
-    try:
-        write_new(path, hdf5.encode(result))
-    except FileExistsError:  # it appeared meanwhile, or is a broken link
-        return _same(result, path)
+    _write(result, path)
+    with contextlib.suppress(OSError):
+        checkpoint_of(result.config.id, folder).unlink()
     return path
 
 
@@ -124,12 +129,17 @@ def find(folder: str | Path, config: Config) -> Result | None:
     return check(path, config) if os.path.exists(path) else None
 
 
-def _same(result: Result, path: Path) -> Path:
-    """The path, if its file holds this result; raises Conflict if it holds another."""
+def _write(result: Result, path: Path) -> None:
+    """Write a result, or see that it is there."""
+    if not os.path.exists(path):
+        try:
+            write_new(path, hdf5.encode(result))
+            return
+        except FileExistsError:  # it appeared meanwhile, or is a broken link
+            pass
     stored = check(path, result.config)
-    if stored == result:
-        return path
-    raise Conflict(
-        f"{str(path)!r} holds another result under the same id and was left as it is:"
-        f" fingerprint {stored.fingerprint} there, {result.fingerprint} here"
-    )
+    if stored != result:
+        raise Conflict(
+            f"{str(path)!r} holds another result under the same id and was left as it is:"
+            f" fingerprint {stored.fingerprint} there, {result.fingerprint} here"
+        )

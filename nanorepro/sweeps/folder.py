@@ -2,7 +2,7 @@
 
     <id>.h5          a finished run         journal.jsonl    one line for each
     failures.jsonl   runs that failed       sweeps/          what was asked for, by which command
-    claims/          runs being made        checkpoints/     models in the middle of their training
+    claims/          runs being made        <id>.checkpoint  a run in the middle of its training
     damaged/         files moved aside: nothing is ever deleted
 
 Finished means that the file opens, its schema fits and its digest fits.  A run's file is checked in
@@ -22,13 +22,13 @@ from typing import Any
 
 from nanorepro.config import Config
 from nanorepro.errors import ConfigError
-from nanorepro.results import store
+from nanorepro.results import files, store
 from nanorepro.results.hdf5 import OtherVersion
 from nanorepro.results.result import Result
 from nanorepro.sweeps import journal
 from nanorepro.sweeps.journal import Entry, record_of
 
-FAILURES, SWEEPS, DAMAGED = "failures.jsonl", "sweeps", "damaged"
+FAILURES, SWEEPS = "failures.jsonl", "sweeps"
 RUN_FILE = re.compile(r"([0-9a-f]{16})\.h5")
 OTHER = "not the file that the journal names: its digest is another"
 Report = Callable[[int, int], None]
@@ -165,14 +165,7 @@ class Folder:
 
     def set_aside(self, damaged: Damaged) -> Damaged:
         """Move a damaged file into `damaged/`, where it is kept; raises OSError."""
-        target = self.path / DAMAGED / damaged.path.name
-        target.parent.mkdir(exist_ok=True)
-        number = 1
-        while target.exists():
-            target = target.with_name(f"{damaged.path.stem}.{number}{damaged.path.suffix}")
-            number += 1
-        os.rename(damaged.path, target)
-        return replace(damaged, moved=target)
+        return replace(damaged, moved=files.set_aside(damaged.path))
 
     def fail(self, config: Config, reason: str, tries: int) -> Failure:
         """Keep why a run failed; raises OSError."""

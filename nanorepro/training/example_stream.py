@@ -24,9 +24,18 @@ class ExampleStream:
 
     Each model takes one after the other.  The first to ask draws for both; a thread that asks
     while a chunk is being drawn draws the next one instead of waiting.
+
+    steps: mini-batches that each model was trained on before
     """
 
-    def __init__(self, config: Config, pair: int, world: World, backend: Backend):
+    def __init__(
+        self,
+        config: Config,
+        pair: int,
+        world: World,
+        backend: Backend,
+        steps: tuple[int, int] = (0, 0),
+    ):
         self.backend, self.world = backend, world
         self.key, self.first = stream_key(config.seed, "examples", pair), config.first_example
         self.examples = config.examples
@@ -35,7 +44,9 @@ class ExampleStream:
         # a window longer than a chunk is drawn for each model, because the memory is not for more
         self.ahead = AHEAD if self.size <= CHUNK else 0
         self.lock = threading.Lock()
-        self.next = [0, 0]  # the chunk that each model takes next
+        seen = [min(step * config.batch, self.examples) for step in steps]
+        # the chunk that each model takes next
+        self.next = [n // self.size if n < self.examples else self.count for n in seen]
         self.shared: dict[int, Future[np.ndarray]] = {}
         # the same memory for all: what is freed goes back to the system and comes in pages
         self.free: list[np.ndarray] = []

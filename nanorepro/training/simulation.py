@@ -1,17 +1,23 @@
 """Pairs of models, trained and measured: the loop that everything else serves (section 2)."""
 
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from pathlib import Path
 from weakref import WeakValueDictionary
 
 import numpy as np
 
 from nanorepro.backends import load_backend
-from nanorepro.backends.protocols import Backend, Group, Interrupted, Trained, TrainsGroups
+from nanorepro.backends.protocols import (
+    Backend,
+    Group,
+    Interrupted,
+    Snapshot,
+    Trained,
+    TrainsGroups,
+)
 from nanorepro.config import Config, check_sequence
 from nanorepro.data import sampling, worlds
 from nanorepro.errors import ConfigError
@@ -19,6 +25,7 @@ from nanorepro.model.layers import Parameters
 from nanorepro.results.provenance import provenance
 from nanorepro.results.result import Result, fingerprint
 from nanorepro.specification import ModelSpec
+from nanorepro.training.checkpoints import MINUTES, Checkpoint, Say, now
 from nanorepro.training.example_stream import ExampleStream
 from nanorepro.training.group import train_group
 from nanorepro.training.measuring import Measurer, Measures, evaluation_set, in_arrays
@@ -46,31 +53,59 @@ class Job:
         return f"pair {pairs[0]}" if len(pairs) == 1 else f"pairs {pairs[0]} to {pairs[-1]}"
 
 
-def jobs_of(pairs: int, threads: int, together: bool) -> list[Job]:
+def jobs_of(models: Sequence[tuple[int, int]], threads: int, together: bool) -> list[Job]:
     """Work for the threads: whole pairs, and single models where pairs do not fill all threads.
 
-    `together`: all models of the run at once, for a backend that trains groups.
+    models: those to be trained, as (pair, model) in order; `together`: all of them at once, for a
+    backend that trains groups.
     """
     if together:
-        return [Job(tuple((k, m) for k in range(pairs) for m in (0, 1)))]
-    whole = pairs - pairs % threads
-    jobs = [Job(((k, 0), (k, 1))) for k in range(whole)]
-    return jobs + [Job(((k, m),)) for k in range(whole, pairs) for m in (0, 1)]
+        return [Job(tuple(models))] if models else []
+    pairs = [pair for pair, model in models if model == 0 and (pair, 1) in models]
+    whole = pairs[: len(pairs) - len(pairs) % threads]
+    jobs = [Job(((pair, 0), (pair, 1))) for pair in whole]
+    return jobs + [Job((one,)) for one in models if one[0] not in whole]
 
 
 class Simulation:
     """What the threads of a run share: its world, its example streams, how far it is."""
 
     def __init__(
-        self, config: Config, backend: Backend, start: Start | None, progress: Progress | None
+        self,
+        config: Config,
+        backend: Backend,
+        start: Start | None,
+        progress: Progress | None,
+        checkpoint: Checkpoint,
     ):
         self.config, self.backend, self.start, self.progress = config, backend, start, progress
+        self.checkpoint = checkpoint
         self.world = worlds.make_world(config.seed, config.data, backend.exp)
         self.measurer = Measurer(config, self.world, backend)
         self.streams: WeakValueDictionary[int, ExampleStream] = WeakValueDictionary()
         self.stop = threading.Event()
         self.lock = threading.Lock()
-        self.done = 0
+        self.before = checkpoint.resume(len(self.measurer.evaluation.x))
+        self.done = sum(one.step for one in self.before.values()) * config.batch
+
+    @property
+    def models(self) -> list[tuple[int, int]]:
+        """The models that are still to be trained, in order."""
+        every = [(k, m) for k in range(self.config.pairs) for m in (0, 1)]
+        return [one for one in every if self._step(one) < self.config.steps]
+
+    def finished(self) -> dict[tuple[int, int], Trained]:
+        """The models whose training had ended before."""
+        last = self.config.steps
+        return {
+            key: Trained(one.parameters, one.logits)
+            for key, one in self.before.items()
+            if one.step == last
+        }
+
+    def _step(self, model: tuple[int, int]) -> int:
+        """The step at which the training of a model begins."""
+        return self.before[model].step if model in self.before else 0
 
     def report(self, examples: int) -> None:
         """Count examples that were trained on; ends the thread's work if the run is to end."""
@@ -81,7 +116,13 @@ class Simulation:
             if self.progress:
                 self.progress(self.done, 2 * self.config.pairs * self.config.examples)
 
-    def starting(self, spec: ModelSpec) -> Parameters:
+    def starting(self, spec: ModelSpec) -> Snapshot:
+        """Where the training of a model begins: before its first step, or where it was left."""
+        if (spec.pair, spec.model) in self.before:
+            return self.before[spec.pair, spec.model]
+        return Snapshot.before(self._first(spec), len(self.measurer.evaluation.x))
+
+    def _first(self, spec: ModelSpec) -> Parameters:
         """What a model starts from: its initial parameters, or those of the warm start."""
         if self.start is None:
             return initial_parameters(self.config, spec.pair, spec.model)
@@ -94,7 +135,8 @@ class Simulation:
         with self.lock:
             found = self.streams.get(pair)
             if found is None:
-                found = ExampleStream(self.config, pair, self.world, self.backend)
+                steps = self._step((pair, 0)), self._step((pair, 1))
+                found = ExampleStream(self.config, pair, self.world, self.backend, steps)
                 self.streams[pair] = found
             return found
 
@@ -103,15 +145,36 @@ class Simulation:
         specs = [ModelSpec(self.config, sampling.FEATURES, k, m) for k, m in job.models]
         starts = [self.starting(spec) for spec in specs]
         group = Group(specs, starts, self.world, self.measurer.evaluation.x)
+
+        def report(examples: int, snapshots: Callable[[], Sequence[Snapshot]]) -> None:
+            try:
+                self.report(examples)
+            except BaseException:
+                self._keep(job, snapshots)
+                raise
+            if self.checkpoint.due(job):
+                self._keep(job, snapshots)
+
         try:
             if isinstance(self.backend, TrainsGroups):
-                return self.backend.train_group(group, self.report)
-            return train_group(self.backend, group, self.stream(specs[0].pair), self.report)
+                trained = self.backend.train_group(group, report)
+            else:
+                trained = train_group(self.backend, group, self.stream(specs[0].pair), report)
+            last = self.config.steps
+            self._keep(job, lambda: [Snapshot(last, m.parameters, {}, m.logits) for m in trained])
+            return trained
         except (Interrupted, ConfigError):
             raise
         except BaseException as error:
             error.add_note(f"while training {job}")
             raise
+        finally:
+            self.checkpoint.end_job(job)
+
+    def _keep(self, job: Job, snapshots: Callable[[], Sequence[Snapshot]]) -> None:
+        """Have the checkpoint, if there is one, hold where the models of a job are."""
+        if self.checkpoint.path is not None:
+            self.checkpoint.keep(job, dict(zip(job.models, snapshots(), strict=True)))
 
 
 def run_jobs(
@@ -122,18 +185,23 @@ def run_jobs(
     The first failure ends the run: threads at work stop at their next report.
     """
     pairs = simulation.config.pairs
-    trained: dict[tuple[int, int], Trained] = {}
+    trained = simulation.finished()
     measured: dict[int, Measures] = {}
+
+    def measure(some: Iterable[int]) -> None:
+        for pair in sorted(some):
+            if (pair, 0) in trained and (pair, 1) in trained:
+                both = [trained[pair, 0], trained[pair, 1]]
+                measured[pair] = simulation.measurer.measure(both)
+
     with ThreadPoolExecutor(threads) as pool:
         futures = {pool.submit(simulation.train, job): job for job in jobs}
         try:
+            measure({pair for pair, _ in trained})
             for future in as_completed(futures):
                 models = futures[future].models
                 trained.update(zip(models, future.result(), strict=True))
-                for pair in sorted({pair for pair, _ in models}):
-                    if (pair, 0) in trained and (pair, 1) in trained:
-                        both = [trained[pair, 0], trained[pair, 1]]
-                        measured[pair] = simulation.measurer.measure(both)
+                measure({pair for pair, _ in models})
         except BaseException:
             simulation.stop.set()
             for future in futures:
@@ -149,6 +217,9 @@ def simulate(
     threads: int | str | None = None,
     progress: Progress | None = None,
     start: Start | None = None,
+    checkpoint_minutes: float = MINUTES,
+    checkpoint_folder: str | Path | None = None,
+    say: Say | None = None,
 ) -> Result:
     """Train and measure all pairs of a run: a pure function of the configuration.
 
@@ -169,6 +240,15 @@ def simulate(
         fingerprint config.warm_start names.  Pair k starts from pair k mod len(start), both models
         from its first unless they differ in `init`.  The optimizer starts anew: a run is not the
         continuation of another that ended there.
+    checkpoint_minutes : float, optional
+        Minutes between two checkpoints, 0 for none.
+    checkpoint_folder : str or Path, optional
+        Where the run is kept in the middle as ``<id>.checkpoint``: the folder in which its result
+        is to be stored.  The same call goes on from there after a kill, an interruption or a
+        failure, to the same bits, and `save` removes the file.  None: nowhere.
+    say : callable, optional
+        Called with a line about the checkpoint: that the run goes on from it, that it is damaged,
+        or could not be written, neither of which ends the run.  `warnings.warn` if None.
 
     Returns
     -------
@@ -184,7 +264,8 @@ def simulate(
     -----
     Excess loss is eq. 2 and relative PD eq. 3 of the paper,
     Δ_r = mean over examples of |p̂_1(1) - p̂_2(1)| / p_θ(1), averaged over the pairs.
-    Ctrl-C and any other failure end the threads at work before the exception leaves.
+    Ctrl-C and any other failure end the threads at work, and write the checkpoint, before the
+    exception leaves.
 
     Examples
     --------
@@ -198,18 +279,21 @@ def simulate(
     threads = check_threads(threads)
     engine = load_backend(backend)
     _check_start(config, start)
-    began, begin = datetime.now(UTC), time.perf_counter()
-    simulation = Simulation(config, engine, start, progress)
-    jobs = jobs_of(config.pairs, threads, isinstance(engine, TrainsGroups))
-    trained, measured = run_jobs(simulation, jobs, threads)
+    checkpoint = Checkpoint(config, checkpoint_folder, checkpoint_minutes, backend, say)
+    simulation = Simulation(config, engine, start, progress, checkpoint)
+    jobs = jobs_of(simulation.models, threads, isinstance(engine, TrainsGroups))
+    with checkpoint:
+        trained, measured = run_jobs(simulation, jobs, threads)
     parameters = [[m.parameters for m in models] for models in trained]
-    seconds = time.perf_counter() - begin
+    seconds = checkpoint.seconds
     origin = {
         **provenance(config),
         "threads": str(threads),
-        "started": began.isoformat(timespec="seconds"),
-        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": checkpoint.started,
+        "ended": now(),
     }
+    if checkpoint.resumed:
+        origin["resumed"] = checkpoint.resumed
     if isinstance(engine, TrainsGroups):
         origin["device"] = engine.device()
     return Result(

@@ -123,7 +123,7 @@ def failing(monkeypatch, pair, error):
             raise error
         assert raised.wait(30)
         while True:
-            report(0)
+            report(0, list)
 
     monkeypatch.setattr(simulation, "train_group", train)
 
@@ -219,10 +219,17 @@ def test_trained_models_that_diverged():
 
 
 def test_jobs_are_whole_pairs_and_single_models_at_the_end():
-    names = [str(job) for job in simulation.jobs_of(5, 2, together=False)]
+    models = [(k, m) for k in range(5) for m in (0, 1)]
+    names = [str(job) for job in simulation.jobs_of(models, 2, together=False)]
     assert names == ["pair 0", "pair 1", "pair 2", "pair 3", "pair 4", "pair 4"]
-    (whole,) = simulation.jobs_of(5, 2, together=True)
+    (whole,) = simulation.jobs_of(models, 2, together=True)
     assert str(whole) == "pairs 0 to 4" and len(whole.models) == 10
+    left = [(0, 1), *models[4:]]
+    jobs = simulation.jobs_of(left, 2, together=False)
+    assert [job.models for job in jobs] == [
+        ((2, 0), (2, 1)), ((3, 0), (3, 1)), ((0, 1),), ((4, 0),), ((4, 1),),
+    ]  # fmt: skip
+    assert simulation.jobs_of([], 2, together=True) == []
 
 
 def test_a_model_is_described_to_the_backend_by_its_roles():

@@ -22,7 +22,7 @@ from nanorepro.backends.numba.backend import (
     shuffle,
     split,
 )
-from nanorepro.backends.protocols import Group, Report, Trained
+from nanorepro.backends.protocols import Group, Report, State, Trained
 from nanorepro.model.layers import Parameters
 from nanorepro.specification import ModelSpec
 
@@ -78,6 +78,15 @@ class Model:
         """Take other parameters; the optimizer's state and the step stay."""
         self.ensemble.set_parameters([parameters])
 
+    def state(self) -> State:
+        """A copy of the optimizer's state."""
+        return self.ensemble.records()[0][1]
+
+    def restore(self, step: int, parameters: Parameters, state: State) -> None:
+        """Be at a step with these bits, which a model of this specification gave."""
+        self.ensemble.restore(step, [(parameters, state)])
+        self.step = step
+
 
 def train_models(
     spec: ModelSpec, records: Sequence[Parameters], x: np.ndarray, y: np.ndarray
@@ -89,7 +98,7 @@ def train_models(
 
 
 def train_group(group: Group, report: Report) -> list[Trained]:
-    """Train all models of a group from step 0 to the end of the run, in the group's order."""
+    """Train all models of a group to the end of the run, in the group's order."""
     return groups.train_group(current(), group, report)
 
 

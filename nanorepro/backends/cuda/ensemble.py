@@ -9,8 +9,9 @@ import numpy as np
 from nanorepro.backends.cuda.device import Device, Loaded
 from nanorepro.backends.cuda.plans import Plans
 from nanorepro.backends.cuda.program import LANES, program_of, streams
+from nanorepro.backends.protocols import State
 from nanorepro.model.layers import Parameters
-from nanorepro.model.optimizers import learning_rates
+from nanorepro.model.optimizers import OPTIMIZERS, learning_rates
 from nanorepro.numerics import numpy_arrays
 from nanorepro.numerics.rounding import operations
 from nanorepro.specification import ModelSpec
@@ -73,16 +74,35 @@ class Ensemble:
         memory = self.device.get(self.memory).copy()
         self.memory = self.device.array(self._with_parameters(memory, records))
 
+    def _record(self, row: np.ndarray) -> Parameters:
+        """The named arrays of a row of the memory, as views in their own shapes."""
+        return {
+            name: row[at : at + int(np.prod(shape))].reshape(shape)
+            for name, (at, shape) in self.shape.places().items()
+        }
+
     def parameters(self) -> list[Parameters]:
         """A copy of each model's parameters."""
-        memory = self.device.get(self.memory)[:, 0]
-        return [
-            {
-                name: row[at : at + int(np.prod(shape))].reshape(shape).copy()
-                for name, (at, shape) in self.shape.places().items()
-            }
-            for row in memory
-        ]
+        return [parameters for parameters, _ in self.records()]
+
+    def records(self) -> list[tuple[Parameters, State]]:
+        """A copy of each model's parameters and of its optimizer's state."""
+        names = OPTIMIZERS[self.config.optimizer].state
+        found: list[tuple[Parameters, State]] = []
+        for rows in self.device.get(self.memory):
+            parameters, *state = ({k: v.copy() for k, v in self._record(r).items()} for r in rows)
+            found.append((parameters, dict(zip(names, state, strict=True))))
+        return found
+
+    def restore(self, step: int, records: Sequence[tuple[Parameters, State]]) -> None:
+        """Be at a step with these bits, each model's, which models of these specifications gave."""
+        self.step = step
+        memory = self.device.get(self.memory)
+        for rows, (parameters, state) in zip(memory, records, strict=True):
+            for row, record in zip(rows, (parameters, *state.values()), strict=True):
+                for name, view in self._record(row).items():
+                    view[:] = record[name]
+        self.memory = self.device.array(memory)
 
     def _plans(
         self, tree: str, leaf_order: str, exact: bool, n: int, stream: str, block: tuple[int, int]

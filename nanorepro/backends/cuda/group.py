@@ -9,7 +9,7 @@ from nanorepro.backends.cuda.device import Device
 from nanorepro.backends.cuda.ensemble import Ensemble, pairs_of
 from nanorepro.backends.cuda.program import LANES, program_of, streams
 from nanorepro.backends.nudge import nudge_step, nudged
-from nanorepro.backends.protocols import Group, Report, Trained
+from nanorepro.backends.protocols import Group, Report, Snapshot, Trained
 from nanorepro.config import Config
 from nanorepro.numerics.streams import stream_key
 from nanorepro.specification import ModelSpec
@@ -70,11 +70,11 @@ def chunk_size(config: Config) -> int:
 
 
 def parts(device: Device, group: Group) -> Iterator[list[int]]:
-    """Places of models that train together: those of equal dials, as many as memory takes."""
-    by_dials: dict[Any, list[int]] = {}
-    for k, spec in enumerate(group.models):
-        by_dials.setdefault(spec.dials, []).append(k)
-    for dials, places in by_dials.items():
+    """Places of models that train together: of equal dials and steps, as many as memory takes."""
+    alike: dict[Any, list[int]] = {}
+    for k, (spec, start) in enumerate(zip(group.models, group.start, strict=True)):
+        alike.setdefault((spec.dials, start.step), []).append(k)
+    for (dials, _), places in alike.items():
         spec = group.models[places[0]]
         program = program_of(spec.config, dials, spec.features)
         numbers = (1 + len(program.formulas.starts)) * program.shape.parameters
@@ -86,31 +86,43 @@ def parts(device: Device, group: Group) -> Iterator[list[int]]:
 
 
 def train_group(device: Device, group: Group, report: Report) -> list[Trained]:
-    """Train all models of a group from step 0 to the end of the run, in the group's order."""
-    found: dict[int, Trained] = {}
+    """Train all models of a group to the end of the run, in the group's order."""
+    now = list(group.start)
     for places in parts(device, group):
-        specs = [group.models[k] for k in places]
-        ensemble = Ensemble(device, specs, [group.start[k] for k in places])
-        trained = train(device, group, specs, ensemble, report)
-        found.update(zip(places, trained, strict=True))
-    return [found[k] for k in range(len(group.models))]
+        train(device, group, places, now, report)
+    return [Trained(one.parameters, one.logits) for one in now]
 
 
 def train(
-    device: Device, group: Group, specs: Sequence[ModelSpec], ensemble: Ensemble, report: Report
-) -> list[Trained]:
-    """Train an ensemble through the run's examples, with its logits at every checkpoint."""
+    device: Device, group: Group, places: Sequence[int], now: list[Snapshot], report: Report
+) -> None:
+    """Train those of a group's models that are at these places from where they are to the end.
+
+    now: snapshots of all models of the group; those of these places are their last ones afterwards.
+    """
+    specs, starts = [group.models[k] for k in places], [now[k] for k in places]
+    ensemble = Ensemble(device, specs, [start.parameters for start in starts])
+    if starts[0].step:
+        ensemble.restore(starts[0].step, [(start.parameters, start.state) for start in starts])
     config, examples = specs[0].config, ExampleRows(device, group, specs)
     marks = {step * config.batch for step in config.checkpoints}
     nudge = config.nudge_at * config.batch
     piece = CHUNK if ensemble.small else PIECE
     piece = max(1, piece // config.batch) * config.batch
-    logits = []
-    for first in range(0, config.examples, examples.size):
+    logits = [np.stack([start.logits for start in starts])]
+
+    def snapshots() -> list[Snapshot]:
+        by_model = np.concatenate(logits, axis=1)
+        for k, (w, state), z in zip(places, ensemble.records(), by_model, strict=True):
+            now[k] = Snapshot(ensemble.step, w, state, z)
+        return list(now)
+
+    begin = starts[0].step * config.batch
+    for first in range(begin - begin % examples.size, config.examples, examples.size):
         n = examples.fill(first)
         ends = {m - first for m in marks | {nudge} if first < m <= first + n}
-        low = 0
-        for high in sorted(ends | set(range(piece, n, piece)) | {n}):
+        low = max(0, begin - first)
+        for high in sorted(h for h in ends | set(range(piece, n, piece)) | {n} if h > low):
             steps = (high - low) // config.batch
             if 0 < first + low == nudge and any(nudge_step(s) for s in specs):
                 ensemble.set_parameters([
@@ -119,9 +131,8 @@ def train(
                 ])  # fmt: skip
             ensemble.train(examples.rows, 2 * n, low, 1, steps)
             if first + high in marks:
-                logits.append(ensemble.logits(group.patterns[:, None]))
+                logits.append(ensemble.logits(group.patterns[:, None])[:, None])
             device.synchronize()
-            report((high - low) * len(specs))
+            report((high - low) * len(specs), snapshots)
             low = high
-    records, by_model = ensemble.parameters(), np.stack(logits, axis=1)
-    return [Trained(w, z) for w, z in zip(records, by_model, strict=True)]
+    snapshots()

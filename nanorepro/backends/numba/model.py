@@ -26,9 +26,10 @@ from nanorepro.backends.numba.llvm.compiler import forget_parts
 from nanorepro.backends.numba.llvm.simd import inlined, load, numbers, pointer, pointers, store
 from nanorepro.backends.numba.sums.by_plan import LONG, lanes_of
 from nanorepro.backends.numba.sums.exact import BINS
+from nanorepro.backends.protocols import State
 from nanorepro.config import Config, Dials
 from nanorepro.model.layers import Parameters
-from nanorepro.model.optimizers import learning_rates
+from nanorepro.model.optimizers import OPTIMIZERS, learning_rates
 from nanorepro.numerics import numpy_arrays
 from nanorepro.numerics.plans import fixed_plan, is_drawn, plan, plan_rows
 from nanorepro.numerics.rounding import operations
@@ -197,6 +198,26 @@ class Model:
     def parameters(self) -> Parameters:
         """A copy of the parameters."""
         return {name: view.copy() for name, view in self._views(self.memory.w).items()}
+
+    def _states(self) -> dict[str, np.ndarray]:
+        """Each array of the optimizer's state as it lies in the memory, flat, by name."""
+        rows = self.memory.a.reshape(-1, self.layout.parameters)
+        return dict(zip(OPTIMIZERS[self.spec.config.optimizer].state, rows, strict=True))
+
+    def state(self) -> State:
+        """A copy of the optimizer's state."""
+        return {
+            name: {key: view.copy() for key, view in self._views(row).items()}
+            for name, row in self._states().items()
+        }
+
+    def restore(self, step: int, parameters: Parameters, state: State) -> None:
+        """Be at a step with these bits, which a model of this specification gave."""
+        self.step, states = step, self._states()
+        rows = [(self.memory.w, parameters), *((states[k], state[k]) for k in states)]
+        for row, record in rows:
+            for key, view in self._views(row).items():
+                view[:] = record[key]
 
     def train(self, x: np.ndarray, y: np.ndarray) -> None:
         """Train on packed examples (n, words) uint32 and labels (n,) in the given order."""
