@@ -28,6 +28,8 @@ CONTRACT = 1  # version of docs/arithmetic.md: any change of any bit raises it
 
 ROLES = ("init", "shuffle", "order", "rounding", "nudge")
 BACKENDS = ("numba", "reference", "cupy")
+CHECKPOINT_MINUTES = 10.0  # between two checkpoints inside a run, by default
+MOST_CHECKPOINT_MINUTES = 10**6
 WIDTH = range(1, 65537)
 EVALUATIONS = 1024  # checkpoints of a run at most
 

@@ -12,11 +12,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nanorepro.commands.console import Console, OutputLost, describe, writable_streams
+from nanorepro.config import CHECKPOINT_MINUTES, MOST_CHECKPOINT_MINUTES
 from nanorepro.errors import ConfigError, shown, wrong
 from nanorepro.parsing import real_number, whole_number
 from nanorepro.training.signals import INTERRUPTED, Terminated, termination_raises
 
 DONE, FAILED, WRONG = 0, 1, 2
+MINUTES_HELP = (
+    "minutes between two checkpoints, <id>.checkpoint in the folder, from which the same command"
+    f" goes on after a kill, to the same bits; 0 for none (default: {CHECKPOINT_MINUTES:g})"
+)
 Command = Callable[[Sequence[str], Console], int]
 
 
@@ -97,6 +102,18 @@ def check_threads(text: str) -> int | None:
         return whole("--threads", text, 1, 1024)
     except ConfigError:
         raise wrong("threads", text, "1 to 1024, or all") from None
+
+
+def check_checkpoint_minutes(text: str) -> float:
+    """Minutes between two checkpoints, 0 for none; raises ConfigError."""
+    try:
+        value = real_number(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= MOST_CHECKPOINT_MINUTES:
+        right = f"a number from 0, for none, to {MOST_CHECKPOINT_MINUTES:,}"
+        raise wrong("checkpoint_minutes", text, right)
+    return value
 
 
 def check_folder(name: str, option: str = "--out") -> Path:

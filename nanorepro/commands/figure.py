@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 from nanorepro.commands.common import (
     DONE,
     FAILED,
+    MINUTES_HELP,
     carry_out,
+    check_checkpoint_minutes,
     check_file,
     check_folder,
     check_threads,
@@ -25,8 +27,9 @@ from nanorepro.commands.common import (
 )
 from nanorepro.commands.console import Console, describe
 from nanorepro.commands.parser import Parser
-from nanorepro.config import Config, check_sequence
+from nanorepro.config import CHECKPOINT_MINUTES, Config, check_sequence
 from nanorepro.errors import ConfigError, shown
+from nanorepro.training.signals import Terminated
 
 if TYPE_CHECKING:
     from nanorepro.paper import curves
@@ -86,6 +89,12 @@ def parser() -> Parser:
         metavar="N",
         help="threads (default: all CPUs that the process may use)",
     )
+    add(
+        "--checkpoint-minutes",
+        metavar="X",
+        default=f"{CHECKPOINT_MINUTES:g}",
+        help=MINUTES_HELP,
+    )
     add("--model", metavar="MODEL", help="figures 1 and 5: draw this model instead")
     add("--hidden", metavar="LIST", help="figures 1 and 5: its hidden layers, as in 64,32")
     add("--act", metavar="ACT", help="figures 1 and 5: its activation (default: relu)")
@@ -104,6 +113,7 @@ class FigureRequest:
     report: Path | None
     threads: int
     minutes: float
+    checkpoint_minutes: float
     plan: bool
     quiet: bool
 
@@ -148,8 +158,9 @@ def checked(argv: Sequence[str]) -> FigureRequest:
             words += f" --{name.replace('_', '-')} {shlex.quote(value)}"
     words += f" --seed {seed}" if seed else ""
     return FigureRequest(
-        sizes, o.scale, words, models, folder, report, threads, minutes, o.plan, o.quiet
-    )
+        sizes, o.scale, words, models, folder, report, threads, minutes,
+        check_checkpoint_minutes(o.checkpoint_minutes), o.plan, o.quiet,
+    )  # fmt: skip
 
 
 def checked_report(name: str) -> Path:
@@ -181,7 +192,10 @@ def make(request: FigureRequest, figure: int, deadline: float, console: Console)
     of, size = FIGURES[figure], request.sizes[figure]
     stored = runner.StoredRuns(request.folder, size, of.parameters)
     again = request.command(figure)
-    late = runner.train(figure, stored, request.threads, deadline, again, not request.quiet)
+    late = runner.train(
+        figure, stored, request.threads, deadline, again, not request.quiet,
+        request.checkpoint_minutes, console.warn if request.quiet else None,
+    )  # fmt: skip
     keys = of.needed(size)
     runs = stored.found(keys)
     plotted = of.rows(of.plotted, size, runs)
@@ -228,7 +242,11 @@ def run(argv: Sequence[str], console: Console) -> int:
                 break
         return DONE
     deadline = time.perf_counter() + 60.0 * request.minutes
-    drawn = [make(request, figure, deadline, console) for figure in request.sizes]
+    try:
+        drawn = [make(request, figure, deadline, console) for figure in request.sizes]
+    except (KeyboardInterrupt, Terminated):
+        console.warn(f"to go on: {shlex.join(['python', '-m', NAME, *argv])}")
+        raise
     return DONE if all(drawn) else FAILED
 
 

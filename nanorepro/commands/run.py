@@ -3,13 +3,13 @@
 Nothing that is slow to import is imported before the command line has been checked.
 """
 
+import io
 import json
 import math
 import os
 import shlex
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,16 +19,26 @@ import argparse_dataclass
 from nanorepro.commands.common import (
     DONE,
     FAILED,
+    MINUTES_HELP,
     carry_out,
+    check_checkpoint_minutes,
     check_folder,
     check_threads,
 )
 from nanorepro.commands.console import Console, describe
 from nanorepro.commands.parser import Parser
-from nanorepro.config import BACKENDS, PARTS, Config, check_sequence, command, with_paper_sizes
+from nanorepro.config import (
+    BACKENDS,
+    CHECKPOINT_MINUTES,
+    PARTS,
+    Config,
+    check_sequence,
+    command,
+    with_paper_sizes,
+)
 from nanorepro.errors import ConfigError, option, wrong
 from nanorepro.training.progress import Progress
-from nanorepro.training.signals import Terminated, ends_at_once
+from nanorepro.training.signals import Terminated, ends_when_kept
 
 if TYPE_CHECKING:
     from nanorepro.model.layers import Parameters
@@ -39,7 +49,7 @@ PAPER_SIZES = ("log2_examples", "log2_eval", "pairs")
 GROUPS = {title: tuple(f.name for f in fields(part)) for title, part in PARTS.items()}
 GROUPS["the pairs"] += ("paper",)
 GROUPS["the running, which changes no bit of the result"] = (
-    "backend", "threads", "out", "json", "quiet",
+    "backend", "threads", "out", "checkpoint_minutes", "json", "quiet",
 )  # fmt: skip
 
 
@@ -66,6 +76,7 @@ class Options(Config):
         "all", "threads, from 1 to 1024 (default: all CPUs that the process may use)", "N"
     )
     out: str = _opt("runs", "folder of the stored run and its picture (default: runs)", "FOLDER")
+    checkpoint_minutes: str = _opt(f"{CHECKPOINT_MINUTES:g}", MINUTES_HELP, "X")
     json: bool = _opt(False, "print one JSON object instead of the table")
     quiet: bool = field(
         default=False,
@@ -109,6 +120,7 @@ class RunRequest:
     backend: str
     threads: int | None
     folder: Path
+    checkpoint_minutes: float
     json: bool
     quiet: bool
     command: str
@@ -119,6 +131,7 @@ def checked(options: Options, given: set[str]) -> RunRequest:
     if options.backend not in BACKENDS:
         raise wrong("backend", options.backend, " or ".join(BACKENDS))
     threads = check_threads(options.threads)
+    minutes = check_checkpoint_minutes(options.checkpoint_minutes)
     values = {f.name: getattr(options, f.name) for f in fields(Config)}
     config = Config(**{**values, "warm_start": ""})
     if options.paper:
@@ -143,7 +156,7 @@ def checked(options: Options, given: set[str]) -> RunRequest:
     load_backend(options.backend)  # which refuses what it cannot run under
     again = command(config) + words
     return RunRequest(
-        config, start, options.backend, threads, folder, options.json, options.quiet, again
+        config, start, options.backend, threads, folder, minutes, options.json, options.quiet, again
     )
 
 
@@ -182,17 +195,20 @@ def warm_start(
     return replace(config, **changes), stored.parameters
 
 
-def train(request: RunRequest) -> "Result":
-    """Train and measure, showing the progress on standard error."""
-    shown = None if request.quiet else Progress(sys.stderr, "starting ...", NAME)
-    with ends_at_once(NAME), shown or nullcontext():
+def train(request: RunRequest, console: Console) -> "Result":
+    """Train and measure, showing the progress on standard error; goes on from a checkpoint."""
+    shown = Progress(io.StringIO() if request.quiet else sys.stderr, "starting ...", NAME)
+    kept = request.checkpoint_minutes > 0.0
+    with ends_when_kept(NAME, lambda: kept and shown.first is not None), shown:
         from nanorepro.training.compiling import says_when_compiling
         from nanorepro.training.simulation import simulate
 
         with says_when_compiling(shown if request.backend == "numba" else None):
             result = simulate(
-                request.config, request.backend, request.threads, shown, request.start
-            )
+                request.config, request.backend, request.threads, shown, request.start,
+                request.checkpoint_minutes, request.folder,
+                console.warn if request.quiet else shown.say,
+            )  # fmt: skip
     return replace(result, provenance={**result.provenance, "command": request.command})
 
 
@@ -289,7 +305,11 @@ def as_table(result: "Result", files: dict[str, str | None]) -> str:
 def run(argv: Sequence[str], console: Console) -> int:
     """Train, store, show; what fails after the training loses nothing of what is finished."""
     request = checked(*RunParser().read(argv))
-    result = train(request)
+    try:
+        result = train(request, console)
+    except (KeyboardInterrupt, Terminated):
+        console.warn(f"to go on: {shlex.join(['python', '-m', NAME, *argv])}")
+        raise
     files, problems = keep(result, request.folder, console)
     if request.json:
         console.say(json.dumps(as_json(result, files)))

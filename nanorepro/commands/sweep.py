@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from nanorepro.commands.common import (
+    MINUTES_HELP,
     carry_out,
+    check_checkpoint_minutes,
     check_file,
     check_folder,
     check_threads,
 )
 from nanorepro.commands.console import Console
 from nanorepro.commands.parser import Parser
-from nanorepro.config import BACKENDS
+from nanorepro.config import BACKENDS, CHECKPOINT_MINUTES
 from nanorepro.errors import ConfigError, shown
 from nanorepro.parsing import real_number
 from nanorepro.sweeps import grid
@@ -82,6 +84,7 @@ def sweep_parser() -> Parser:
     add("--resources", metavar="NAME=N",
         help="what a run takes of its worker of the cluster, as GPU=1"
         " (default: nothing but a thread)")  # fmt: skip
+    add("--checkpoint-minutes", default=f"{CHECKPOINT_MINUTES:g}", metavar="X", help=MINUTES_HELP)
     return found
 
 
@@ -104,6 +107,7 @@ def sweep(words: Sequence[str], console: Console) -> int:
     check_backend(o.backend)
     threads = check_threads(o.threads)
     address, resources = check_cluster(o, given)
+    minutes = check_checkpoint_minutes(o.checkpoint_minutes)
     blocks = grid.read(o.file) if o.file is not None else []
     runs = grid.expand(grid.combine(blocks, grid.from_words(o.axes)), None if o.yes else grid.MOST)
     path = check_folder(o.out)
@@ -116,7 +120,7 @@ def sweep(words: Sequence[str], console: Console) -> int:
     from nanorepro.sweeps.work import Settings, Task
 
     again = shlex.join(["python", "-m", NAME, *words])
-    settings = Settings(str(path), o.backend, again)
+    settings = Settings(str(path), o.backend, again, minutes)
     folder = Folder(path)
     runner = Runner([Task(c) for c in runs.configs], folder, settings, console.warn)
     cores, engine = threads or cpus(), None
@@ -238,6 +242,7 @@ def status(words: Sequence[str], console: Console) -> int:
         words
     )
     from nanorepro.sweeps.claims import at_work
+    from nanorepro.training import checkpoints
 
     folder = existing(o.folder)
     damaged = folder.look()
@@ -251,6 +256,8 @@ def status(words: Sequence[str], console: Console) -> int:
         ids = {run["id"] for run in record["runs"]}
         done = len(ids & set(folder.entries))
         console.say(f"{done} of {len(ids)} finished: {record['command']}")
+    for path in checkpoints.found_in(folder.path):
+        console.say(checkpoint_line(path, path.stem in folder.entries))
     if at := at_work(folder.path):
         console.say(f"{len(at)} being made now: {', '.join(at[:8])}{', ...' if at[8:] else ''}")
     for damage in damaged:
@@ -261,6 +268,19 @@ def status(words: Sequence[str], console: Console) -> int:
             f" ({command_of(failure.config)}): {failure.reason}"
         )
     return 0
+
+
+def checkpoint_line(path: Path, finished: bool) -> str:
+    """What a checkpoint in a folder of runs holds."""
+    from nanorepro.training import checkpoints
+
+    if finished:
+        return f"checkpoint of a finished run, not needed any more: {path}"
+    try:
+        state = checkpoints.read(path)
+    except (ConfigError, OSError) as error:
+        return f"checkpoint that cannot be used: {path}: {error}"
+    return f"in the middle, {state.share:.0%} done until {state.written}: {path.stem}"
 
 
 def verify(words: Sequence[str], console: Console) -> int:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from nanorepro.config import Config, command
+from nanorepro.config import CHECKPOINT_MINUTES, Config, command
 from nanorepro.paper import curves
 from nanorepro.paper.figures import FIGURES
 from nanorepro.paper.speed import Speed, calibrate
@@ -23,7 +23,7 @@ from nanorepro.results import store
 from nanorepro.results.result import Result
 from nanorepro.training.compiling import says_when_compiling
 from nanorepro.training.progress import Progress, clock
-from nanorepro.training.signals import ends_at_once
+from nanorepro.training.signals import ends_when_kept
 from nanorepro.training.simulation import simulate
 
 NAME = "nanorepro.figure"  # the command whose runs these are
@@ -159,7 +159,14 @@ class Deadline:
 
 
 def train(
-    figure: int, stored: StoredRuns, threads: int, deadline: float, again: str, shown: bool = True
+    figure: int,
+    stored: StoredRuns,
+    threads: int,
+    deadline: float,
+    again: str,
+    shown: bool = True,
+    checkpoint_minutes: float = CHECKPOINT_MINUTES,
+    say: Callable[[str], None] | None = None,
 ) -> list[tuple[str, int]]:
     """Make and store the runs of a figure that are not there.
 
@@ -177,6 +184,10 @@ def train(
         The command of the figure, for runs that no command of their own makes.
     shown : bool, optional
         Whether progress is shown on standard error.
+    checkpoint_minutes : float, optional
+        Minutes between two checkpoints inside a run, 0 for none.
+    say : callable, optional
+        Takes a line about a checkpoint, as in `simulate`; shown with the progress if None.
 
     Returns
     -------
@@ -197,6 +208,10 @@ def train(
     costs = [cost(config) for config in configs]
     stream = sys.stderr if shown else io.StringIO()
     progress = RunsProgress(stream, f"{NAME} {figure}", costs)
+
+    def kept() -> bool:
+        return checkpoint_minutes > 0.0 and progress.now[0] > 0
+
     with progress, says_when_compiling(progress):
         compile_ahead(configs, threads)
         done = 0
@@ -206,25 +221,21 @@ def train(
                 if config is None or not time_left.allows(key[0], config):
                     left_out.append(key)
                 else:
-                    _make(config, key, stored, threads, again, progress.of(config, price))
+                    with ends_when_kept(NAME, kept):
+                        result = simulate(
+                            config, "numba", threads, progress.of(config, price),
+                            stored.start(key), checkpoint_minutes, stored.folder,
+                            say or progress.say,
+                        )  # fmt: skip
+                    _keep(result, key, stored, again)
             progress.end(planned, done := done + price)
     return left_out
 
 
-def _make(
-    config: Config,
-    key: tuple[str, int],
-    stored: StoredRuns,
-    threads: int,
-    again: str,
-    progress: Callable[[int, int], None],
-) -> None:
-    """Train, measure and store one run."""
-    with ends_at_once(NAME):
-        start = stored.start(key)
-        result = simulate(config, "numba", threads, progress, start)
-    made = command(config)
-    if start is not None:
+def _keep(result: Result, key: tuple[str, int], stored: StoredRuns, again: str) -> None:
+    """Store one run, and hold what is drawn of it."""
+    made = command(result.config)
+    if stored.curves[key[0]].source:
         made = f"{again} --out {shlex.quote(str(stored.folder))}"
     result = replace(result, provenance={**result.provenance, "command": made})
     _save(result, stored.folder)

@@ -245,6 +245,8 @@ class Local:
             return [Began(worker.at)]
         elif "at" in message:
             return [At(message["at"], message["done"])]
+        elif "note" in message:
+            return [Told(f"run {message['note']}: {message['text']}")]
         elif "retired" in message:
             worker.retired = True
         elif "fatal" in message:

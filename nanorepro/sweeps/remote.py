@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
@@ -98,6 +99,8 @@ def perform(request: str, start: bytes) -> bytes:
             return answer(path.read_bytes(), stored=False, trained=False, seconds=0.0)
         with LOCK:
             own_cache(worker.local_directory)
+        if not shares:  # a checkpoint that nobody else finds is of no use
+            settings = replace(settings, checkpoint_minutes=0.0)
         threads = max(1, min(asked["threads"], worker.state.nthreads))
         engine = f"{asked['engine']}, worker {worker.name}"
         result = train(task, settings, engine, threads, report, start or None)

@@ -19,6 +19,7 @@ from nanorepro.sweeps.journal import Entry
 from nanorepro.sweeps.planning import kind
 from nanorepro.sweeps.progress import SweepProgress
 from nanorepro.sweeps.work import Settings, Task
+from nanorepro.training.checkpoints import found_in
 
 LOOK = 0.5  # seconds between two looks at the runs of other sweeps
 WAIT = 0.1  # seconds for which nothing need happen
@@ -117,6 +118,10 @@ class Runner:
 
     def run(self, threads: int, stream: TextIO | None, engine: Engine | None, name: str) -> Outcome:
         """Make what is left."""
+        for path in found_in(self.folder.path):  # of runs that were stored, and then killed
+            if path.stem in self.folder.entries:
+                with contextlib.suppress(OSError):
+                    path.unlink()
         if not self.pending:
             return self._outcome()
         try:

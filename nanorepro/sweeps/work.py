@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nanorepro.config import Config
+from nanorepro.config import CHECKPOINT_MINUTES, Config
 from nanorepro.data.sampling import FEATURES
 from nanorepro.errors import ConfigError
 from nanorepro.model.layers import shapes
@@ -16,6 +16,7 @@ from nanorepro.results.result import Result
 from nanorepro.specification import layers
 from nanorepro.sweeps.folder import Folder
 from nanorepro.sweeps.journal import Entry
+from nanorepro.training.checkpoints import Say
 from nanorepro.training.simulation import simulate
 
 Report = Callable[[int, int], None]
@@ -71,11 +72,14 @@ class Settings:
         What computes them.
     sweep : str
         The sweep's command.
+    checkpoint_minutes : float
+        Minutes between two checkpoints inside a run, 0 for none.
     """
 
     folder: str
     backend: str = "numba"
     sweep: str = ""
+    checkpoint_minutes: float = CHECKPOINT_MINUTES
 
 
 def train(
@@ -85,6 +89,7 @@ def train(
     threads: int,
     report: Report,
     start: bytes | None = None,
+    say: Say | None = None,
 ) -> Result:
     """Train and measure a run; its provenance says by which engine and sweep.
 
@@ -92,7 +97,10 @@ def train(
     """
     source = hdf5.decode(start) if start else store.load(task.start) if task.start else None
     parameters = source.parameters if source else None
-    result = simulate(task.config, settings.backend, threads, report, parameters)
+    result = simulate(
+        task.config, settings.backend, threads, report, parameters, settings.checkpoint_minutes,
+        settings.folder, say,
+    )  # fmt: skip
     origin = {**store.provenance(task.config), **result.provenance, "threads": str(threads)}
     origin |= {"engine": engine, "host": socket.gethostname()}
     if settings.sweep:
@@ -103,14 +111,19 @@ def train(
 
 
 def make(
-    task: Task, settings: Settings, engine: str, threads: int, report: Report
+    task: Task,
+    settings: Settings,
+    engine: str,
+    threads: int,
+    report: Report,
+    say: Say | None = None,
 ) -> tuple[Entry, bool]:
     """A finished run, and whether it was trained: another sweep may have made it meanwhile."""
     folder = Folder(Path(settings.folder))
     there = folder.find(task.config.id)
     if there:
         return there, False
-    return folder.publish(train(task, settings, engine, threads, report)), True
+    return folder.publish(train(task, settings, engine, threads, report, say=say)), True
 
 
 def words(error: BaseException) -> str:

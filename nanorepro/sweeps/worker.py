@@ -2,10 +2,10 @@
 
 In:  {"settings": {...}} once, {"task": {...}, "threads": 1} for each run, {"stop": true}
 Out: {"ready": ...}, {"begin": id}, {"at": id, "done": examples}, {"end": id, "entry": {...}, ...},
-     {"failed": id, "reason": ...}, {"fatal": ...}, {"retired": ...}
+     {"note": id, "text": ...}, {"failed": id, "reason": ...}, {"fatal": ...}, {"retired": ...}
 
-When the input ends, the process that asked is gone or has no more runs: the worker ends, at once
-if it is in the middle of a run.
+When the input ends, the process that asked is gone or has no more runs: the worker ends; one in
+the middle of a run writes its checkpoint first.
 """
 
 import contextlib
@@ -115,9 +115,13 @@ class Worker:
                 last = now
                 self.say(at=id, done=done)
 
+        def note(text: str) -> None:
+            if not self.stop.is_set():
+                self.say(note=id, text=text)
+
         begin = time.monotonic()
         try:
-            entry, trained = make(task, settings, engine, threads, report)
+            entry, trained = make(task, settings, engine, threads, report, note)
         except Stopped:
             return
         except (ConfigError, Conflict, MemoryError, ArithmeticError, ValueError) as error:

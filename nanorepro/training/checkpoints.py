@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from nanorepro.backends.protocols import Snapshot
-from nanorepro.config import Config
+from nanorepro.config import CHECKPOINT_MINUTES, MOST_CHECKPOINT_MINUTES, Config
 from nanorepro.errors import ConfigError, wrong
 from nanorepro.results.files import (
     NotWritten,
@@ -30,8 +30,6 @@ from nanorepro.results.files import (
 )
 from nanorepro.training.run_state import Models, RunState
 
-MINUTES = 10.0  # between two checkpoints, by default
-MOST_MINUTES = 1e6
 PATIENCE = 30.0  # seconds for which a checkpoint waits for models in the middle of a long step
 
 Say = Callable[[str], None]
@@ -45,8 +43,9 @@ def check_minutes(value: object) -> float:
         found = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         found = -1.0
-    if not 0.0 <= found <= MOST_MINUTES:
-        raise wrong("checkpoint_minutes", value, f"a number from 0 to {MOST_MINUTES:,.0f}")
+    if not 0.0 <= found <= MOST_CHECKPOINT_MINUTES:
+        right = f"a number from 0, for none, to {MOST_CHECKPOINT_MINUTES:,}"
+        raise wrong("checkpoint_minutes", value, right)
     return found
 
 
@@ -80,7 +79,7 @@ class Checkpoint:
         self,
         config: Config,
         folder: str | Path | None,
-        minutes: float = MINUTES,
+        minutes: float = CHECKPOINT_MINUTES,
         backend: str = "",
         say: Say | None = None,
     ):

@@ -55,6 +55,13 @@ class Progress:
         left = (time.perf_counter() - begin) * (self.total - self.done) / (self.done - before)
         return f"{share:4.0%}, {clock(left)} left"
 
+    def say(self, line: str) -> None:
+        """Show a line that stays."""
+        begin = "\r\x1b[K" if self.terminal else ""
+        with contextlib.suppress(OSError, ValueError):
+            self.stream.write(f"{begin}{self.name}: {line}\n")
+            self.stream.flush()
+
     def _show(self, last: bool = False) -> None:
         line = f"{self.name}: {self.text()}"
         if self.terminal:

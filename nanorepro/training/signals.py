@@ -1,4 +1,4 @@
-"""Ctrl-C and termination: at once while threads are at work, by an exception elsewhere."""
+"""Ctrl-C and termination: at once, by an exception, or as soon as a checkpoint is written."""
 
 import contextlib
 import os
@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Any
 
 INTERRUPTED, TERMINATED = 130, 143  # exit statuses: 128 and the signal's number
+GRACE = 20.0  # seconds in which a checkpoint must be written; Slurm kills after 30
 Handler = Callable[[int, FrameType | None], Any]
 
 
@@ -54,13 +55,42 @@ def termination_raises() -> Iterator[None]:
 @contextlib.contextmanager
 def ends_at_once(name: str) -> Iterator[None]:
     """A signal to end does so here, without waiting for threads at work; nothing is stored."""
-    ending = _ending()
 
     def end(number: int, frame: FrameType | None) -> None:
-        status, word = ending[number]
-        with contextlib.suppress(OSError):
-            os.write(2, f"\n{name}: {word}\n".encode())
-        os._exit(status)
+        _exit(name, number)
 
-    with _handled(dict.fromkeys(ending, end)):
+    with _handled(dict.fromkeys(_ending(), end)):
         yield
+
+
+@contextlib.contextmanager
+def ends_when_kept(name: str, begun: Callable[[], bool]) -> Iterator[None]:
+    """A signal to end raises KeyboardInterrupt or Terminated, so that a checkpoint is written.
+
+    The process ends at once where `begun` says that there is nothing to write, at a second signal,
+    and after `GRACE`.
+    """
+    timers: list[threading.Timer] = []
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if timers or not begun():
+            _exit(name, number)
+        timers.append(threading.Timer(GRACE, _exit, (name, number)))
+        timers[0].daemon = True
+        timers[0].start()
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
+
+    with _handled(dict.fromkeys(_ending(), end)):
+        try:
+            yield
+        finally:
+            for timer in timers:
+                timer.cancel()
+
+
+def _exit(name: str, number: int) -> None:
+    """End the process because of a signal, whatever its threads do."""
+    status, word = _ending()[number]
+    with contextlib.suppress(OSError):
+        os.write(2, f"\n{name}: {word}\n".encode())
+    os._exit(status)

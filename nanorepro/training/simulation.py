@@ -18,14 +18,14 @@ from nanorepro.backends.protocols import (
     Trained,
     TrainsGroups,
 )
-from nanorepro.config import Config, check_sequence
+from nanorepro.config import CHECKPOINT_MINUTES, Config, check_sequence
 from nanorepro.data import sampling, worlds
 from nanorepro.errors import ConfigError
 from nanorepro.model.layers import Parameters
 from nanorepro.results.provenance import provenance
 from nanorepro.results.result import Result, fingerprint
 from nanorepro.specification import ModelSpec
-from nanorepro.training.checkpoints import MINUTES, Checkpoint, Say, now
+from nanorepro.training.checkpoints import Checkpoint, Say, now
 from nanorepro.training.example_stream import ExampleStream
 from nanorepro.training.group import train_group
 from nanorepro.training.measuring import Measurer, Measures, evaluation_set, in_arrays
@@ -217,7 +217,7 @@ def simulate(
     threads: int | str | None = None,
     progress: Progress | None = None,
     start: Start | None = None,
-    checkpoint_minutes: float = MINUTES,
+    checkpoint_minutes: float = CHECKPOINT_MINUTES,
     checkpoint_folder: str | Path | None = None,
     say: Say | None = None,
 ) -> Result:
