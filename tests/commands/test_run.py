@@ -5,6 +5,8 @@ import io
 import json
 import os
 import re
+import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from nanorepro import Config, simulate
 from nanorepro.commands.run import GROUPS, Options, main
 from nanorepro.errors import option
 from nanorepro.results import store
+from nanorepro.training import checkpoints
 from nanorepro.training.progress import Progress, clock
 
 SMALL = "--hidden 4,4 --log2-examples 8 --log2-eval 8 --pairs 2 --backend reference --threads 1"
@@ -215,6 +218,7 @@ WRONG = {
     "--warm-start": "absent.h5",
     "--backend": "torch",
     "--threads": "0",
+    "--checkpoint-minutes": "-1",
 }
 
 
@@ -377,17 +381,20 @@ def test_help_is_complete_and_quick():
     "when, number, status, word",
     [
         ("first line", signal.SIGINT, 130, "interrupted"),
-        ("training", signal.SIGINT, 130, "interrupted"),
-        ("training", signal.SIGTERM, 143, "terminated"),
+        ("without checkpoints", signal.SIGINT, 130, "interrupted"),
+        ("without checkpoints", signal.SIGTERM, 143, "terminated"),
     ],
 )
 def test_ctrl_c_and_termination_end_at_once(when, number, status, word, tmp_path):
     out = tmp_path / "out"
     big = "--hidden 64,64 --log2-examples 20 --threads 1 --backend reference"
-    process = spawn(*big.split(), "--out", str(out), start_new_session=True)
+    minutes = "10" if when == "first line" else "0"
+    process = spawn(
+        *big.split(), "--checkpoint-minutes", minutes, "--out", str(out), start_new_session=True
+    )
     line = process.stderr.readline()
     assert "starting" in line
-    if when == "training":
+    if when != "first line":
         time.sleep(4.0)
     process.send_signal(number)
     begin = time.perf_counter()
@@ -397,6 +404,88 @@ def test_ctrl_c_and_termination_end_at_once(when, number, status, word, tmp_path
     assert said == ""
     assert warned == f"\nnanorepro.run: {word}\n"
     assert not out.exists()
+
+
+LONG = ["--hidden", "16,16", "--log2-examples", "15", "--log2-eval", "6", "--pairs", "2",
+        "--eval-every", "log"]  # fmt: skip
+SLOW, FAST = "--backend=reference", "--backend=numba"
+
+
+def until(condition, seconds=60.0):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert condition()
+
+
+@pytest.fixture(scope="module")
+def undisturbed():
+    config = Config(hidden="16,16", log2_examples=15, log2_eval=6, pairs=2, eval_every="log")
+    return simulate(config, "numba", 1)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize(
+    ("number", "status", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_a_signal_writes_a_checkpoint_and_says_how_to_go_on(
+    number, status, word, undisturbed, tmp_path
+):
+    """Also with a checkpoint so far away that only the signal can have written it."""
+    words = [*LONG, "-q", "--threads", "1", "--out", str(tmp_path)]
+    process = spawn(*words, SLOW, start_new_session=True)
+    time.sleep(6.0)
+    process.send_signal(number)
+    said, warned = process.communicate(timeout=60)
+    path = tmp_path / f"{undisturbed.config.id}.checkpoint"
+    assert (process.returncode, said) == (status, "")
+    kept, again, last = warned.splitlines()
+    assert f"of the run is kept in {str(path)!r}" in kept and path.exists()
+    assert again == f"nanorepro.run: to go on: python -m nanorepro.run {shlex.join([*words, SLOW])}"
+    assert last == f"nanorepro.run: {word}"
+    found = spawn(*words, FAST, "--json")
+    said, warned = found.communicate(timeout=120)
+    assert found.returncode == 0 and "goes on from" in warned
+    report = json.loads(said)
+    assert report["fingerprint"] == undisturbed.fingerprint
+    assert store.load(report["stored"]) == undisturbed
+    assert "done until" in report["resumed"] and not path.exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_killed_at_any_moment_a_run_goes_on_to_the_same_bits(undisturbed, tmp_path):
+    words = [*LONG, "-q", "--checkpoint-minutes", "0.005", "--out", str(tmp_path)]
+    path = tmp_path / f"{undisturbed.config.id}.checkpoint"
+    for share in (0.01, 0.15, 0.3):
+        process = spawn(*words, SLOW, "--threads", "2")
+        until(lambda: path.exists() and checkpoints.read(path).share > share)  # noqa: B023
+        process.kill()
+        process.communicate()
+    done = checkpoints.read(path).share
+    assert share < done < 1.0
+    status, said, warned = call(*words, FAST, "--json", "--threads=1")
+    assert status == 0 and f"goes on from {str(path)!r}, {done:.0%} done" in warned
+    assert store.load(json.loads(said)["stored"]) == undisturbed
+    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".h5", ".png"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits")
+def test_a_disk_that_is_full_loses_no_training(undisturbed, tmp_path):
+    def small():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))
+
+    process = spawn(
+        *LONG, FAST, "-q", "--json", "--checkpoint-minutes", "0.0001",
+        "--out", str(tmp_path), preexec_fn=small,
+    )  # fmt: skip
+    said, warned = process.communicate(timeout=120)
+    lines = warned.splitlines()
+    assert process.returncode == 1 and len(lines) == 2, warned
+    assert "no checkpoint: " in lines[0] and "the training goes on" in lines[0]
+    assert "could not be stored" in lines[1]
+    assert json.loads(said)["fingerprint"] == undisturbed.fingerprint
+    assert os.listdir(tmp_path) == []
 
 
 def test_ctrl_c_while_storing_leaves_nothing_behind(tmp_path, monkeypatch):
