@@ -96,6 +96,7 @@ CONFIGS = st.builds(
     lr=st.sampled_from([0.05, 30.0]),
     log2_window=st.integers(0, 2),
     differ=st.sampled_from(["shuffle", "init,order,rounding", "none", "nudge,shuffle"]),
+    nudge_at=st.sampled_from([0, 3]),
     leaf_order=st.sampled_from(["given", "reversed", "random", "random,given"]),
     tree=st.sampled_from(["chain", "pairwise", "lanes:4", "blocks:3", "random"]),
     unit_order=st.sampled_from(["given", "random"]),

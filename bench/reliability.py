@@ -1,0 +1,335 @@
+"""python -m bench.reliability: runs and sweeps that are killed, short of disk, or share a folder.
+
+Sweeps and single runs with checkpoints are killed by SIGKILL at random moments, begun again by the
+same command, and killed again; sweeps run where files may not grow beyond random sizes; two sweeps
+work in one folder while one of them is killed.  After every blow all files are read and checked: no
+run that was finished may be gone, none damaged, and all bits must be those of runs that nobody
+disturbed.  Exit status 1 if one is not so.
+"""
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from nanorepro import Config, load, simulate
+from nanorepro.commands.common import carry_out, whole
+from nanorepro.commands.console import Console
+from nanorepro.commands.parser import Parser
+from nanorepro.training import checkpoints
+
+NAME = "bench.reliability"
+BACKEND = "reference"  # whose runs take a while without being compiled
+SHORT: dict[str, Any] = {"model": "linear", "log2_examples": 11, "log2_eval": 4, "pairs": 1}
+LONG: dict[str, Any] = {
+    "hidden": "8,8",
+    "log2_examples": 14,
+    "log2_eval": 6,
+    "pairs": 2,
+    "eval_every": "log",
+}
+MINUTES = "0.002"  # between two checkpoints
+LONGEST = 600.0  # seconds for which anything may take
+
+
+@dataclass
+class Toll:
+    """What the blows cost: all but the first three must be 0.
+
+    blows: kills, or refused writes; finished: runs that ended; resumed: from a checkpoint
+    lost: runs that were finished and are not there any more; damaged: files that cannot be read
+    other: results of other bits; failed: commands that did not end as they should
+    """
+
+    blows: int = 0
+    finished: int = 0
+    resumed: int = 0
+    lost: int = 0
+    damaged: int = 0
+    other: int = 0
+    failed: int = 0
+
+    @property
+    def clean(self) -> bool:
+        return not (self.lost or self.damaged or self.other or self.failed)
+
+
+class Watch:
+    """The finished runs of a folder, checked after every blow."""
+
+    def __init__(self, folder: Path, expected: dict[str, str], toll: Toll):
+        self.folder, self.expected, self.toll = folder, expected, toll
+        self.there: set[str] = set()
+
+    def look(self) -> None:
+        """Read every result and every checkpoint that is there."""
+        files = {path.stem: path for path in self.folder.glob("*.h5")}
+        self.toll.lost += len(self.there - set(files))
+        self.there = set(files)
+        for id, path in files.items():
+            try:
+                self.toll.other += load(path).fingerprint != self.expected[id]
+            except Exception as error:
+                print(f"{path}: {error}", file=sys.stderr)
+                self.toll.damaged += 1
+        for path in checkpoints.found_in(self.folder):
+            try:
+                checkpoints.read(path)
+            except FileNotFoundError:
+                continue  # its run has just been stored
+            except Exception as error:
+                print(f"{path}: {error}", file=sys.stderr)
+                self.toll.damaged += 1
+
+    def end(self, wanted: int) -> None:
+        """See that all runs are there."""
+        self.look()
+        self.toll.failed += len(self.there) != wanted
+        self.toll.finished += len(self.there)
+        self.toll.resumed += sum(
+            "resumed" in load(path).provenance for path in self.folder.glob("*.h5")
+        )
+
+
+def grid(number: int) -> dict[str, list[Config]]:
+    """The configurations of a sweep: short runs, and some long enough to have checkpoints."""
+    return {
+        "short": [Config(**SHORT, seed=seed) for seed in range(number)],
+        "long": [Config(**LONG, seed=seed) for seed in range(max(1, number // 8))],
+    }
+
+
+def grid_file(folder: Path, number: int) -> Path:
+    """The same as a grid file."""
+    text = ""
+    for base, seeds in ((SHORT, number), (LONG, max(1, number // 8))):
+        lines = [f"{name} = {value!r}".replace("'", '"') for name, value in base.items()]
+        text += "[[product]]\n" + "\n".join([*lines, f"seed = {list(range(seeds))}"]) + "\n\n"
+    path = folder / "grid.toml"
+    path.write_text(text)
+    return path
+
+
+def start(*words: str, before: Callable[[], None] | None = None) -> "subprocess.Popen[bytes]":
+    """A command of the package."""
+    command = [sys.executable, "-m", *words, "--backend", BACKEND, "-q"]
+    null = subprocess.DEVNULL
+    return subprocess.Popen(
+        command, stdin=null, stdout=null, stderr=null, preexec_fn=before, start_new_session=True
+    )
+
+
+def sweep_words(file: Path, folder: Path) -> list[str]:
+    """The command of a sweep."""
+    return [
+        "nanorepro.sweep", str(file), "--out", str(folder), "--threads", "2",
+        "--checkpoint-minutes", MINUTES,
+    ]  # fmt: skip
+
+
+def children(process: int) -> list[int]:
+    """The processes that a process has started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(text[1]) == process:
+            found.append(int(path.parent.name))
+    return found
+
+
+def kill(process: "subprocess.Popen[bytes]", draw: random.Random) -> None:
+    """Kill a sweep, one of its workers, or all of them at once."""
+    workers = children(process.pid)
+    what = draw.choice(["sweep", "worker", "all"])
+    victims = {"sweep": [process.pid], "all": [*workers, process.pid]}.get(what, [])
+    if what == "worker" and workers:
+        victims = [draw.choice(workers)]
+    for victim in victims or [process.pid]:
+        try:
+            os.kill(victim, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+def ended(process: "subprocess.Popen[bytes]", seconds: float) -> bool:
+    """Whether a process ends within some seconds."""
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def killed_sweeps(kills: int, runs: int, draw: random.Random) -> Toll:
+    """Sweeps that are killed until there were so many kills."""
+    toll, expected = Toll(), fingerprints(runs)
+    while toll.blows < kills:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+            folder = Path(name) / "runs"
+            words = sweep_words(grid_file(Path(name), runs), folder)
+            watch, process, hit = Watch(folder, expected, toll), start(*words), False
+            while True:
+                wait = draw.uniform(0.3, 4.0) if toll.blows < kills else LONGEST
+                if ended(process, wait):
+                    if process.returncode == 0:
+                        break
+                    # a run whose workers were killed three times is given up until the next call
+                    given_up = hit and process.returncode == 1
+                    toll.failed += not given_up and process.returncode != -signal.SIGKILL
+                    process, hit = start(*words), False
+                elif toll.blows >= kills:
+                    process.kill()
+                    toll.failed += 1
+                    break
+                else:
+                    kill(process, draw)
+                    toll.blows, hit = toll.blows + 1, True
+                    watch.look()
+            watch.end(len(expected))
+    return toll
+
+
+def killed_runs(kills: int, draw: random.Random) -> Toll:
+    """Single runs with checkpoints that are killed until there were so many kills."""
+    toll = Toll()
+    config = Config(**{**LONG, "log2_examples": 15})
+    expected = {config.id: simulate(config).fingerprint}
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in LONG.items()]
+    options = [word for word in options if "log2-examples" not in word]
+    while toll.blows < kills:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+            folder = Path(name)
+            words = ["nanorepro.run", *options, "--log2-examples=15", "--out", name,
+                     "--checkpoint-minutes", MINUTES]  # fmt: skip
+            watch = Watch(folder, expected, toll)
+            while not watch.there:
+                process = start(*words, "--threads", draw.choice(["1", "2", "3"]))
+                wait = draw.uniform(1.5, 6.0) if toll.blows < kills else LONGEST
+                if ended(process, wait):
+                    toll.failed += process.returncode != 0
+                else:
+                    process.kill()
+                    process.wait()
+                    toll.blows += 1
+                watch.look()
+                if wait == LONGEST and not watch.there:
+                    break
+            watch.end(1)
+    return toll
+
+
+def full_disks(times: int, runs: int, draw: random.Random) -> Toll:
+    """Sweeps whose files may not grow beyond random sizes, and which are begun again."""
+    toll, expected = Toll(), fingerprints(runs)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        folder = Path(name) / "runs"
+        words = sweep_words(grid_file(Path(name), runs), folder)
+        watch = Watch(folder, expected, toll)
+        for _ in range(times):
+            most = draw.randrange(1 << 10, 1 << 16)
+            process = start(
+                *words,
+                before=lambda n=most: resource.setrlimit(resource.RLIMIT_FSIZE, (n, n)),  # type: ignore[misc]
+            )
+            toll.blows += 1
+            if not ended(process, LONGEST) or process.returncode not in (0, 1):
+                process.kill()
+                toll.failed += 1
+            watch.look()
+        process = start(*words)
+        toll.failed += not (ended(process, LONGEST) and process.returncode == 0)
+        watch.end(len(expected))
+    return toll
+
+
+def shared_folders(times: int, runs: int, draw: random.Random) -> Toll:
+    """Two sweeps in one folder, of which one is killed in the middle."""
+    toll, expected = Toll(), fingerprints(runs)
+    for _ in range(times):
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+            folder = Path(name) / "runs"
+            words = sweep_words(grid_file(Path(name), runs), folder)
+            watch = Watch(folder, expected, toll)
+            one, other = start(*words), start(*words)
+            if not ended(one, draw.uniform(0.5, 5.0)):
+                kill(one, draw)
+                toll.blows += 1
+            watch.look()
+            for process in (one, other):
+                good = ended(process, LONGEST) and process.returncode in (0, -signal.SIGKILL)
+                process.kill()
+                toll.failed += not good
+            watch.end(len(expected))
+    return toll
+
+
+def fingerprints(runs: int) -> dict[str, str]:
+    """What the runs of a sweep give that nobody disturbs, by id."""
+    configs = [config for some in grid(runs).values() for config in some]
+    return {config.id: simulate(config).fingerprint for config in configs}
+
+
+def parser() -> Parser:
+    """The command line."""
+    found = Parser(
+        prog=NAME,
+        usage="python -m bench.reliability [option ...]",
+        description="Kill runs and sweeps at random moments, fill the disk, share a folder; exit"
+        " status 1 if a finished\nrun is lost or damaged, or has other bits than one that nobody"
+        " disturbed.",
+        epilog="Example: python -m bench.reliability --sweep-kills 5 --run-kills 2",
+    )
+    add = found.add_argument
+    add("--sweep-kills", default="50", metavar="N", help="kills of sweeps (default: 50)")
+    add("--run-kills", default="20", metavar="N", help="kills of single runs (default: 20)")
+    add("--full-disks", default="10", metavar="N", help="sweeps short of disk (default: 10)")
+    add("--shared", default="5", metavar="N", help="pairs of sweeps in a folder (default: 5)")
+    add("--runs", default="24", metavar="N", help="short runs of a sweep (default: 24)")
+    add("--seed", default="0", metavar="N", help="seed of the moments (default: 0)")
+    return found
+
+
+def command(words: Sequence[str], console: Console) -> int:
+    """All blows, and a table of what they cost."""
+    o, _ = parser().read(words)
+    numbers = {
+        name: whole(f"--{name.replace('_', '-')}", getattr(o, name), int(name == "runs"), 10**6)
+        for name in ("sweep_kills", "run_kills", "full_disks", "shared", "runs", "seed")
+    }
+    draw, runs = random.Random(numbers["seed"]), numbers["runs"]
+    parts: dict[str, Callable[[], Toll]] = {
+        "sweeps killed": lambda: killed_sweeps(numbers["sweep_kills"], runs, draw),
+        "runs killed": lambda: killed_runs(numbers["run_kills"], draw),
+        "disk full": lambda: full_disks(numbers["full_disks"], runs, draw),
+        "one folder": lambda: shared_folders(numbers["shared"], runs, draw),
+    }
+    names = [field.name for field in fields(Toll)]
+    console.say(f"{'':<14}" + "".join(f"{name:>10}" for name in [*names, "seconds"]))
+    clean = True
+    for title, part in parts.items():
+        begin = time.monotonic()
+        toll = part()
+        values = [getattr(toll, name) for name in names] + [round(time.monotonic() - begin)]
+        console.say(f"{title:<14}" + "".join(f"{value:>10}" for value in values))
+        clean &= toll.clean
+    return 0 if clean else 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    return carry_out(NAME, command, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
