@@ -76,7 +76,7 @@ def write_new(path: Path, data: bytes) -> None:
         _flush_folder(path.parent)
 
 
-def replace_file(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: "bytes | memoryview") -> None:
     """Write a file that can be made again, such as a picture, in place of what is there.
 
     Raises NotWritten if the system refuses.
@@ -195,7 +195,7 @@ def _written_unnamed(path: Path, data: bytes) -> bool:
 
 
 @contextlib.contextmanager
-def _private(path: Path, data: bytes, read_only: bool = False) -> Iterator[Path]:
+def _private(path: Path, data: "bytes | memoryview", read_only: bool = False) -> Iterator[Path]:
     """The private name of a file with these bytes, checked and flushed; it is gone afterwards."""
     private = path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
@@ -218,7 +218,7 @@ def _close(handle: int) -> None:
         os.close(handle)
 
 
-def _fill(handle: int, data: bytes, read_only: bool) -> None:
+def _fill(handle: int, data: "bytes | memoryview", read_only: bool) -> None:
     """Write all bytes from the start on, read them back, flush them to the disk."""
     rest = memoryview(data)
     while rest:

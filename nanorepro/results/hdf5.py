@@ -65,7 +65,12 @@ def decode(data: bytes) -> Result:
 
 def sealed(content: bytes) -> bytes:
     """The content with its seal."""
-    return content + SEAL % hashlib.sha256(content).hexdigest().encode()
+    return content + seal_of(content)
+
+
+def seal_of(content: "bytes | memoryview") -> bytes:
+    """The seal of some content."""
+    return SEAL % hashlib.sha256(content).hexdigest().encode()
 
 
 def unsealed(data: bytes) -> bytes:

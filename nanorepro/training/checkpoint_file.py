@@ -13,7 +13,7 @@ anywhere is refused, and so is one of another run, contract or version.
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -26,7 +26,7 @@ from nanorepro.data.sampling import FEATURES
 from nanorepro.errors import ConfigError
 from nanorepro.model.layers import Parameters, shapes
 from nanorepro.model.optimizers import OPTIMIZERS
-from nanorepro.results.hdf5 import read_array, read_config, read_text, sealed, unsealed
+from nanorepro.results.hdf5 import read_array, read_config, read_text, seal_of, unsealed
 from nanorepro.results.labelled import dtype_of
 from nanorepro.specification import layers
 from nanorepro.training.run_state import RunState
@@ -34,8 +34,8 @@ from nanorepro.training.run_state import RunState
 FORMAT = "nanorepro checkpoint 1"
 
 
-def encode(state: RunState) -> bytes:
-    """The file of a run in the middle."""
+def encode(state: RunState) -> memoryview:
+    """The file of a run in the middle; there is no second copy of it in memory."""
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as f:
         f.attrs.update({
@@ -45,9 +45,12 @@ def encode(state: RunState) -> bytes:
         })  # fmt: skip
         for m in (0, 1):
             of = {pair: one for (pair, model), one in state.models.items() if model == m}
-            for name, values in _arrays(state.config, m, of).items():
+            for name, values in _arrays(state.config, m, of):
                 f.create_dataset(f"{m}/{name}", data=values)
-    return sealed(buffer.getvalue())
+    seal = seal_of(buffer.getbuffer())
+    buffer.seek(0, io.SEEK_END)
+    buffer.write(seal)
+    return buffer.getbuffer()
 
 
 def decode(data: bytes) -> RunState:
@@ -68,25 +71,23 @@ def decode(data: bytes) -> RunState:
         raise ConfigError(f"not a checkpoint of a run ({type(error).__name__})") from None
 
 
-def _arrays(config: Config, model: int, of: Mapping[int, Snapshot]) -> dict[str, np.ndarray]:
-    """The datasets of the first or the second models, by name; `of` holds them by pair."""
+def _arrays(
+    config: Config, model: int, of: Mapping[int, Snapshot]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The datasets of the first or the second models, one by one; `of` holds them by pair."""
+    yield "pair", np.array(list(of), "i8")
+    yield "step", np.array([one.step for one in of.values()], "i8")
     if not of:
-        return {"pair": np.empty(0, "i8"), "step": np.empty(0, "i8")}
-    found = {
-        "pair": np.array(list(of), "i8"),
-        "step": np.array([one.step for one in of.values()], "i8"),
-        "logits": np.concatenate([one.logits for one in of.values()]),
-    }
-    found.update(_stacked("parameters", [one.parameters for one in of.values()]))
+        return
+    dtype = dtype_of(config, model)
+    yield "logits", np.concatenate([one.logits for one in of.values()], dtype=dtype)
+    records = {"parameters": [one.parameters for one in of.values()]}
     states = [one.state for one in of.values() if one.step < config.steps]
     for name in OPTIMIZERS[config.optimizer].state if states else ():
-        found.update(_stacked(f"state/{name}", [state[name] for state in states]))
-    dtype = dtype_of(config, model)
-    return {k: v if k in ("pair", "step") else v.astype(dtype) for k, v in found.items()}
-
-
-def _stacked(where: str, records: Sequence[Parameters]) -> dict[str, np.ndarray]:
-    return {f"{where}/{name}": np.stack([r[name] for r in records]) for name in records[0]}
+        records[f"state/{name}"] = [state[name] for state in states]
+    for where, some in records.items():
+        for name in some[0]:
+            yield f"{where}/{name}", np.stack([record[name] for record in some], dtype=dtype)
 
 
 def _models(f: h5py.File, config: Config, model: int) -> list[tuple[int, Snapshot]]:

@@ -218,7 +218,7 @@ def test_it_is_written_at_intervals_and_every_one_goes_on(tmp_path, monkeypatch)
     written = []
     replace = checkpoints.replace_file
     monkeypatch.setattr(
-        checkpoints, "replace_file", lambda p, data: (replace(p, data), written.append(data))
+        checkpoints, "replace_file", lambda p, data: (replace(p, data), written.append(bytes(data)))
     )
     result, _ = resumed(
         SMALL, tmp_path, threads=2, checkpoint_minutes=1e-4,
@@ -448,7 +448,7 @@ def test_a_disk_that_refuses_is_one_line_and_the_training_goes_on(number, tmp_pa
 
 def test_what_is_encoded_is_decoded(tmp_path):
     state = checkpoints_of(SMALL, tmp_path)
-    again = checkpoint_file.decode(checkpoint_file.encode(state))
+    again = checkpoint_file.decode(bytes(checkpoint_file.encode(state)))
     assert isinstance(again, RunState) and again.models.keys() == state.models.keys()
     for key, one in state.models.items():
         other = again.models[key]
@@ -457,4 +457,4 @@ def test_what_is_encoded_is_decoded(tmp_path):
         assert_same_bits(one.logits, other.logits, key)
         assert one.state.keys() == other.state.keys()
     empty = RunState(SMALL, {}, 0.0, "", "")
-    assert checkpoint_file.decode(checkpoint_file.encode(empty)) == empty
+    assert checkpoint_file.decode(bytes(checkpoint_file.encode(empty))) == empty
