@@ -21,6 +21,7 @@ from nanorepro.sweeps.engines import TRIES, Began, Local
 from nanorepro.sweeps.folder import Folder
 from nanorepro.sweeps.runner import Broken, Runner, sweep
 from nanorepro.sweeps.work import Settings, Task
+from nanorepro.training import checkpoints
 
 BASE = {"model": "linear", "log2_examples": 7, "log2_eval": 4, "pairs": 1}
 CONFIGS = [Config(**BASE, seed=seed) for seed in range(6)]
@@ -297,3 +298,53 @@ def test_a_disk_that_is_full_is_one_line_and_nothing_is_lost(undisturbed, tmp_pa
     child = start(tmp_path, 12)
     child.communicate(timeout=60)
     assert prints(tmp_path) == undisturbed
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_was_stopped_in_the_middle_goes_on_from_its_checkpoint(number, tmp_path):
+    """After SIGTERM from where it was; after SIGKILL the worker that is left alone writes it."""
+    config = Config(**{**BASE, "log2_examples": 14}, seed=0)
+    path = tmp_path / f"{config.id}.checkpoint"
+    child = subprocess.Popen([*words(tmp_path, 1, 14), "--checkpoint-minutes", "0.002"],
+                             env=environment())  # fmt: skip
+    until(lambda: path.exists() and checkpoints.read(path).share > 0.1)
+    child.send_signal(number)
+    child.wait(60)
+    before = checkpoints.read(path).share
+    assert before > 0.1 and not list(tmp_path.glob("*.h5"))
+    status = [sys.executable, "-m", "nanorepro.sweep", "status", str(tmp_path)]
+    said = subprocess.run(status, env=environment(), capture_output=True, text=True, check=True)
+    assert f"in the middle, {before:.0%} done until" in said.stdout and config.id in said.stdout
+    done = subprocess.run(words(tmp_path, 1, 14), env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0 and "goes on from" in done.stderr
+    result = store.load(tmp_path / f"{config.id}.h5")
+    assert "done until" in result.provenance["resumed"] and not path.exists()
+    assert result == simulate(config, "reference", 1)
+
+
+def test_a_worker_that_is_killed_costs_what_came_after_its_checkpoint(tmp_path):
+    long = Config(**{**BASE, "log2_examples": 14})
+    settings = Settings(str(tmp_path), "reference", "", 0.002)
+
+    class Killed(Local):
+        def events(self, timeout):
+            found = super().events(timeout)
+            path = tmp_path / f"{long.id}.checkpoint"
+            if not self.tries and path.exists() and checkpoints.read(path).share > 0.2:
+                self.workers[0].process.kill()
+                self.tries[long.id] = 0
+            return found
+
+    said = []
+    found = sweep([Task(long)], Folder(tmp_path), settings, 1, say=said.append,
+                  engine=Killed(settings, 1))  # fmt: skip
+    assert (found.finished, found.failed) == (1, [])
+    assert len(said) == 1 and said[0].startswith(f"run {long.id}: goes on from")
+    result = store.load(tmp_path / f"{long.id}.h5")
+    assert result == simulate(long, "reference", 1) and "resumed" in result.provenance
+
+
+def test_the_checkpoint_of_a_finished_run_is_removed(copy):
+    stale = copy / f"{CONFIGS[0].id}.checkpoint"
+    stale.write_bytes(b"")
+    assert run(copy)[0].trained == 0 and not stale.exists()
