@@ -188,7 +188,8 @@ class Checkpoint:
                 self.changed = True
                 text = str(error) if isinstance(error, NotWritten) else repr(error)
                 if text != self.refused:
-                    self.say(f"no checkpoint: {text}; the training goes on")
+                    what = "" if self.ended.is_set() else "; the training goes on"
+                    self.say(f"no checkpoint: {text}{what}")
                 self.refused = text
                 return False
             self.refused = ""

