@@ -101,6 +101,31 @@ def test_an_interrupted_run_ends_at_the_next_report(interpreter):
         simulate(Config(**SMALL), backend="cupy", progress=stop)
 
 
+@pytest.mark.parametrize("backends", [("cupy", "cupy"), ("numba", "cupy"), ("cupy", "numba")])
+def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
+    backends, interpreter, monkeypatch, tmp_path
+):
+    """Also where the models are at different steps, which then train in parts."""
+    monkeypatch.setattr(groups, "CHUNK", 64)
+    monkeypatch.setattr("nanorepro.training.group.PIECE", 64)
+    config, (first, second) = Config(**SMALL, eval_every="log", optimizer="adam"), backends
+
+    class Enough(Exception):
+        pass
+
+    def stop(done, total):
+        if done > total // 3:
+            raise Enough
+
+    kept = {"checkpoint_folder": tmp_path, "say": lambda text: None}
+    with pytest.raises(Enough):
+        simulate(config, first, 1, stop, **kept)
+    result = simulate(config, second, 1, **kept)
+    whole = simulate(config, backend="numba", threads=1)
+    assert result == whole and np.array_equal(result.logits, whole.logits)
+    assert f"by {second}" in result.provenance["resumed"]
+
+
 @pytest.mark.parametrize(("n", "windows"), [(1, 3), (2, 3), (31, 2), (32, 2), (33, 2), (100, 2)])
 def test_permutations(interpreter, n, windows):
     """Windows of any length come in the order of the contract's permutations, from any block on."""
