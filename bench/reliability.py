@@ -20,11 +20,18 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from nanorepro import Config, load, simulate
+import numpy as np
+
+from nanorepro import Config, initial_parameters, load, simulate
+from nanorepro.backends.protocols import Snapshot
 from nanorepro.commands.common import carry_out, whole
 from nanorepro.commands.console import Console
 from nanorepro.commands.parser import Parser
+from nanorepro.config import CHECKPOINT_MINUTES
+from nanorepro.data.worlds import make_world
+from nanorepro.model.optimizers import OPTIMIZERS
 from nanorepro.training import checkpoints
+from nanorepro.training.measuring import evaluation_set
 
 NAME = "bench.reliability"
 BACKEND = "reference"  # whose runs take a while without being compiled
@@ -280,6 +287,35 @@ def fingerprints(runs: int) -> dict[str, str]:
     return {config.id: simulate(config).fingerprint for config in configs}
 
 
+def cost(model: str, data: str) -> str:
+    """What a checkpoint takes in the middle of a run of the paper's sizes, evaluated now and then.
+
+    The numbers in it are made up; half of the pairs are finished, the others half-way.
+    """
+    sizes = {"log2_examples": 26, "log2_eval": 16, "pairs": 16}
+    config = Config(model=model, data=data, eval_every="log", **sizes)
+    world = make_world(config.seed, config.data)
+    patterns, record = len(evaluation_set(config, world).x), initial_parameters(config)
+    state = dict.fromkeys(OPTIMIZERS[config.optimizer].state, record)
+    logits = np.random.default_rng(0).normal(size=(len(config.checkpoints), patterns))
+    logits, half = logits.astype(record["w0"].dtype), config.steps // 2
+    passed = sum(step <= half for step in config.checkpoints)
+    with tempfile.TemporaryDirectory() as name:
+        checkpoint = checkpoints.Checkpoint(config, name)
+        for pair in range(config.pairs):
+            one = Snapshot(config.steps, record, {}, logits)
+            if pair % 2:
+                one = Snapshot(half, record, state, logits[:passed])
+            checkpoint.models |= {(pair, 0): one, (pair, 1): one}
+        cpu, wall = time.process_time(), time.perf_counter()
+        checkpoint.write()
+        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+        assert checkpoint.path
+        size = checkpoint.path.stat().st_size / 1e6
+    share = cpu / (60.0 * CHECKPOINT_MINUTES)
+    return f"{model:<8}{size:>8.1f} MB{cpu:>8.2f} s of a core{wall:>8.2f} s{share:>9.2%}"
+
+
 def parser() -> Parser:
     """The command line."""
     found = Parser(
@@ -296,6 +332,8 @@ def parser() -> Parser:
     add("--full-disks", default="10", metavar="N", help="sweeps short of disk (default: 10)")
     add("--shared", default="5", metavar="N", help="pairs of sweeps in a folder (default: 5)")
     add("--runs", default="24", metavar="N", help="short runs of a sweep (default: 24)")
+    add("--cost", action="store_true",
+        help="measure what writing a checkpoint takes, and nothing else")  # fmt: skip
     add("--seed", default="0", metavar="N", help="seed of the moments (default: 0)")
     return found
 
@@ -307,6 +345,13 @@ def command(words: Sequence[str], console: Console) -> int:
         name: whole(f"--{name.replace('_', '-')}", getattr(o, name), int(name == "runs"), 10**6)
         for name in ("sweep_kills", "run_kills", "full_disks", "shared", "runs", "seed")
     }
+    if o.cost:
+        console.say(
+            f"model   size, CPU time, wall time, CPU time in {CHECKPOINT_MINUTES:g} minutes"
+        )
+        for model, data in (("tower", "linear"), ("wide", "linear"), ("deep", "quadratic")):
+            console.say(cost(model, data))
+        return 0
     draw, runs = random.Random(numbers["seed"]), numbers["runs"]
     parts: dict[str, Callable[[], Toll]] = {
         "sweeps killed": lambda: killed_sweeps(numbers["sweep_kills"], runs, draw),
