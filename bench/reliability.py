@@ -27,7 +27,7 @@ from nanorepro.backends.protocols import Snapshot
 from nanorepro.commands.common import carry_out, whole
 from nanorepro.commands.console import Console
 from nanorepro.commands.parser import Parser
-from nanorepro.config import CHECKPOINT_MINUTES
+from nanorepro.config import CHECKPOINT_MINUTES, with_paper_sizes
 from nanorepro.data.worlds import make_world
 from nanorepro.model.optimizers import OPTIMIZERS
 from nanorepro.training import checkpoints
@@ -292,8 +292,7 @@ def cost(model: str, data: str) -> str:
 
     The numbers in it are made up; half of the pairs are finished, the others half-way.
     """
-    sizes = {"log2_examples": 26, "log2_eval": 16, "pairs": 16}
-    config = Config(model=model, data=data, eval_every="log", **sizes)
+    config = with_paper_sizes(Config(model=model, data=data, eval_every="log"))
     world = make_world(config.seed, config.data)
     patterns, record = len(evaluation_set(config, world).x), initial_parameters(config)
     state = dict.fromkeys(OPTIMIZERS[config.optimizer].state, record)
@@ -346,9 +345,7 @@ def command(words: Sequence[str], console: Console) -> int:
         for name in ("sweep_kills", "run_kills", "full_disks", "shared", "runs", "seed")
     }
     if o.cost:
-        console.say(
-            f"model   size, CPU time, wall time, CPU time in {CHECKPOINT_MINUTES:g} minutes"
-        )
+        console.say(f"size, CPU time, wall time, CPU time in {CHECKPOINT_MINUTES:g} minutes")
         for model, data in (("tower", "linear"), ("wide", "linear"), ("deep", "quadratic")):
             console.say(cost(model, data))
         return 0
