@@ -61,8 +61,9 @@ def jobs_of(models: Sequence[tuple[int, int]], threads: int, together: bool) -> 
     """
     if together:
         return [Job(tuple(models))] if models else []
-    pairs = [pair for pair, model in models if model == 0 and (pair, 1) in models]
-    whole = pairs[: len(pairs) - len(pairs) % threads]
+    left = set(models)
+    pairs = [pair for pair, model in models if model == 0 and (pair, 1) in left]
+    whole = dict.fromkeys(pairs[: len(pairs) - len(pairs) % threads])
     jobs = [Job(((pair, 0), (pair, 1))) for pair in whole]
     return jobs + [Job((one,)) for one in models if one[0] not in whole]
 
@@ -91,8 +92,8 @@ class Simulation:
     @property
     def models(self) -> list[tuple[int, int]]:
         """The models that are still to be trained, in order."""
-        every = [(k, m) for k in range(self.config.pairs) for m in (0, 1)]
-        return [one for one in every if self._step(one) < self.config.steps]
+        every, last = [(k, m) for k in range(self.config.pairs) for m in (0, 1)], self.config.steps
+        return [one for one in every if self._step(one) < last]
 
     def finished(self) -> dict[tuple[int, int], Trained]:
         """The models whose training had ended before."""
