@@ -262,6 +262,8 @@ def status(words: Sequence[str], console: Console) -> int:
         console.say(f"{len(at)} being made now: {', '.join(at[:8])}{', ...' if at[8:] else ''}")
     for damage in damaged:
         console.say(f"damaged: {damage.path}: {damage.reason}")
+    for other in folder.others:
+        console.say(f"of another version: {other.path}: {other.reason}")
     for failure in folder.failures().values():
         console.say(
             f"failed {failure.when}, tried {failure.tries} times: {failure.id}"
@@ -364,6 +366,8 @@ def table(words: Sequence[str], console: Console) -> int:
     from nanorepro.sweeps import table as tables
 
     found = tables.entries(folder)
+    for text in tables.left_out(folder):
+        console.warn(text)
     if target is None:
         console.say(tables.as_csv(found).rstrip("\n"))
         return 0

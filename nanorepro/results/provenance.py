@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import platform
+import socket
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,13 +15,15 @@ LIBRARIES = ("numpy", "numba", "llvmlite", "h5py")
 
 
 def provenance(config: Config) -> dict[str, str]:
-    """The command that makes a result again, versions, CPU, source digest."""
+    """The command that makes a result again, versions, CPU, host, engine, source digest."""
     return {
         "command": command(config),
         "nanorepro": __version__,
         "python": platform.python_version(),
         "system": platform.platform(),
         "cpu": _cpu(),
+        "host": socket.gethostname(),
+        "engine": "one process",  # a sweep's says what made it
         "source": source_digest(),
         **{name: _version(name) for name in LIBRARIES},
     }

@@ -10,6 +10,7 @@ full once; from then on its size and time of modification are compared with the 
 digest where they are not the same.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -68,6 +69,7 @@ class Folder:
         self.journal = journal.Journal(self.path)
         self.entries: dict[str, Entry] = {}
         self.others: list[Damaged] = []  # files of another version of the program
+        self.damaged: list[Damaged] = []  # as `look` found them
 
     def file(self, id: str) -> Path:
         """The file of a run."""
@@ -75,13 +77,21 @@ class Folder:
 
     def files(self) -> dict[str, os.stat_result]:
         """The files that have the name of a run, by id."""
+        files = {}
         try:
             with os.scandir(self.path) as found:
-                return {m[1]: e.stat() for e in found if (m := RUN_FILE.fullmatch(e.name))}
+                for entry in found:
+                    if name := RUN_FILE.fullmatch(entry.name):
+                        try:
+                            files[name[1]] = entry.stat()
+                        except OSError:  # gone meanwhile, or a link to nothing
+                            with contextlib.suppress(OSError):
+                                files[name[1]] = entry.stat(follow_symlinks=False)
         except FileNotFoundError:
             return {}
         except OSError as error:
             raise ConfigError(f"{str(self.path)!r}: {error.strerror}; give a folder") from None
+        return files
 
     def look(
         self, ids: Iterable[str] | None = None, report: Report | None = None, full: bool = False
@@ -112,7 +122,8 @@ class Folder:
             try:
                 made = self._entry(id, files[id], known.get(id), full)
                 if id not in known or (full and not _agree(made, known[id])):
-                    self.append(made)
+                    with contextlib.suppress(OSError):  # of a folder that can only be read
+                        self.append(made)
                 self.entries[id] = made
             except OtherVersion as error:  # there, nothing is wrong with it
                 if ids is not None:
@@ -122,6 +133,7 @@ class Folder:
                 damaged.append(Damaged(self.file(id), _reason(error, self.file(id))))
         if report:
             report(len(wanted), len(wanted))
+        self.damaged = damaged
         return damaged
 
     def _entry(self, id: str, found: os.stat_result, known: Entry | None, full: bool) -> Entry:

@@ -187,7 +187,7 @@ class Journal:
         Raises
         ------
         ConfigError
-            If another version wrote it.
+            If another version wrote it, or it cannot be read.
         """
         try:
             with open(self.path, "rb") as f:
@@ -203,6 +203,9 @@ class Journal:
                         self._take(record)
         except FileNotFoundError:
             self.offset, self.entries = 0, {}
+        except OSError as error:
+            right = "move it away, it is made anew"
+            raise ConfigError(f"{str(self.path)!r}: {error.strerror}; {right}") from None
         return self.entries
 
     def _take(self, record: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
+from nanorepro.results.store import NotWritten
 from nanorepro.sweeps.claims import Claims
 from nanorepro.sweeps.engines import At, Began, Ended, Engine, Event, Fatal, Local, Told
 from nanorepro.sweeps.folder import Damaged, Failure, Folder
@@ -137,8 +138,11 @@ class Runner:
                 stack.enter_context(made)
                 stack.enter_context(self.progress)
                 self._loop(made, threads)
+        except NotWritten as error:  # which says what and why
+            raise Broken(str(error)) from error
         except OSError as error:
-            raise Broken(f"{error.strerror or error}: {str(self.folder.path)!r}") from error
+            where = error.filename or str(self.folder.path)
+            raise Broken(f"{where!r}: {error.strerror or error}") from error
         return self._outcome()
 
     def _prepare(self) -> None:

@@ -7,6 +7,7 @@ and checked, one that it knows by size and time of modification is not.
 import csv
 import io
 import math
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ MEANINGS = {
     "seconds": "seconds of the training",
     **{name: metric.meaning for name, metric in METRICS.items()},
 }
+SHOWN = 3  # files that are left out, by name
 SPARSE = 4  # cells a run of a grid that is still shown as a grid
 
 
@@ -43,6 +45,15 @@ def entries(folder: Folder) -> list[Entry]:
 def ordered(found: Iterable[Entry]) -> list[Entry]:
     """Entries by the values of their configurations, in the order of its fields."""
     return sorted(found, key=_order)
+
+
+def left_out(folder: Folder) -> list[str]:
+    """The files with the name of a run that are in no table, and why; the first few of them."""
+    found = [*folder.damaged, *folder.others]
+    lines = [f"left out: {one.path}: {one.reason}" for one in found[:SHOWN]]
+    if found[SHOWN:]:
+        lines.append(f"left out: {len(found) - SHOWN} more; nanorepro sweep status lists them")
+    return lines
 
 
 def _order(entry: Entry) -> tuple[Any, ...]:
@@ -153,7 +164,10 @@ def open_results(folder: str | Path) -> "xarray.Dataset":
     """
     import xarray
 
-    found = entries(Folder(folder))
+    place = Folder(folder)
+    found = entries(place)
+    for text in left_out(place):
+        warnings.warn(text, stacklevel=2)
     varied = axes(found)
     cells = math.prod(len(values) for values in varied.values())
     whole = cells <= SPARSE * len(found)

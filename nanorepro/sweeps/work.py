@@ -1,7 +1,6 @@
 """One run of a sweep, from its configuration to its line in the journal: what every engine does."""
 
 import math
-import socket
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -101,8 +100,7 @@ def train(
         task.config, settings.backend, threads, report, parameters, settings.checkpoint_minutes,
         settings.folder, say,
     )  # fmt: skip
-    origin = {**store.provenance(task.config), **result.provenance, "threads": str(threads)}
-    origin |= {"engine": engine, "host": socket.gethostname()}
+    origin = {**result.provenance, "engine": engine}
     if settings.sweep:
         origin["sweep"] = settings.sweep
     if task.command:

@@ -143,6 +143,7 @@ def test_a_sweep_on_two_workers_has_the_bits_of_a_local_one(dask, expected, tmp_
     engines = {origin["engine"] for origin in origins}
     assert engines == {f"cluster {dask.address}, worker {name}" for name in ("a", "b")}
     assert all(origin["threads"] == "1" and "--cluster" in origin["sweep"] for origin in origins)
+    assert all({"host", "cpu", "source", "started", "ended"} <= set(o) for o in origins)
     assert {p.name for p in folder.iterdir() if p.is_dir()} == {"sweeps"}  # no claims are left
     again = call(command.main, *words(folder, dask.address), "-q")
     assert again[1] == f"8 of 8 runs are finished in {folder}/, 0 of them new\n"
