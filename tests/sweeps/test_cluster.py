@@ -1,7 +1,6 @@
 """Sweeps on a real cluster: Dask's own scheduler and workers, on loopback."""
 
 import asyncio
-import contextlib
 import json
 import os
 import shutil
@@ -16,6 +15,7 @@ import pytest
 from support.commands import call
 from support.processors import ROOT, environment
 
+from bench.dask_cluster import Dask, until
 from nanorepro import Config, simulate
 from nanorepro.commands import sweep as command
 from nanorepro.config import CONTRACT
@@ -32,61 +32,6 @@ BASE = {"model": "linear", "log2_examples": 9, "log2_eval": 4, "pairs": 1}
 CONFIGS = [Config(**BASE, seed=seed) for seed in range(8)]
 TASKS = [Task(config) for config in CONFIGS]
 LONG = {**BASE, "log2_examples": 14}  # of which a worker is in the middle when it is killed
-
-
-class Dask:
-    """A scheduler and workers, processes of Dask's own commands."""
-
-    def __init__(self, folder):
-        self.folder, self.children = folder, {}
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.address = f"tcp://127.0.0.1:{self.port}"
-        self.start("scheduler", "--host", "127.0.0.1", "--port", str(self.port))
-        self.wait("scheduler", "Scheduler at")
-
-    def start(self, kind, *words, name="", **environ):
-        name = name or kind
-        self.folder.mkdir(exist_ok=True)
-        with open(self.folder / f"{name}.log", "wb") as log:
-            self.children[name] = subprocess.Popen(
-                [sys.executable, "-m", "dask", kind, *words, "--no-dashboard"],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder,
-                env=environment(**environ), start_new_session=True,
-            )  # fmt: skip
-
-    def work(self, name, *words, **environ):
-        """Start a worker and wait until the scheduler knows it."""
-        scratch = str(self.folder / "scratch")
-        nanny = [] if "--nanny" in words else ["--no-nanny"]
-        words = [word for word in words if word != "--nanny"]
-        self.start("worker", self.address, "--nthreads", "1", "--name", name, *nanny, *words,
-                   "--local-directory", scratch, name=name, **environ)  # fmt: skip
-        self.wait(name, "Registered to")
-
-    def wait(self, name, words):
-        until(lambda: words in self.log(name) or self.children[name].poll() is not None)
-        assert words in self.log(name), self.log(name)
-
-    def log(self, name):
-        return (self.folder / f"{name}.log").read_text()
-
-    def kill(self, name):
-        child = self.children.pop(name)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
-
-    def close(self):
-        for name in list(self.children):
-            self.kill(name)
-
-
-def until(condition, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +148,7 @@ def test_a_run_that_ends_its_worker_every_time_fails_and_the_rest_goes_on(runnin
     for name in list(running.children):
         if name != "scheduler":
             running.kill(name)
-    running.work("n", "--nanny")
+    running.work("n", nanny=True)
     try:
         long = Config(**LONG)
 
