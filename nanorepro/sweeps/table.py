@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nanorepro.errors import ConfigError
+from nanorepro.results import store
 from nanorepro.results.metrics import METRICS
 from nanorepro.sweeps.folder import Folder
 from nanorepro.sweeps.journal import ABSENT, Entry
@@ -142,14 +143,15 @@ def open_results(folder: str | Path) -> "xarray.Dataset":
         instead, with the fields that vary as its coordinates.  Fields that do not vary are the
         dataset's attributes.
 
+        The measures are those after the last step.  If a run was evaluated during its training
+        (``eval_every``), each measure of the predictions is there as a series, too:
+        ``pd_series`` and so on, along ``step``, the mini-batches trained on; NaN where a run was
+        not evaluated.
+
     Raises
     ------
     ConfigError
         If there are no finished runs, or a newer version wrote the folder.
-
-    Notes
-    -----
-    The measures are those after the last step; the series over training are in each run's file.
 
     Examples
     --------
@@ -207,8 +209,41 @@ def open_results(folder: str | Path) -> "xarray.Dataset":
                 full = np.full((*shape, pairs, 2)[: len(shape) + array.ndim], np.nan)
                 variables[name] = ((*dims, *own), full, {"long_name": MEANINGS[name]})
             variables[name][1][at][: len(array)] = array
+    if any(value_of(entry, "eval_every") for entry in found):
+        steps, series = _series(place, found, index, shape, pairs)
+        coordinates["step"] = ("step", steps, {"long_name": "mini-batches trained on"})
+        variables |= {n: ((*dims, "step", *own), *rest) for n, (own, *rest) in series.items()}
     same = {n: value_of(found[0], n) for n in ABSENT if n not in varied}
     return xarray.Dataset(variables, coordinates, same)
+
+
+def _series(
+    place: Folder,
+    found: Sequence[Entry],
+    index: Sequence[tuple[int, ...]],
+    shape: tuple[int, ...],
+    pairs: int,
+) -> tuple[list[int], dict[str, Any]]:
+    """The steps at which runs were evaluated; the series of each measure, its dimensions, array."""
+    steps = sorted({step for entry in found for step in entry.of.checkpoints})
+    position = {step: number for number, step in enumerate(steps)}
+    series: dict[str, Any] = {}
+    for name, metric in METRICS.items():
+        if metric.by_checkpoint:
+            own = ("pair", "model") if metric.by_model else ("pair",)
+            array = np.full((*shape, len(steps), pairs, 2)[: len(shape) + 1 + len(own)], np.nan)
+            series[f"{name}_series"] = own, array, {"long_name": f"{metric.meaning}, over training"}
+    for entry, at in zip(found, index, strict=True):
+        config = entry.of
+        rows = [position[step] for step in config.checkpoints]
+        stored = store.check(place.file(entry.id), config).measures if config.eval_every else {}
+        for name, (_, array, _) in series.items():
+            plain = name.removesuffix("_series")
+            last = entry.measures.get(plain)
+            values = stored.get(plain, [last] if last is not None else None)
+            if values is not None:
+                array[at][rows, : config.pairs] = np.array(values, float)
+    return steps, series
 
 
 def _measure_order(name: str) -> tuple[int, str]:

@@ -64,6 +64,27 @@ def test_runs_that_are_no_grid_lie_along_one_dimension(tmp_path):
     assert set(data.id.values) == {config.id for config in configs}
 
 
+def test_series_over_training_lie_along_the_steps(tmp_path):
+    every = {"log": (1, 2, 4), "3": (3, 4), "": (4,)}  # of 4 mini-batches
+    fixed = {**BASE, "log2_examples": 7, "pairs": 2}
+    configs = [Config(**fixed, eval_every=k, seed=seed) for k in every for seed in (1, 2)]
+    results = [simulate(config, "reference", 1) for config in configs]
+    for result in results:
+        store.save(result, tmp_path)
+    data = table.open_results(tmp_path)
+    assert data.pd_series.dims == ("eval_every", "seed", "step", "pair")
+    assert data.loss_series.dims == (*data.pd_series.dims, "model")
+    assert list(data.step.values) == [1, 2, 3, 4] and "weight_distance_series" not in data
+    for config, result in zip(configs, results, strict=True):
+        at = data.sel(eval_every=config.eval_every, seed=config.seed)
+        steps = list(every[config.eval_every])
+        for name in ("pd", "loss", "stuck"):
+            found = at[f"{name}_series"]
+            np.testing.assert_array_equal(found.sel(step=steps), result.measures[name])
+            assert np.isnan(found.drop_sel(step=steps)).all()
+            np.testing.assert_array_equal(found.sel(step=4), at[name])
+
+
 def test_one_run_has_no_dimension_of_its_own(tmp_path):
     result = simulate(GRID[0], "reference", 1)
     store.save(result, tmp_path)
