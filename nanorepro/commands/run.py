@@ -163,36 +163,15 @@ def checked(options: Options, given: set[str]) -> RunRequest:
 def warm_start(
     config: Config, file: str, given: set[str]
 ) -> "tuple[Config, list[list[Parameters]]]":
-    """The configuration that starts where a stored run ended, and that run's parameters.
-
-    Unless --first-example is given, the run goes on with the examples after those of the stored
-    one, which are new ones of the same world.
-    """
+    """The configuration that starts where a stored run ended, and that run's parameters."""
     from nanorepro.results import store
+    from nanorepro.training.continuing import continued
 
     try:
         stored = store.load(file)
     except ConfigError as error:
         raise ConfigError(str(error), "warm_start") from None
-    old = stored.config
-    if config.model != old.model or config.widths != old.widths:
-        widths = f" --hidden {old.hidden}" if old.hidden else ""
-        raise ConfigError(
-            f"--model: {config.model} with hidden layers {list(config.widths)} is not what is"
-            f" stored in {file!r}; give --model {old.model}{widths}"
-        )
-    for name in ("data", "seed"):
-        if name not in given and getattr(config, name) != getattr(old, name):
-            raise ConfigError(
-                f"{option(name)}: the run in {file!r} has {getattr(old, name)}; give that one, or"
-                " another if another world is meant"
-            )
-    if stored.diverged:
-        raise ConfigError(f"--warm-start: {file!r} has diverged models; give a run without")
-    changes: dict[str, Any] = {"warm_start": stored.fingerprint}
-    if "first_example" not in given:
-        changes["first_example"] = old.first_example + old.examples
-    return replace(config, **changes), stored.parameters
+    return continued(config, stored, file, given), stored.parameters
 
 
 def train(request: RunRequest, console: Console) -> "Result":

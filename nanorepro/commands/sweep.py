@@ -22,7 +22,8 @@ from nanorepro.commands.common import (
 )
 from nanorepro.commands.console import Console
 from nanorepro.commands.parser import Parser
-from nanorepro.config import BACKENDS, CHECKPOINT_MINUTES
+from nanorepro.config import BACKENDS, CHECKPOINT_MINUTES, Config
+from nanorepro.config import command as command_line
 from nanorepro.errors import ConfigError, shown
 from nanorepro.parsing import real_number
 from nanorepro.sweeps import grid
@@ -30,6 +31,7 @@ from nanorepro.training.progress import clock
 from nanorepro.training.signals import Terminated
 
 if TYPE_CHECKING:
+    from nanorepro.results.result import Result
     from nanorepro.sweeps.folder import Folder
 
 NAME = "nanorepro.sweep"
@@ -44,6 +46,7 @@ a grid file (TOML):
   beta = [0.5, 1.0, 2.0]
   [[run]]                            a single run
   tree = "lanes:8"
+warm_start = "runs/ID.h5", or an ID in the folder: the run goes on where that one ended
 
 more commands on a folder of runs:
   nanorepro sweep status FOLDER      what is finished, what failed and why, what is left
@@ -109,7 +112,8 @@ def sweep(words: Sequence[str], console: Console) -> int:
     address, resources = check_cluster(o, given)
     minutes = check_checkpoint_minutes(o.checkpoint_minutes)
     blocks = grid.read(o.file) if o.file is not None else []
-    runs = grid.expand(grid.combine(blocks, grid.from_words(o.axes)), None if o.yes else grid.MOST)
+    blocks = grid.combine(blocks, grid.from_words(o.axes))
+    runs = grid.expand(blocks, None if o.yes else grid.MOST, starter(o.out))
     path = check_folder(o.out)
     for text in runs.merged[:3]:
         console.warn(f"the same run twice, made once: {text}")
@@ -122,7 +126,8 @@ def sweep(words: Sequence[str], console: Console) -> int:
     again = shlex.join(["python", "-m", NAME, *words])
     settings = Settings(str(path), o.backend, again, minutes)
     folder = Folder(path)
-    runner = Runner([Task(c) for c in runs.configs], folder, settings, console.warn)
+    tasks = [Task(c, *started(c, runs.starts.get(c.id))) for c in runs.configs]
+    runner = Runner(tasks, folder, settings, console.warn)
     cores, engine = threads or cpus(), None
     if address and runner.pending:
         from nanorepro.sweeps.cluster import Cluster
@@ -150,6 +155,36 @@ def sweep(words: Sequence[str], console: Console) -> int:
     if len(outcome.failed) > 10:
         console.say(f"and {len(outcome.failed) - 10} more; see nanorepro sweep status {path}")
     return 1 if outcome.failed else 0
+
+
+def starter(folder: str) -> grid.Start:
+    """What finds the run that `warm_start` of a grid names: a file, or an id in the folder."""
+    read: dict[str, tuple[str, Result]] = {}
+
+    def start(config: Config, word: str, given: set[str]) -> tuple[Config, str]:
+        from nanorepro.results import store
+        from nanorepro.sweeps.checking import named
+        from nanorepro.sweeps.folder import Folder
+        from nanorepro.training.continuing import continued
+
+        if word not in read:
+            try:
+                if os.path.lexists(word) or word.endswith(".h5"):
+                    read[word] = word, store.load(word)
+                else:
+                    found = named(Folder(folder), word)
+                    read[word] = str(Folder(folder).file(found.config.id)), found
+            except ConfigError as error:
+                raise ConfigError(str(error), "warm_start") from None
+        file, stored = read[word]
+        return continued(config, stored, file, given), file
+
+    return start
+
+
+def started(config: Config, file: str | None) -> tuple[str, ...]:
+    """The file that a run starts from, and the command that makes it again; nothing of others."""
+    return (file, f"{command_line(config)} --warm-start {shlex.quote(file)}") if file else ()
 
 
 SCHEMES = ("tcp", "tls", "ws", "wss", "ucx")

@@ -16,13 +16,14 @@
     tree = "lanes:8"
 
 What a table says holds in place of what the top of the file says.  A list at the top is an axis,
-too.  Runs that are the same, whatever their words, are done once.
+too.  Runs that are the same, whatever their words, are done once.  `warm_start` is a file of a
+stored run, or the id of one in the folder of the runs, as in `python -m nanorepro.run`.
 """
 
 import math
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
@@ -33,6 +34,7 @@ from nanorepro.errors import ConfigError, shown
 MOST = 100_000  # runs that are begun without being asked for expressly
 LARGEST = 16 << 20  # bytes of a grid file
 TABLES = ("axes", "product", "run")
+Start = Callable[[Config, str, set[str]], tuple[Config, str]]
 KINDS = {f.name: type(f.default) for f in fields(Config)}
 
 
@@ -70,10 +72,13 @@ class Grid:
         In the order in which they are named first.
     merged : tuple of str
         For every run that was named again: which one it is, and which one it repeats.
+    starts : mapping of str to str
+        The file of the run that a run starts from, by the id of the latter.
     """
 
     configs: tuple[Config, ...]
     merged: tuple[str, ...] = ()
+    starts: Mapping[str, str] = field(default_factory=dict)
 
 
 def read(path: str | Path) -> list[Block]:
@@ -108,9 +113,9 @@ def blocks(document: Mapping[str, object], name: str) -> list[Block]:
     axes = document.get("axes", {})
     if not isinstance(axes, dict):
         raise ConfigError(f"{name}: axes is not a table; give [axes] and lists below it")
-    for field in axes:
-        if field in top:
-            raise ConfigError(f"{name}: {field} stands at the top and in [axes]; give it once")
+    for axis in axes:
+        if axis in top:
+            raise ConfigError(f"{name}: {axis} stands at the top and in [axes]; give it once")
     listed = _axes(axes, f"{name} [axes]", lists=True)
     tables = [
         (kind, number, table)
@@ -163,7 +168,7 @@ def combine(found: list[Block], axes: Mapping[str, tuple[object, ...]]) -> list[
     return [Block(block.where, {**block.axes, **axes}) for block in found]
 
 
-def expand(found: Iterable[Block], most: int | None = MOST) -> Grid:
+def expand(found: Iterable[Block], most: int | None = MOST, start: Start | None = None) -> Grid:
     """The runs of blocks, each once.
 
     Parameters
@@ -172,6 +177,9 @@ def expand(found: Iterable[Block], most: int | None = MOST) -> Grid:
         What was read.
     most : int, optional
         Runs allowed; None: any number.
+    start : callable, optional
+        Given a configuration, what `warm_start` says and the fields that are given: the
+        configuration that starts there, and the file of the run that it starts from.
 
     Raises
     ------
@@ -184,28 +192,39 @@ def expand(found: Iterable[Block], most: int | None = MOST) -> Grid:
         raise ConfigError(f"{count:,} runs are more than {most:,}; give --yes if they are meant")
     configs: dict[str, Config] = {}
     first: dict[str, str] = {}
-    merged = []
+    merged, starts = [], {}
     for block in found:
         varied = [name for name, values in block.axes.items() if len(values) > 1]
         for number, settings in enumerate(block.settings(), 1):
-            config = _config(settings, block, number)
+            config, file = _config(settings, block, number, start)
             words = ", ".join(f"{k}={settings[k]}" for k in varied or settings)
             if config.id in configs:
                 merged.append(f"{words} of {block.where} is {first[config.id]}")
             else:
                 configs[config.id] = config
+                if file:
+                    starts[config.id] = file
                 first[config.id] = f"{words} of {block.where}"
-    return Grid(tuple(configs.values()), tuple(merged))
+    return Grid(tuple(configs.values()), tuple(merged), starts)
 
 
-def _config(settings: Mapping[str, object], block: Block, number: int) -> Config:
+def _config(
+    settings: Mapping[str, object], block: Block, number: int, start: Start | None
+) -> tuple[Config, str]:
+    """A run, and the file of the run that it starts from."""
+    plain, file = dict(settings), ""
+    word = plain.pop("warm_start", "")
     try:
-        config = Config(**settings)  # type: ignore[arg-type]
+        config = Config(**plain)  # type: ignore[arg-type]
+        if word:
+            if start is None:
+                raise ConfigError("no run can be started from here", "warm_start")
+            config, file = start(config, str(word), set(plain))
         check_sequence(config)
     except ConfigError as error:
         words = ", ".join(f"{k}={shown(v)}" for k, v in settings.items())
         raise ConfigError(f"run {number} of {block.where} ({words}): {error}") from None
-    return config
+    return config, file
 
 
 def _tables(document: Mapping[str, object], kind: str, name: str) -> list[dict[str, object]]:
@@ -233,8 +252,6 @@ def _axes(table: Mapping[str, object], where: str, lists: bool) -> dict[str, tup
 
 
 def _check_field(name: str, where: str) -> None:
-    if name == "warm_start":
-        raise ConfigError(f"{where}: warm_start is not for sweeps; give it to nanorepro.run")
     if name not in KINDS:
         near = get_close_matches(name, [*KINDS, *TABLES], 1)
         right = f"did you mean {near[0]}?" if near else "python -m nanorepro.run --help lists them"

@@ -65,6 +65,55 @@ def test_a_mistake_is_one_line(words, line, tmp_path, monkeypatch, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_runs_that_start_where_stored_ones_ended(runs, tmp_path, capsys):
+    from nanorepro import load
+    from nanorepro.sweeps.folder import Folder
+
+    first = {load(path).config.seed: path for path in runs.glob("*.h5")}
+    folder = tmp_path / "next"
+    fixed = [word for word in FIXED if "seed" not in word]
+    words = [*fixed, "--grid", f"warm_start={first[0]}", "--grid", "lr=0.01,0.02", "--backend",
+             "reference", "--threads", "1", "--out", folder, "-q"]  # fmt: skip
+    status, out, err = command(capsys, *words)
+    assert (status, err) == (0, "") and "2 of 2 runs are finished" in out
+    for entry in Folder(folder).journal.read().values():
+        assert entry.config["warm_start"] == load(first[0]).fingerprint
+        assert entry.config["first_example"] == 64  # after those of the stored run
+        assert entry.provenance["command"].endswith(f"--warm-start {first[0]}")
+    # the same by its id, from the folder itself; the run can be replayed there
+    words[words.index(f"warm_start={first[0]}")] = f"warm_start={first[0].stem[:8]}"
+    words[words.index(folder)] = runs
+    assert command(capsys, *words)[0] == 0
+    ids = {entry.id for entry in Folder(folder).journal.read().values()}
+    assert ids <= set(Folder(runs).journal.read())
+    status, out, _ = command(capsys, "replay", min(ids), "--out", runs, "--backend", "reference",
+                             "-q")  # fmt: skip
+    assert status == 0 and "the same bits" in out
+    for id in ids:  # as they were, for the tests that follow
+        (runs / f"{id}.h5").unlink()
+    (runs / "journal.jsonl").unlink()
+
+
+@pytest.mark.parametrize(
+    ("axes", "line"),
+    [
+        (["warm_start=none.h5"], "warm_start: 'none.h5': No such file or directory"),
+        (["warm_start=abc"], "warm_start: no run 'abc' in "),
+        (["warm_start={file}", "hidden=4,4"], "model: tower with hidden layers [4] is not what is"),
+        (["warm_start={file}", "model=linear", "seed=5", "init=ones"], "init: 'ones'"),
+        (["warm_start={file}", "model=linear"], "seed: the run in "),
+    ],
+)
+def test_a_warm_start_that_cannot_be_is_one_line(axes, line, runs, tmp_path, capsys):
+    from nanorepro import load
+
+    file = next(path for path in runs.glob("*.h5") if load(path).config.seed == 2)
+    words = [word.replace("{file}", str(file)) for axis in axes for word in ("--grid", axis)]
+    status, out, err = command(capsys, *words, "--out", tmp_path / "x")
+    assert (status, out, err.count("\n")) == (2, "", 1) and line in err
+    assert "run 1 of --grid" in err and not (tmp_path / "x").exists()
+
+
 def test_status_verify_table_and_replay(runs, tmp_path, capsys):
     status, out, _ = command(capsys, "status", runs)
     assert status == 0 and "3 runs finished, 6 models" in out and "3 of 3 finished: python" in out

@@ -79,7 +79,7 @@ def test_the_same_run_is_done_once_and_said(tmp_path):
         ("run = 3", ["run is not a table"]),
         ("act = ", ["not TOML", "Invalid value"]),
         ("act = 'rellu'", ["run 1 of grid.toml", "act='rellu'", "relu or smelu"]),
-        ("warm_start = 'runs/a.h5'", ["warm_start", "nanorepro.run"]),
+        ("warm_start = 3", ["warm_start", "text in quotes"]),
         (
             "[axes]\nmodel = ['tower', 'wide']\nhidden = ['64']",
             ["run 2 of grid.toml", "model='wide', hidden='64'", "no widths with model='wide'"],
