@@ -29,6 +29,7 @@ def provenance(config: Config) -> dict[str, str]:
     }
 
 
+@cache
 def _version(library: str) -> str:
     """The version of a library; a run that stores nothing needs no h5py."""
     try:
@@ -48,6 +49,7 @@ def source_digest() -> str:
     return digest.hexdigest()
 
 
+@cache
 def _cpu() -> str:
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
