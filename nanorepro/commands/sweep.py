@@ -135,10 +135,10 @@ def sweep(words: Sequence[str], console: Console) -> int:
         engine = Cluster(settings, address, resources)
         engine.connect()
         cores = engine.slots
-    if o.plan:
-        return show_plan(runner, o.backend, cores, console)
     stream = None if o.quiet else sys.stderr
     try:
+        if o.plan:
+            return show_plan(runner, o.backend, cores, console)
         outcome = runner.run(cores, stream, engine, NAME)
     except Broken as error:
         done = len(folder.entries)

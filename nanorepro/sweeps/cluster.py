@@ -54,6 +54,7 @@ class Given:
     lost: int = 0  # times that Dask gave it up
     worker: str = ""  # who did so last
     send: bool = False  # whether the bytes are wanted also of a worker that sees the folder
+    start: bool = False  # whether the file that it starts from is sent with it
     only: frozenset[str] = frozenset()  # the workers that may make it; empty: all
     future: "Future[bytes] | None" = field(default=None, repr=False)
 
@@ -123,7 +124,7 @@ class Cluster:
         try:
             self._call(self._connect())
         except BaseException:
-            self._close(cancel=True)
+            self.close(cancel=True)
             raise
 
     def __enter__(self) -> "Cluster":
@@ -137,7 +138,7 @@ class Cluster:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._close(cancel=any(exception))
+        self.close(cancel=any(exception))
         self.token.unlink(missing_ok=True)
 
     def wants(self) -> bool:
@@ -199,6 +200,9 @@ class Cluster:
                 return self._again(id)
             if "refused" in answer:
                 return self._refuse(id, answer["worker"], answer["refused"])
+            if "needs" in answer and not given.start:
+                given.start = True
+                return self._again(id)
             if "failed" in answer:
                 return self._fail(id, str(answer["failed"]), max(given.begun, 1))
             entry = self._store(given, content) if content else self._find(given)
@@ -255,10 +259,12 @@ class Cluster:
 
     def _submit(self, id: str) -> None:
         given = self.given[id]
-        start = Path(given.task.start).read_bytes() if given.task.start else b""
+        task = given.task
+        start = Path(task.start).read_bytes() if task.start and given.start else b""
+        task = replace(task, start=str(Path(task.start).absolute()) if task.start else "")
         request = {
             "version": __version__, "contract": CONTRACT, "sweep": self.sweep, "id": id,
-            "task": given.task.record(), "settings": asdict(self.settings), "engine": self.name,
+            "task": task.record(), "settings": asdict(self.settings), "engine": self.name,
             "threads": given.threads, "token": self.sweep, "send": given.send,
         }  # fmt: skip
         self.loop.call_soon_threadsafe(self._begin, id, given, json.dumps(request), start)
@@ -266,19 +272,18 @@ class Cluster:
     def _call(self, work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout)
 
-    def _close(self, cancel: bool) -> None:
-        try:
+    def close(self, cancel: bool = False) -> None:
+        """End the connection, and the runs that were given if they are to be cancelled."""
+        if self.thread is None or self.loop.is_closed():
+            return
+        with contextlib.suppress(Exception):  # a scheduler that is gone need not be told
             self._call(self._end(cancel), CLOSING)
-        except Exception:  # of a scheduler that is gone, which need not be told
-            pass
-        finally:
-            self.loop.call_soon_threadsafe(self.loop.stop)
-            if self.thread is not None:
-                self.thread.join(CLOSING)
-                if not self.thread.is_alive():
-                    self.loop.close()
-            for name, level in self.levels.items():
-                logging.getLogger(name).setLevel(level)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(CLOSING)
+        if not self.thread.is_alive():
+            self.loop.close()
+        for name, level in self.levels.items():
+            logging.getLogger(name).setLevel(level)
 
     def _hush(self) -> None:
         """Let Dask not log what is said here in a line."""

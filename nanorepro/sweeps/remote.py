@@ -21,6 +21,7 @@ from typing import IO, Any
 from nanorepro.config import CONTRACT
 from nanorepro.errors import ConfigError
 from nanorepro.results import hdf5, store
+from nanorepro.results.files import read_file
 from nanorepro.results.provenance import source_digest
 from nanorepro.sweeps.work import Settings, Task, train, words
 from nanorepro.version import __version__
@@ -50,13 +51,15 @@ def perform(request: str, start: bytes) -> bytes:
         JSON: ``task``, ``settings``, ``threads``, ``token``, ``send``, and the ``version`` and
         ``contract`` of the sweep, whose name is ``sweep``.
     start : bytes
-        The file of the run whose parameters the run starts from; empty: from initial values.
+        The file of the run whose parameters the run starts from; empty if it starts from initial
+        values, or the worker is to look whether it sees that file itself.
 
     Returns
     -------
     bytes
         A line of JSON, and after it the run's file unless it was stored.  The line has ``stored``,
-        ``trained`` and ``seconds``; or why not: ``failed``, ``refused``.
+        ``trained`` and ``seconds``; or why not: ``failed``, ``refused``, ``needs``, the last if it
+        has to be asked with `start`.
     """
     import distributed
 
@@ -97,6 +100,10 @@ def perform(request: str, start: bytes) -> bytes:
             if not asked["send"]:
                 return answer(stored=True, trained=False, seconds=0.0)
             return answer(path.read_bytes(), stored=False, trained=False, seconds=0.0)
+        if task.start and not start:
+            start = start_of(task)
+            if not start:
+                return answer(needs="start")
         with LOCK:
             own_cache(worker.local_directory)
         if not shares:  # a checkpoint that nobody else finds is of no use
@@ -122,6 +129,16 @@ def sees(folder: Path, token: str) -> bool:
         return (folder / TOKENS / f"{token}.token").read_text() == token
     except (OSError, ValueError):
         return False
+
+
+def start_of(task: Task) -> bytes:
+    """The file of the run that a run starts from; empty if this process does not see that file."""
+    try:
+        data = read_file(Path(task.start))
+        right = hdf5.decode(data).fingerprint == task.config.warm_start
+    except (OSError, ValueError):
+        return b""
+    return data if right else b""
 
 
 @cache

@@ -108,6 +108,24 @@ def test_a_worker_that_does_not_see_the_folder_sends_the_bytes(dask, expected, t
     assert list((dask.folder / "runs").iterdir()) == []
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_run_that_starts_from_a_stored_one_gets_its_file(shared, dask, tmp_path, monkeypatch):
+    first = simulate(CONFIGS[0], "reference", 1)
+    monkeypatch.chdir(tmp_path)
+    file = store.save(first, "." if shared else "/proc/self/cwd")
+    config = Config(**BASE, lr=0.01, warm_start=first.fingerprint)
+    found, _ = run(Path("/proc/self/cwd/runs"), dask, [Task(config, str(file))])
+    assert (found.trained, found.failed) == (1, [])
+    here = simulate(config, "reference", 1, start=first.parameters)
+    assert prints(tmp_path / "runs") == {config.id: here.fingerprint}
+
+
+def test_a_plan_for_a_cluster_writes_nothing(dask, tmp_path):
+    status, out, err = call(command.main, *words(tmp_path / "runs", dask.address), "--plan")
+    assert (status, err) == (0, "") and "8 runs, 0 finished" in out and "on 2 cores" in out
+    assert list(tmp_path.iterdir()) == []
+
+
 class Deadly(Cluster):
     """An engine that kills workers when they begin certain runs."""
 
