@@ -93,7 +93,6 @@ def perform(request: str, start: bytes) -> bytes:
         if task.config.id != id:
             raise ConfigError(f"the configuration is that of run {task.config.id}")
         settings = Settings(**asked["settings"])
-        worker.log_event(asked["sweep"], {"id": id, "begun": str(worker.name)})
         shares = sees(Path(settings.folder), asked["token"])
         path = store.path_of(task.config, settings.folder)
         if shares and path.exists():
@@ -104,6 +103,7 @@ def perform(request: str, start: bytes) -> bytes:
             start = start_of(task)
             if not start:
                 return answer(needs="start")
+        worker.log_event(asked["sweep"], {"id": id, "begun": str(worker.name)})
         with LOCK:
             own_cache(worker.local_directory)
         if not shares:  # a checkpoint that nobody else finds is of no use
