@@ -28,7 +28,7 @@ from nanorepro.sweeps.work import Settings, Task
 
 PARTS = ("engine", "short", "folder")
 SECOND = Config(log2_examples=20, pairs=40)  # a run of about a second on one core
-SHORT = Config(log2_examples=14)
+SHORT = Config(log2_examples=14, pairs=2)  # and of about 10 ms
 TINY = Config(model="linear", log2_examples=6, log2_eval=6, pairs=4)
 PLAIN = """
 import sys
