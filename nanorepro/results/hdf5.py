@@ -187,11 +187,8 @@ def read_config(f: h5py.File, expected: str = FORMAT) -> Config:
 def read_array(f: h5py.File, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
     """A dataset that lies in the file itself, whole, with the shape and type it must have."""
     at = name.encode()
-    try:
-        hard = f.id.links.get_info(at).type == h5py.h5l.TYPE_HARD
-    except KeyError:
-        hard = False
-    if not hard:
+    links = f.id.links
+    if not links.exists(at) or links.get_info(at).type != h5py.h5l.TYPE_HARD:
         raise ConfigError(f"{name} is missing")
     dataset = h5py.h5o.open(f.id, at)
     right = isinstance(dataset, h5py.h5d.DatasetID) and dataset.shape == shape

@@ -204,7 +204,9 @@ def test_truncated_files_are_refused(stored, tmp_path):
             store.load(path)
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_flipped_bits_are_refused(stored, tmp_path, data):
     whole = bytearray(stored.read_bytes())
