@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanorepro.config import Config
@@ -141,6 +141,7 @@ def test_many_runs_are_asked_for(tmp_path):
     assert len(small.configs) == 3
 
 
+@settings(deadline=None)  # of a machine that others use
 @given(
     st.dictionaries(
         st.sampled_from(["seed", "pairs", "log2_eval", "first_example"]),
