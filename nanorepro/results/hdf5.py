@@ -109,7 +109,9 @@ def _write(result: Result, f: h5py.h5f.FileID) -> None:
 def _write_array(f: h5py.h5f.FileID, name: str, values: np.ndarray) -> h5py.h5d.DatasetID:
     values = np.ascontiguousarray(values)
     kind = h5py.h5t.py_create(values.dtype, logical=True)
-    dataset = h5py.h5d.create(f, name.encode(), kind, h5py.h5s.create_simple(values.shape))
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_obj_track_times(False)  # the same result gives the same bytes whenever it is written
+    dataset = h5py.h5d.create(f, name.encode(), kind, h5py.h5s.create_simple(values.shape), plan)
     dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, values)
     return dataset
 

@@ -319,3 +319,9 @@ def test_a_library_that_is_not_there_is_said_to_be(monkeypatch):
     monkeypatch.setattr("nanorepro.results.provenance.LIBRARIES", ("numpy", "no-such-library"))
     found = provenance(Config())
     assert found["numpy"] == np.__version__ and found["no-such-library"] == "not installed"
+
+
+def test_a_file_does_not_hold_when_it_was_written(stored):
+    with h5py.File(stored, "r") as f:
+        plans = [f[name].id.get_create_plist() for name in f]
+    assert not any(plan.get_obj_track_times() for plan in plans)
