@@ -8,10 +8,10 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nanorepro.commands.common import (
     DONE,
@@ -33,6 +33,9 @@ from nanorepro.training.signals import Terminated
 
 if TYPE_CHECKING:
     from nanorepro.paper import curves
+    from nanorepro.paper.evidence import Evidence
+    from nanorepro.paper.observed import Key
+    from nanorepro.results.result import Result
 
 NAME = "nanorepro.figure"
 FIGURES = [str(k) for k in range(1, 11)]
@@ -65,6 +68,17 @@ def parser() -> Parser:
         "--minutes",
         metavar="X",
         help="start no run that would end later; the shortest and longest windows come first",
+    )
+    add(
+        "--decide",
+        action="store_true",
+        help="where the pairs of a figure leave a claim open, also run what the claim names:"
+        " more pairs, of fewer examples",
+    )
+    add(
+        "--from-records",
+        metavar="FOLDER",
+        help="run nothing: draw and judge from the tables (CSV) and records (JSON) in FOLDER",
     )
     add(
         "--plan",
@@ -115,6 +129,8 @@ class FigureRequest:
     minutes: float
     checkpoint_minutes: float
     plan: bool
+    decide: bool
+    records: Path | None
     quiet: bool
 
     def command(self, figure: int) -> str:
@@ -157,10 +173,27 @@ def checked(argv: Sequence[str]) -> FigureRequest:
         if (value := getattr(o, name)) is not None:
             words += f" --{name.replace('_', '-')} {shlex.quote(value)}"
     words += f" --seed {seed}" if seed else ""
+    words += " --decide" if o.decide else ""
     return FigureRequest(
         sizes, o.scale, words, models, folder, report, threads, minutes,
-        check_checkpoint_minutes(o.checkpoint_minutes), o.plan, o.quiet,
+        check_checkpoint_minutes(o.checkpoint_minutes), o.plan, o.decide,
+        checked_records(o, given), o.quiet,
     )  # fmt: skip
+
+
+def checked_records(o: argparse.Namespace, given: Collection[str]) -> Path | None:
+    """The folder of `--from-records`, if one is given, and nothing that it decides."""
+    if "from_records" not in given:
+        return None
+    for name in ("log2_examples", "pairs", "windows", "seed", "minutes", "plan", "decide"):
+        if name in given:
+            spelled = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{spelled}: goes not with --from-records; leave it out")
+    if not Path(o.from_records).is_dir():
+        raise ConfigError(
+            f"--from-records: {shown(o.from_records)} is no folder; give one with figure2.json"
+        )
+    return Path(o.from_records)
 
 
 def checked_report(name: str) -> Path:
@@ -184,29 +217,76 @@ def drawn_models(o: argparse.Namespace, figures: list[int]) -> tuple[Config, ...
     return (Config(**fields),)
 
 
-def make(request: FigureRequest, figure: int, deadline: float, console: Console) -> bool:
-    """One figure: its runs, its files, then what is said of it; whether nothing of it failed."""
-    from nanorepro.paper import report, rows, runner
+@dataclass(frozen=True)
+class Made:
+    """What is known of a figure: its record, the rows it plots, and the tables of its pairs."""
+
+    record: dict[str, Any]
+    rows: list[dict[str, Any]]
+    evidence: "Evidence"
+
+
+def from_runs(request: FigureRequest, figure: int, deadline: float) -> Made:
+    """A figure of its runs, those that are stored and those that are made now."""
+    from nanorepro.paper import evidence, report, runner
     from nanorepro.paper.figures import FIGURES
 
     of, size = FIGURES[figure], request.sizes[figure]
-    stored = runner.StoredRuns(request.folder, size, of.parameters)
     again = request.command(figure)
-    late = runner.train(
-        figure, stored, request.threads, deadline, again, not request.quiet,
-        request.checkpoint_minutes, console.warn if request.quiet else None,
-    )  # fmt: skip
+    late: list[tuple[str, int]] = []
+
+    def runs(size: "curves.Size", keys: "Sequence[Key]") -> "dict[Key, Result]":
+        stored = runner.StoredRuns(request.folder, size, of.parameters)
+        late.extend(
+            runner.train(
+                figure, keys, stored, request.threads, deadline, again, not request.quiet,
+                request.checkpoint_minutes, console.warn if request.quiet else None,
+            )  # fmt: skip
+        )
+        return stored.found(keys)
+
     keys = of.needed(size)
-    runs = stored.found(keys)
-    plotted = of.rows(of.plotted, size, runs)
+    results = {size: runs(size, keys)}
+    found = evidence.Evidence(size, evidence.observe(of, size, results[size]))
+    if request.decide:
+        for other, needed in of.needed_more(found.open(of.claims)).items():
+            results[other] = runs(other, needed)
+            found.more[other] = evidence.observe(of, other, results[other])
     note = report.note(size) if keys else ""
     if late:
-        note += f"; {len(late)} of {len(keys)} runs not made"
-    record = report.record(of, size, runs, request.scale, again, note, late)
+        wanted = len(keys) + sum(len(r) for s, r in results.items() if s != size)
+        note += f"; {len(late)} of {wanted} runs not made"
+    record = report.record(of, found, results, request.scale, again, note, late)
+    return Made(record, of.rows(of.plotted, size, results[size]), found)
+
+
+def from_records(folder: Path, figure: int, scale: str) -> Made:
+    """A figure of what was written of it, judged anew."""
+    from nanorepro.paper import evidence, report
+    from nanorepro.paper.figures import FIGURES
+
+    named = f"figure{figure}-{scale}"
+    name = named if (folder / f"{named}.json").exists() else f"figure{figure}"
+    record, plotted, found = evidence.read(folder, name)
+    return Made(report.judged_again(FIGURES[figure], found, record), plotted, found)
+
+
+def make(request: FigureRequest, figure: int, deadline: float, console: Console) -> bool:
+    """One figure: its files, then what is said of it; whether nothing of it failed."""
+    from nanorepro.paper import report, rows
+    from nanorepro.paper.figures import FIGURES
+
+    made = (
+        from_records(request.records, figure, request.scale)
+        if request.records
+        else from_runs(request, figure, deadline, console)
+    )
+    record, again, note = made.record, made.record["command"], made.record["size"]
     pictures, problems = {}, []
     try:
+        picture = FIGURES[figure].picture(made.rows, note, request.models)
         svg = request.report is not None and request.report.suffix.lower() == ".html"
-        pictures = report.pictures(of.picture(plotted, note, request.models), again, svg)
+        pictures = report.pictures(picture, again, svg)
     except Exception as error:
         problems.append(f"figure {figure}: the picture could not be drawn: {describe(error)}")
     target, name = request.folder, f"figure{figure}-{request.scale}"
@@ -214,8 +294,9 @@ def make(request: FigureRequest, figure: int, deadline: float, console: Console)
         target, name = request.report.with_suffix(""), f"figure{figure}"
     kinds = [*pictures, "csv", "json"]
     try:
-        table = rows.as_csv(plotted, f"{again}; {note}")
-        report.write(target, name, table, record, pictures)
+        tables = {name: rows.as_csv(made.rows, f"{again}; {note}")}
+        tables |= made.evidence.tables(name, again)
+        report.write(target, name, tables, record, pictures)
         if request.report:
             report.write_report(request.report)
     except Exception as error:
@@ -230,13 +311,14 @@ def make(request: FigureRequest, figure: int, deadline: float, console: Console)
 def run(argv: Sequence[str], console: Console) -> int:
     """Plan or make the figures that the command line names; the exit status."""
     request = checked(argv)
-    from nanorepro.backends import load_backend
+    if not request.records:
+        from nanorepro.backends import load_backend
 
-    load_backend("numba")  # which refuses what it cannot run under
+        load_backend("numba")  # which refuses what it cannot run under
     if request.plan:
         from nanorepro.paper.planning import plan
 
-        for line in plan(request.sizes, request.folder, request.threads):
+        for line in plan(request.sizes, request.folder, request.threads, request.decide):
             console.say(line)
             if console.gone:
                 break

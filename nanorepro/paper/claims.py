@@ -5,15 +5,17 @@ paper's words allow.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from nanorepro.paper.curves import ALL, FIRST, LAST, MID, Size, run_keys
-from nanorepro.paper.estimates import Quantity, Statistic, every_ratio, loss
+from nanorepro.paper.estimates import FAILS, HOLDS, OPEN, Statistic, same_at_every_window
+from nanorepro.paper.observed import Key, Observed
+from nanorepro.paper.quantities import LOG_LOSS, Quantity
 
-if TYPE_CHECKING:
-    from nanorepro.results.result import Result
+__all__ = [
+    "FAILS", "HOLDS", "OPEN", "Claim", "Criterion", "Measured", "decide", "verdict",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,18 @@ class Claim:
         The least log2 T at which the runs can tell.
     criteria : tuple of Criterion
         All must hold.
+    more : Size, optional
+        The runs that decide where those of the figure do not: more pairs, of fewer examples.
     """
 
     words: str
     least: int
     criteria: tuple[Criterion, ...]
+    more: Size | None = None
 
-
-HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot tell at this size"
+    def needed(self, size: Size) -> list[Key]:
+        """The runs of the claim at a size."""
+        return run_keys([run for c in self.criteria for run in c.runs], size)
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,10 @@ class Measured:
         Whether it holds.
     what : str
         The criterion's words, with the windows at the size of the runs.
+    said : str
+        What a test says of it, if one decides.
+    size : str
+        T and pairs, where they are not the figure's.
     """
 
     criterion: Criterion
@@ -97,6 +107,8 @@ class Measured:
     ids: tuple[str, ...]
     verdict: str
     what: str
+    said: str = ""
+    size: str = ""
 
 
 def at_size(what: str, size: Size) -> str:
@@ -108,23 +120,50 @@ def at_size(what: str, size: Size) -> str:
     return what
 
 
-def measure(claim: Claim, size: Size, runs: dict[tuple[str, int], "Result"]) -> list[Measured]:
-    """Every criterion of a claim, from the runs there are, by (curve, window)."""
+def measure(claim: Claim, size: Size, runs: Mapping[Key, Observed]) -> list[Measured]:
+    """Every criterion of a claim, from the runs there are of one size."""
     found = []
+    own = size != claim.more
+    words = "" if own else f"T = 2^{size.log2_examples}, {size.pairs} pairs"
     for criterion in claim.criteria:
         keys, what = run_keys(criterion.runs, size), at_size(criterion.what, size)
-        if missing := [k for k in keys if k not in runs]:
-            ids = tuple(runs[k].config.id for k in keys if k not in missing)
-            found.append(Measured(criterion, math.nan, math.nan, math.nan, ids, OPEN, what))
+        names = {q.name for q in criterion.statistic.quantities}
+        there = [runs[k] for k in keys if k in runs and names <= runs[k].values.keys()]
+        ids = tuple(r.id for r in there)
+        if len(there) < len(keys):
+            nan = math.nan
+            found.append(Measured(criterion, nan, nan, nan, ids, OPEN, what, size=words))
             continue
-        results = [runs[k] for k in keys]
-        value, low, high, where = criterion.statistic(results)
-        ids = tuple(r.config.id for r in results)
-        told = size.log2_examples >= claim.least and size.pairs > 1
-        verdict = judge(low, high, criterion) if told else OPEN
-        what += f" ({where})" if where else ""
-        found.append(Measured(criterion, value, low, high, ids, verdict, what))
+        e = criterion.statistic(there)
+        told = size.pairs > 1 and not (own and size.log2_examples < claim.least)
+        verdict = (e.told or judge(e.low, e.high, criterion)) if told else OPEN
+        what += f" ({e.where})" if e.where else ""
+        found.append(Measured(criterion, e.value, e.low, e.high, ids, verdict, what, e.said, words))
     return found
+
+
+def decide(
+    claim: Claim, size: Size, runs: Mapping[Key, Observed], more: Mapping[Key, Observed]
+) -> tuple[str, list[Measured]]:
+    """The verdict on a claim and its criteria, from the figure's runs and those with more pairs.
+
+    More pairs decide a criterion only where the figure's own leave it open; both are listed.
+    """
+    own = measure(claim, size, runs)
+    if verdict(own) != OPEN or claim.more is None or not more:
+        return verdict(own), own
+    other = measure(claim, claim.more, more)
+    parts: list[Measured] = []
+    decisive = []
+    for first, second in zip(own, other, strict=True):
+        known = len(second.ids) == len(run_keys(second.criterion.runs, claim.more))
+        if first.verdict == OPEN and known:
+            parts += [first, second]
+            decisive.append(second)
+        else:
+            parts.append(first)
+            decisive.append(first)
+    return verdict(decisive), parts
 
 
 def judge(low: float, high: float, criterion: Criterion) -> str:
@@ -160,16 +199,21 @@ def ends(name: str) -> tuple[tuple[str, str], ...]:
 NEAR = math.sqrt(1.1)  # of L at z = 1: then no two L are more than 10 % apart
 
 
-def equal_losses(names: Sequence[str], of: Quantity = loss) -> tuple[Criterion, ...]:
-    """That L at every z is what it is at z = 1.
-
-    Not the largest L over the least: of many noisy means that is above 1 where none differs.
-    """
+def equal_losses(
+    names: Sequence[str], of_log: Quantity = LOG_LOSS, bound: float = NEAR
+) -> tuple[Criterion, ...]:
+    """That L at every z is what it is at z = 1, within a factor: two one-sided tests for each z."""
     return tuple(
-        Criterion(f"{n}: L over that at z = 1, at the z farthest off", every_ratio(of, NEAR),
-             ((n, ALL),), 1 / NEAR, NEAR)
+        Criterion(f"{n}: L over that at z = 1, at the z told worst",
+             same_at_every_window(of_log, bound), ((n, ALL),), 1 / bound, bound)
         for n in names
     )  # fmt: skip
+
+
+def equal_loss(what: str, first: tuple[str, str], second: tuple[str, str]) -> Criterion:
+    """That L is the same in two runs, within the same factor, by the same tests."""
+    test = same_at_every_window(LOG_LOSS, NEAR)
+    return Criterion(what, test, (second, first), 1 / NEAR, NEAR)
 
 
 SETTLED, SMALL = 20, 14  # least log2 T: of models that learn in seconds, and of the deep ones

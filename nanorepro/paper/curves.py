@@ -36,6 +36,8 @@ class Size:
         Hidden layers in place of the deep model's.
     without : tuple of str
         Curves that are left out.
+    series : bool
+        Whether runs are also measured during training.
     """
 
     log2_examples: int
@@ -45,6 +47,7 @@ class Size:
     seed: int = 0
     hidden: str = ""
     without: tuple[str, ...] = ()
+    series: bool = True
 
     def at(self, place: str) -> tuple[int, ...]:
         """The windows at a place of the list; the middle one is the longest up to half the last."""
@@ -67,6 +70,12 @@ class Size:
 
 PAPER = Size(26, 16, 16, tuple(range(0, 21, 2)))
 LAPTOP = Size(22, 16, 16, (0, 4, 8, 12, 16, 17))
+# What decides claims that the figures' own pairs leave open.  Losses at every z are equal in
+# expectation at any T (a shuffled sequence of independent examples is one), so T may be small.
+MORE_PAIRS = Size(22, 16, 256, (0, 8, 17), series=False)
+EQUAL_LOSS = Size(16, 12, 4096, (0, 4, 8, 11), series=False)
+EQUAL_LOSS_WIDE = Size(14, 12, 1024, (0, 3, 6, 9), series=False)
+EQUAL_LOSS_DEEP = Size(12, 12, 128, (0, 3, 7), series=False)
 SMOKE = Size(10, 8, 2, (0, 2, 5))
 SCALES: dict[str, dict[int, Size]] = {
     "paper": dict.fromkeys(FIGURES, PAPER),
@@ -147,7 +156,8 @@ def curves(size: Size) -> dict[str, Curve]:
     def add(name: str, source: str = "", **fields: Any) -> None:
         sizes = {
             "log2_examples": size.log2_examples, "log2_eval": size.log2_eval,
-            "pairs": size.pairs, "seed": size.seed, "eval_every": "log",
+            "pairs": size.pairs, "seed": size.seed,
+            "eval_every": "log" if size.series else "",
         }  # fmt: skip
         found[name] = Curve(name, Config(**{**sizes, **fields}), source)
 

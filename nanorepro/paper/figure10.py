@@ -3,8 +3,9 @@
 import math
 
 from nanorepro.paper.claims import SMALL, Claim, Criterion, equal_losses, two
-from nanorepro.paper.curves import ALL, FIRST, LAST, MID, SMELU, SMOOTH, SWISH
-from nanorepro.paper.estimates import loss, pd, ratio
+from nanorepro.paper.curves import ALL, EQUAL_LOSS_DEEP, FIRST, LAST, MID, SMELU, SMOOTH, SWISH
+from nanorepro.paper.estimates import ratio
+from nanorepro.paper.quantities import LOSS, PD
 from nanorepro.paper.record import Figure
 from nanorepro.paper.rows import curve_rows
 
@@ -15,7 +16,7 @@ CLAIMS = (
         SMALL,
         tuple(
             Criterion(
-                f"linear over {n}, z = 1: L", ratio(loss), two("linear, quadratic", n, FIRST), 2.0
+                f"linear over {n}, z = 1: L", ratio(LOSS), two("linear, quadratic", n, FIRST), 2.0
             )
             for n in ("ReLU deep", "SmeLU 0.1 deep", "Swish 16 deep")
         ),
@@ -29,14 +30,14 @@ CLAIMS = (
                 f"{n} over ReLU, z = 1: {what}", ratio(of), two(n, "ReLU deep", FIRST), 0.0, high
             )
             for n in ("SmeLU 0.1 deep", "Swish 16 deep")
-            for what, of, high in (("PD", pd, 1.0), ("L", loss, 1.1))
+            for what, of, high in (("PD", PD, 1.0), ("L", LOSS, 1.1))
         ),
     ),
     Claim(
         "with aggressive shuffling the gain in PD disappears",
         SMALL,
         tuple(
-            Criterion(f"{n} over ReLU, largest z: PD", ratio(pd), two(n, "ReLU deep", LAST), 0.8)
+            Criterion(f"{n} over ReLU, largest z: PD", ratio(PD), two(n, "ReLU deep", LAST), 0.8)
             for n in ("SmeLU 0.1 deep", "Swish 16 deep")
         ),
     ),
@@ -56,8 +57,8 @@ CLAIMS = (
                 (f"Swish {SWISH[0]:g}", f"Swish {SWISH[-1]:g}"),
             )
             for what, of, low, high, place, where in (
-                ("PD", pd, 0.0, 1.0, MID, "middle z"),
-                ("L", loss, 1.0, math.inf, MID, "middle z"),
+                ("PD", PD, 0.0, 1.0, MID, "middle z"),
+                ("L", LOSS, 1.0, math.inf, MID, "middle z"),
             )
         ),
     ),
@@ -68,14 +69,14 @@ CLAIMS = (
         (
             Criterion(
                 "ReLU TL over ReLU, largest z: PD",
-                ratio(pd),
+                ratio(PD),
                 two("ReLU deep TL", "ReLU deep", LAST),
                 0.0,
                 1.0,
             ),
             Criterion(
                 "ReLU TL over ReLU, largest z: L",
-                ratio(loss),
+                ratio(LOSS),
                 two("ReLU deep TL", "ReLU deep", LAST),
                 0.0,
                 1.1,
@@ -86,6 +87,7 @@ CLAIMS = (
         "excess loss is unaffected by shuffling",
         SMALL,
         equal_losses(("ReLU deep", "SmeLU 0.1 deep", "Swish 16 deep")),
+        EQUAL_LOSS_DEEP,
     ),
 )
 

@@ -1,8 +1,20 @@
 """Figure 2: PD and excess loss of the simple models over shuffling."""
 
-from nanorepro.paper.claims import SETTLED, Claim, Criterion, ends, equal_losses, order_of, two
-from nanorepro.paper.curves import ALL, FIRST, LAST, MID, SIMPLE
-from nanorepro.paper.estimates import exponent, loss, mean, over_pairs, pd, ratio
+import math
+
+from nanorepro.paper.claims import (
+    SETTLED,
+    Claim,
+    Criterion,
+    ends,
+    equal_loss,
+    equal_losses,
+    order_of,
+    two,
+)
+from nanorepro.paper.curves import ALL, EQUAL_LOSS, FIRST, LAST, MID, MORE_PAIRS, SIMPLE
+from nanorepro.paper.estimates import positive_mean, ratio, slope_in_examples
+from nanorepro.paper.quantities import LOSS, PD
 from nanorepro.paper.record import Figure
 from nanorepro.paper.rows import curve_rows
 
@@ -12,9 +24,12 @@ CLAIMS = (
         " of order 1e-7: negligible, not 0",
         SETTLED,
         (
-            Criterion("linear, z = 1: PD", mean(pd), (("linear", FIRST),), **order_of(-7)),
-            Criterion("Identity 1, z = 1: PD", mean(pd), (("Identity 1", FIRST),), **order_of(-7)),
+            Criterion("linear, z = 1: PD", positive_mean(PD), (("linear", FIRST),), **order_of(-7)),
+            Criterion(
+                "Identity 1, z = 1: PD", positive_mean(PD), (("Identity 1", FIRST),), **order_of(-7)
+            ),
         ),
+        MORE_PAIRS,
     ),
     Claim(
         "distinct initialization lifts the PD of single identity from O(1e-7) to O(1e-4)",
@@ -22,17 +37,18 @@ CLAIMS = (
         (
             Criterion(
                 "Identity 1 diff, z = 1: PD",
-                mean(pd),
+                positive_mean(PD),
                 (("Identity 1 diff", FIRST),),
                 **order_of(-4),
             ),
             Criterion(
                 "Identity 1, z = 1: PD diff over same",
-                ratio(pd),
+                ratio(PD),
                 two("Identity 1 diff", "Identity 1", FIRST),
                 100.0,
             ),
         ),
+        MORE_PAIRS,
     ),
     Claim(
         "distinct initialization lifts the PD of single ReLU to O(1e-2), which is retained"
@@ -40,22 +56,26 @@ CLAIMS = (
         SETTLED,
         (
             Criterion(
-                "ReLU 1 diff, z = 1: PD", mean(pd), (("ReLU 1 diff", FIRST),), **order_of(-2)
+                "ReLU 1 diff, z = 1: PD",
+                positive_mean(PD),
+                (("ReLU 1 diff", FIRST),),
+                **order_of(-2),
             ),
             Criterion(
                 "ReLU 1 diff over Identity 1 diff, z = 1: PD",
-                ratio(pd),
+                ratio(PD),
                 two("ReLU 1 diff", "Identity 1 diff", FIRST),
                 10.0,
             ),
             Criterion(
                 "ReLU 1 diff: PD at the largest z over z = 1",
-                ratio(pd),
+                ratio(PD),
                 ends("ReLU 1 diff"),
                 1 / 3,
                 3.0,
             ),
         ),
+        MORE_PAIRS,
     ),
     Claim(
         "the linear model's PD somewhat degrades by distinct initialization with little"
@@ -64,18 +84,19 @@ CLAIMS = (
         (
             Criterion(
                 "linear, z = 1: PD diff over same",
-                ratio(pd),
+                ratio(PD),
                 two("linear diff", "linear", FIRST),
                 1.0,
             ),
             Criterion(
                 "linear, largest z: PD diff over same",
-                ratio(pd),
+                ratio(PD),
                 two("linear diff", "linear", LAST),
                 0.5,
                 2.0,
             ),
         ),
+        MORE_PAIRS,
     ),
     Claim(
         "ReLU with two units and identical initialization shows PD orders of magnitude above"
@@ -83,35 +104,38 @@ CLAIMS = (
         SETTLED,
         (
             Criterion(
-                "ReLU 2 over linear, z = 1: PD", ratio(pd), two("ReLU 2", "linear", FIRST), 100.0
+                "ReLU 2 over linear, z = 1: PD", ratio(PD), two("ReLU 2", "linear", FIRST), 100.0
             ),
             Criterion(
                 "Identity 2 over linear, z = 1: PD",
-                ratio(pd),
+                ratio(PD),
                 two("Identity 2", "linear", FIRST),
                 0.0,
                 10.0,
             ),
         ),
+        MORE_PAIRS,
     ),
     Claim(
         "PD grows with z; with aggressive shuffling the linear model's is also high",
         SETTLED,
         (
             *(
-                Criterion(f"{n}: PD at the largest z over z = 1", ratio(pd), ends(n), 10.0)
+                Criterion(f"{n}: PD at the largest z over z = 1", ratio(PD), ends(n), 10.0)
                 for n in SIMPLE[1:]
             ),
-            Criterion("linear: PD at the largest z over z = 1", ratio(pd), ends("linear"), 1000.0),
+            Criterion("linear: PD at the largest z over z = 1", ratio(PD), ends("linear"), 1000.0),
         ),
+        MORE_PAIRS,
     ),
     Claim(
         "as shuffling increases, there is a gap between the linear baseline and the deep models",
         SETTLED,
         tuple(
-            Criterion(f"{n} over linear, middle z: PD", ratio(pd), two(n, "linear", MID), 1.0)
+            Criterion(f"{n} over linear, middle z: PD", ratio(PD), two(n, "linear", MID), 1.0)
             for n in SIMPLE[1:]
         ),
+        MORE_PAIRS,
     ),
     Claim(
         "enough shuffling with equal initialization gives PD of equal or higher order than"
@@ -119,51 +143,49 @@ CLAIMS = (
         SETTLED,
         tuple(
             Criterion(
-                f"{n}, largest z: PD same over diff", ratio(pd), two(n, f"{n} diff", LAST), 1 / 3
+                f"{n}, largest z: PD same over diff", ratio(PD), two(n, f"{n} diff", LAST), 1 / 3
             )
             for n in SIMPLE[1:]
         ),
+        MORE_PAIRS,
     ),
     Claim(
         "loss is equal for a given model regardless of initialization and shuffling",
         SETTLED,
         equal_losses(SIMPLE)
         + tuple(
-            Criterion(
-                f"{n}, z = 1: L diff over same",
-                ratio(loss),
-                two(f"{n} diff", n, FIRST),
-                1 / 1.1,
-                1.1,
-            )
+            equal_loss(f"{n}, z = 1: L diff over same", (f"{n} diff", FIRST), (n, FIRST))
             for n in SIMPLE
         ),
+        EQUAL_LOSS,
     ),
     Claim(
         "the linear model has the best loss in the linear world",
         SETTLED,
         tuple(
-            Criterion(f"{n} over linear, z = 1: L", ratio(loss), two(n, "linear", FIRST), 1.0)
+            Criterion(f"{n} over linear, z = 1: L", ratio(LOSS), two(n, "linear", FIRST), 1.0)
             for n in SIMPLE[1:]
         ),
     ),
-    Claim(
-        "with more training examples PD improves for the linear model and hardly for the deep ones",
-        SETTLED,
-        (
-            Criterion(
-                "linear, middle z: exponent of PD in T",
-                over_pairs(exponent),
-                (("linear", MID),),
-                high=-0.25,
-            ),
-            *(
+    *(
+        Claim(
+            f"with {words}, PD improves with more training examples for the linear model and hardly"
+            " for the deep ones",
+            SETTLED,
+            tuple(
                 Criterion(
-                    f"{n}, middle z: exponent of PD in T", over_pairs(exponent), ((n, MID),), -0.25
+                    f"{n}, {where}: d log PD / d log t, last 4 doublings of t",
+                    slope_in_examples(),
+                    ((n, place),),
+                    *((-math.inf, -0.25) if n == "linear" else (-0.25, math.inf)),
                 )
-                for n in SIMPLE[1:]
+                for n in SIMPLE
             ),
-        ),
+        )
+        for words, where, place in (
+            ("aggressive shuffling", "largest z", LAST),
+            ("moderate shuffling", "middle z", MID),
+        )
     ),
 )
 

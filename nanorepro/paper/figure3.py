@@ -1,8 +1,11 @@
 """Figure 3: the trained weights of both models of a pair."""
 
+import numpy as np
+
 from nanorepro.paper.claims import SETTLED, Claim, Criterion
 from nanorepro.paper.curves import ALL, FIRST, LAST
-from nanorepro.paper.estimates import absolute_cosine, count, deviation, mean, opposite, share
+from nanorepro.paper.estimates import count_opposite, mean, share_opposite
+from nanorepro.paper.quantities import DEVIATION, FIRST_LAYER
 from nanorepro.paper.record import Figure
 from nanorepro.paper.rows import rows_of_one_pair
 
@@ -14,28 +17,28 @@ CLAIMS = (
         (
             Criterion(
                 "Identity 1 diff, z = 1: share of opposite pairs",
-                share(opposite),
+                share_opposite(),
                 (("Identity 1 diff", FIRST),),
                 0.02,
                 0.98,
             ),
             Criterion(
                 "Identity 1 diff, z = 1: |cosine| of the weights",
-                mean(absolute_cosine),
+                mean(FIRST_LAYER, np.abs),
                 (("Identity 1 diff", FIRST),),
                 0.99,
             ),
             Criterion(
                 "ReLU 1 diff, z = 1: share of opposite pairs",
-                share(opposite),
+                share_opposite(),
                 (("ReLU 1 diff", FIRST),),
                 0.02,
                 0.98,
             ),
             Criterion(
-                "Identity 1, all z: opposite pairs", count(opposite), (("Identity 1", ALL),), 0, 0
+                "Identity 1, all z: opposite pairs", count_opposite(), (("Identity 1", ALL),), 0, 0
             ),
-            Criterion("ReLU 1, all z: opposite pairs", count(opposite), (("ReLU 1", ALL),), 0, 0),
+            Criterion("ReLU 1, all z: opposite pairs", count_opposite(), (("ReLU 1", ALL),), 0, 0),
         ),
     ),
     Claim(
@@ -44,11 +47,11 @@ CLAIMS = (
         SETTLED,
         (
             Criterion(
-                "linear diff, z = 1: cosine", mean(deviation), (("linear diff", FIRST),), 0.99
+                "linear diff, z = 1: cosine", mean(DEVIATION), (("linear diff", FIRST),), 0.99
             ),
             Criterion(
                 "linear diff, largest z: cosine",
-                mean(deviation),
+                mean(DEVIATION),
                 (("linear diff", LAST),),
                 0.0,
                 0.4,

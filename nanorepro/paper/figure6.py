@@ -1,8 +1,9 @@
 """Figure 6: PD and excess loss of narrow towers over shuffling."""
 
 from nanorepro.paper.claims import SETTLED, Claim, Criterion, equal_losses, order_of, two
-from nanorepro.paper.curves import ALL, FIRST, LAST, MID
-from nanorepro.paper.estimates import learned, mean, pd, ratio, share, stuck
+from nanorepro.paper.curves import ALL, EQUAL_LOSS, FIRST, LAST, MID, MORE_PAIRS
+from nanorepro.paper.estimates import positive_mean, ratio, share_stuck
+from nanorepro.paper.quantities import LOG_LOSS_LEARNED, PD
 from nanorepro.paper.record import Figure
 from nanorepro.paper.rows import curve_rows
 
@@ -14,7 +15,7 @@ CLAIMS = (
         (
             Criterion(
                 "ReLU tower over ReLU 1, z = 1: PD",
-                ratio(pd),
+                ratio(PD),
                 two("ReLU tower", "ReLU 1", FIRST),
                 1.0,
             ),
@@ -26,7 +27,7 @@ CLAIMS = (
         (
             Criterion(
                 "ReLU tower, z = 1: share of pairs with a stuck model",
-                share(stuck),
+                share_stuck(),
                 (("ReLU tower", FIRST),),
                 0.005,
             ),
@@ -37,7 +38,10 @@ CLAIMS = (
         SETTLED,
         (
             Criterion(
-                "Identity tower, z = 1: PD", mean(pd), (("Identity tower", FIRST),), **order_of(-6)
+                "Identity tower, z = 1: PD",
+                positive_mean(PD),
+                (("Identity tower", FIRST),),
+                **order_of(-6),
             ),
         ),
     ),
@@ -45,15 +49,17 @@ CLAIMS = (
         "PDs of both towers are worse than a single ReLU's also with more shuffling",
         SETTLED,
         tuple(
-            Criterion(f"{n} over ReLU 1, {what} z: PD", ratio(pd), two(n, "ReLU 1", place), 1.0)
+            Criterion(f"{n} over ReLU 1, {what} z: PD", ratio(PD), two(n, "ReLU 1", place), 1.0)
             for n in ("ReLU tower", "Identity tower")
             for place, what in ((MID, "middle"), (LAST, "largest"))
         ),
+        MORE_PAIRS,
     ),
     Claim(
         "when they manage to learn, excess loss is similar at every z",
         SETTLED,
-        equal_losses(("Identity tower", "ReLU tower"), learned),
+        equal_losses(("Identity tower", "ReLU tower"), LOG_LOSS_LEARNED),
+        EQUAL_LOSS,
     ),
 )
 

@@ -1,8 +1,9 @@
 """Figure 8: PD and excess loss of wide models with trained embeddings."""
 
 from nanorepro.paper.claims import SETTLED, Claim, Criterion, equal_losses, two
-from nanorepro.paper.curves import ALL, FIRST, LAST, MID, OPTIMIZERS, WIDE
-from nanorepro.paper.estimates import least_ratio, loss, pd, ratio
+from nanorepro.paper.curves import ALL, EQUAL_LOSS_WIDE, FIRST, LAST, MID, OPTIMIZERS, WIDE
+from nanorepro.paper.estimates import least_ratio, ratio
+from nanorepro.paper.quantities import LOSS, PD
 from nanorepro.paper.record import Figure
 from nanorepro.paper.rows import curve_rows
 
@@ -14,7 +15,7 @@ CLAIMS = (
         (
             Criterion(
                 "best wide Identity over linear (AdaGrad 0.1), z = 1: L",
-                least_ratio(loss),
+                least_ratio(LOSS),
                 tuple((f"Identity wide, {o}", FIRST) for o in OPTIMIZERS)
                 + (("linear, AdaGrad 0.1", FIRST),),
                 high=1.0,
@@ -32,7 +33,7 @@ CLAIMS = (
                 1.0,
             )
             for m in ("Identity", "ReLU")
-            for what, of in (("L", loss), ("PD", pd))
+            for what, of in (("L", LOSS), ("PD", PD))
         ),
     ),
     Claim(
@@ -42,14 +43,14 @@ CLAIMS = (
         (
             Criterion(
                 "ReLU over Identity wide, z = 1: PD",
-                ratio(pd),
+                ratio(PD),
                 two("ReLU wide, AdaGrad 0.1", "Identity wide, AdaGrad 0.1", FIRST),
                 1.0,
             ),
             *(
                 Criterion(
                     f"Identity wide over linear, {what}: PD",
-                    ratio(pd),
+                    ratio(PD),
                     two("Identity wide, AdaGrad 0.1", "linear, AdaGrad 0.1", place),
                     1.0,
                 )
@@ -63,6 +64,7 @@ CLAIMS = (
         equal_losses(
             ("linear, AdaGrad 0.1", "Identity wide, AdaGrad 0.1", "ReLU wide, AdaGrad 0.1")
         ),
+        EQUAL_LOSS_WIDE,
     ),
 )
 

@@ -31,18 +31,32 @@ def duration(seconds: float) -> str:
     return f"{seconds:.2g} s" if seconds < 9.5 else clock(seconds)
 
 
-def plan(sizes: dict[int, curves.Size], folder: Path, threads: int) -> Iterator[str]:
-    """What would run, how long it takes and on how much disk, line by line."""
+def plan(
+    sizes: dict[int, curves.Size], folder: Path, threads: int, more: bool = False
+) -> Iterator[str]:
+    """What would run, how long it takes and on how much disk, line by line.
+
+    `more`: also the runs with more pairs, of all claims that may need them.
+    """
+    jobs = []
+    for number, size in sizes.items():
+        figure = FIGURES[number]
+        keys = figure.needed(size)
+        words = f"{figure.title}; {size.words if keys else 'no runs'}"
+        jobs.append((f"figure {number}: {words}", size, keys))
+        others = figure.needed_more(figure.claims) if more else {}
+        jobs += [(f"figure {number}, for claims it leaves open: {of.words}", of, keys)
+                 for of, keys in others.items()]  # fmt: skip
     seen: set[str] = set()
     speeds: dict[str, Speed] = {}
     patterns: dict[str, int] = {}
     total = disk = 0.0
-    for number, size in sizes.items():
-        figure, stored = FIGURES[number], StoredRuns(folder, size, parameters=False)
+    for title, size, needed in jobs:
+        stored = StoredRuns(folder, size, parameters=False)
         by_curve: dict[str, list[tuple[str, int]]] = {}
-        for key in figure.needed(size):
+        for key in needed:
             by_curve.setdefault(key[0], []).append(key)
-        yield f"figure {number}: {figure.title}; {size.words if by_curve else 'no runs'}"
+        yield title
         for name, keys in by_curve.items():
             config = stored.curves[name].config
             there = sum(stored.find(key) is not None for key in keys)

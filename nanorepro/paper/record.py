@@ -8,11 +8,23 @@ from typing import TYPE_CHECKING, Any
 from nanorepro.config import Config
 from nanorepro.paper.claims import Claim
 from nanorepro.paper.curves import FIRST, LAST, MID, Size, curves, run_keys
+from nanorepro.paper.observed import Key
+from nanorepro.paper.quantities import Quantity
 
 if TYPE_CHECKING:
     import matplotlib.figure
 
 Row = dict[str, Any]
+
+
+def in_order(keys: Sequence[Key], size: Size) -> list[Key]:
+    """Runs, each once: those that others start from, then the ends of the windows, the others."""
+    sources = {n: c.source for n, c in curves(size).items() if c.source}
+    first = [(sources[n], size.windows[0]) for n, _ in keys if n in sources]
+    ends = [*size.at(FIRST), *size.at(LAST), *size.at(MID), *size.windows]
+    rank = {w: k for k, w in reversed(list(enumerate(ends)))}
+    kept = [key for key in keys if key[0] not in size.without]
+    return list(dict.fromkeys([*first, *sorted(kept, key=lambda key: rank[key[1]])]))
 
 
 def no_rows(plotted: Any, size: Size, runs: Any) -> list[Row]:
@@ -37,6 +49,8 @@ class Figure:
         The numbers that are plotted, from `plotted`, a size and the runs there are.
     parameters : bool
         Whether it needs the runs' parameters, and not their measures alone.
+    caption : str
+        The paper's own.
     claims : tuple of Claim
         What the paper claims of it.
     models : tuple of Config
@@ -49,19 +63,33 @@ class Figure:
     plotted: tuple[tuple[str, str], ...] = ()
     rows: Callable[[Any, Size, Any], list[Row]] = no_rows
     parameters: bool = False
+    caption: str = ""
     claims: tuple[Claim, ...] = ()
     models: tuple[Config, ...] = ()
 
-    def needed(self, size: Size) -> list[tuple[str, int]]:
+    def needed(self, size: Size) -> list[Key]:
         """The runs of the figure and its claims: the ends of the windows first, then the others."""
-        claimed = [run for claim in self.claims for c in claim.criteria for run in c.runs]
-        keys = list(dict.fromkeys(run_keys([*self.plotted, *claimed], size)))
-        sources = {n: c.source for n, c in curves(size).items() if c.source}
-        first = [(sources[n], size.windows[0]) for n, _ in keys if n in sources]
-        ends = [*size.at(FIRST), *size.at(LAST), *size.at(MID), *size.windows]
-        rank = {w: k for k, w in reversed(list(enumerate(ends)))}
-        keys = [key for key in keys if key[0] not in size.without]
-        return list(dict.fromkeys([*first, *sorted(keys, key=lambda key: rank[key[1]])]))
+        claimed = [key for claim in self.claims for key in claim.needed(size)]
+        return in_order([*run_keys(self.plotted, size), *claimed], size)
+
+    def needed_more(self, claims: Sequence[Claim]) -> dict[Size, list[Key]]:
+        """The runs with more pairs that decide claims, by their sizes."""
+        found: dict[Size, list[Key]] = {}
+        for claim in claims:
+            if claim.more is not None:
+                found.setdefault(claim.more, []).extend(claim.needed(claim.more))
+        return {size: in_order(keys, size) for size, keys in found.items()}
+
+    def wanted(self, size: Size) -> dict[Key, tuple[frozenset[Quantity], bool]]:
+        """What claims need of each run of a size: quantities, and whether the course of PD."""
+        found: dict[Key, tuple[frozenset[Quantity], bool]] = {}
+        for claim in self.claims:
+            for criterion in claim.criteria:
+                needs = criterion.statistic
+                for key in run_keys(criterion.runs, size):
+                    quantities, series = found.get(key, (frozenset(), False))
+                    found[key] = quantities | set(needs.quantities), series or needs.series
+        return found
 
     def picture(
         self, rows: Sequence[Row], note: str, models: Sequence[Config] = ()

@@ -5,14 +5,17 @@ The page is made of the records alone, so it can be made again from what is stor
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from nanorepro.config import command
 from nanorepro.paper import claims, curves
+from nanorepro.paper.curves import Size
+from nanorepro.paper.evidence import Evidence
 from nanorepro.paper.figures import FIGURES
+from nanorepro.paper.observed import Key
 from nanorepro.paper.record import Figure
 from nanorepro.results import store
 from nanorepro.results.result import Result
@@ -29,21 +32,34 @@ def note(size: curves.Size) -> str:
 
 def record(
     figure: Figure,
-    size: curves.Size,
-    runs: Any,
+    evidence: Evidence,
+    results: Mapping[Size, Mapping[Key, Result]],
     scale: str,
     again: str,
     words: str,
-    missing: Sequence[tuple[str, int]],
+    missing: Sequence[Key],
 ) -> dict[str, Any]:
-    """What is known of a figure, for its JSON file and the page; `again` is its command."""
-    made = [run_record(key, runs[key]) for key in sorted(runs)]
+    """What is known of a figure, for its JSON file and the page.
+
+    `results` are the runs of every size, the figure's own first; `again` is the command that makes
+    it again, `words` its size in words.
+    """
+    made: list[dict[str, Any]] = [
+        {"design": asdict(size), "runs": [run_record(key, runs[key]) for key in sorted(runs)]}
+        for size, runs in results.items()
+    ]
+    every = {r["id"]: r["seconds"] for of in made for r in of["runs"]}
     return {
         "figure": figure.number, "title": figure.title, "scale": scale, "command": again,
-        "size": words, "missing": [list(key) for key in missing], "runs": made,
-        "claims": [claim_record(claim, size, runs) for claim in figure.claims],
-        "seconds": sum({r["id"]: r["seconds"] for r in made}.values()),
+        "size": words, **made[0], "more": made[1:], "missing": [list(key) for key in missing],
+        "claims": [claim_record(claim, evidence) for claim in figure.claims],
+        "seconds": sum(every.values()),
     }  # fmt: skip
+
+
+def judged_again(figure: Figure, evidence: Evidence, record: dict[str, Any]) -> dict[str, Any]:
+    """A stored record with its claims judged anew."""
+    return {**record, "claims": [claim_record(claim, evidence) for claim in figure.claims]}
 
 
 def pictures(picture: Any, again: str, svg: bool = False) -> dict[str, bytes]:
@@ -56,7 +72,7 @@ def pictures(picture: Any, again: str, svg: bool = False) -> dict[str, bytes]:
     }
 
 
-def run_record(key: tuple[str, int], r: Result) -> dict[str, Any]:
+def run_record(key: Key, r: Result) -> dict[str, Any]:
     """What is said of one run in the record and the report."""
     return {
         "curve": key[0], "log2_window": key[1], "id": r.config.id, "fingerprint": r.fingerprint,
@@ -67,19 +83,19 @@ def run_record(key: tuple[str, int], r: Result) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def claim_record(claim: claims.Claim, size: curves.Size, runs: Any) -> dict[str, Any]:
+def claim_record(claim: claims.Claim, evidence: Evidence) -> dict[str, Any]:
     """A claim beside what was measured."""
-    measured = claims.measure(claim, size, runs)
+    verdict, parts = evidence.judge(claim)
     return {
         "words": claim.words,
-        "verdict": claims.verdict(measured),
+        "verdict": verdict,
         "parts": [
             {
-                "what": m.what, "expected": m.criterion.expected, "measured": number(m.value),
-                "low": number(m.low), "high": number(m.high), "verdict": m.verdict,
-                "ids": list(m.ids),
+                "what": m.what, "size": m.size, "expected": m.criterion.expected,
+                "measured": number(m.value), "low": number(m.low), "high": number(m.high),
+                "said": m.said, "verdict": m.verdict, "ids": list(m.ids),
             }
-            for m in measured
+            for m in parts
         ],
     }  # fmt: skip
 
@@ -90,16 +106,20 @@ def number(x: float) -> float | None:
 
 
 def write(
-    folder: Path, name: str, table: str, record: dict[str, Any], pictures: dict[str, bytes]
+    folder: Path,
+    name: str,
+    tables: Mapping[str, str],
+    record: dict[str, Any],
+    pictures: Mapping[str, bytes],
 ) -> None:
-    """Numbers as CSV, record as JSON, pictures by their kind; each whole or not at all."""
+    """Tables as CSV by their names, record as JSON, pictures by their kind; each whole or not."""
     folder.mkdir(parents=True, exist_ok=True)
-    files = {
-        "csv": table.encode("utf-8", "backslashreplace"),
-        "json": (json.dumps(record, indent=1) + "\n").encode("utf-8", "backslashreplace"),
-    }
-    for kind, data in {**files, **pictures}.items():
-        store.replace_file(folder / f"{name}.{kind}", data)
+    texts = {f"{table}.csv": text for table, text in tables.items()}
+    texts[f"{name}.json"] = json.dumps(record, indent=1) + "\n"
+    files = {n: text.encode("utf-8", "backslashreplace") for n, text in texts.items()}
+    files |= {f"{name}.{kind}": data for kind, data in pictures.items()}
+    for file, data in files.items():
+        store.replace_file(folder / file, data)
 
 
 def shown(record: dict[str, Any], files: str) -> str:
@@ -109,19 +129,28 @@ def shown(record: dict[str, Any], files: str) -> str:
         lines.append(f"  {claim['verdict'].upper()}: {claim['words']}")
         for part in claim["parts"]:
             paper = f"paper: {part['expected']} -> {part['verdict']}"
-            lines.append(f"      {part['what']}: {measured(part)}; {paper}")
+            lines.append(f"      {what(part)}: {measured(part)}; {paper}")
     return "\n".join([*lines, f"  {files}; again: {record['command']}"])
+
+
+def what(part: dict[str, Any]) -> str:
+    """What was measured, and of which runs if not the figure's."""
+    return f"{part['what']}; {part['size']}" if part["size"] else str(part["what"])
 
 
 def measured(part: dict[str, Any]) -> str:
     """A measured value with its interval, in words."""
     if part["measured"] is None:
         return "not measured"
-    if part["low"] is None:
-        return f"{part['measured']:.3g}"
-    if part["low"] == part["high"]:
-        return f"{part['measured']:g}"
-    return f"{part['measured']:.3g} [{part['low']:.3g}, {part['high']:.3g}]"
+    if part["low"] is None or part["high"] is None:
+        ends = ("-∞" if part["low"] is None else f"{part['low']:.3g}",
+                "∞" if part["high"] is None else f"{part['high']:.3g}")  # fmt: skip
+        text = f"{part['measured']:.3g} [{', '.join(ends)}]"
+    elif part["low"] == part["high"]:
+        text = f"{part['measured']:g}"
+    else:
+        text = f"{part['measured']:.3g} [{part['low']:.3g}, {part['high']:.3g}]"
+    return f"{text}, {part['said']}" if part["said"] else text
 
 
 def write_report(page: Path) -> None:
@@ -185,8 +214,8 @@ def section(record: dict[str, Any], folder: Path) -> list[str]:
     for claim in record["claims"]:
         lines.append(f"| **{claim['words']}** | | | **{claim['verdict']}** |")
         for p in claim["parts"]:
-            what = p["what"].replace("|", "\\|")
-            lines.append(f"| {what} | {measured(p)} | {p['expected']} | {p['verdict']} |")
+            words = what(p).replace("|", "\\|")
+            lines.append(f"| {words} | {measured(p)} | {p['expected']} | {p['verdict']} |")
     notes = folder / f"notes{f}.md"
     if notes.exists():
         lines += ["", notes.read_text(encoding="utf-8").strip()]

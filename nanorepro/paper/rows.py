@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from nanorepro.paper import estimates
 from nanorepro.paper.curves import Size, run_keys
+from nanorepro.paper.quantities import correlation_of, first_layer_cosine
 from nanorepro.results.metrics import average
 from nanorepro.results.result import Result
 
@@ -92,7 +92,8 @@ def rows_of_one_pair(plotted: Plotted, size: Size, runs: Runs) -> list[Row]:
     for name, r in _found(plotted, size, runs):
         chosen = sound(r)
         if "init" in r.config.roles:
-            chosen = [k for k in chosen if estimates.opposite(r)[k]] or chosen
+            cosines = first_layer_cosine(r)
+            chosen = [k for k in chosen if cosines[k] < 0] or chosen
         rows += parameter_rows(r, name, chosen[0])
     return rows
 
@@ -101,7 +102,7 @@ def rows_of_two_pairs(plotted: Plotted, size: Size, runs: Runs) -> list[Row]:
     """The sound pairs of each run whose embeddings are most and least correlated."""
     rows = []
     for name, r in _found(plotted, size, runs):
-        by = estimates.centred(r, "e")
+        by = correlation_of(r, "e")
         chosen = sorted(sound(r), key=lambda k: -by[k])
         for pair in dict.fromkeys([chosen[0], chosen[-1]]):
             rows += parameter_rows(r, name, pair)

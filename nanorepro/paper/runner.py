@@ -17,7 +17,6 @@ from typing import Any, TextIO
 
 from nanorepro.config import CHECKPOINT_MINUTES, Config, command
 from nanorepro.paper import curves
-from nanorepro.paper.figures import FIGURES
 from nanorepro.paper.speed import Speed, calibrate
 from nanorepro.results import store
 from nanorepro.results.result import Result
@@ -160,6 +159,7 @@ class Deadline:
 
 def train(
     figure: int,
+    keys: Sequence[tuple[str, int]],
     stored: StoredRuns,
     threads: int,
     deadline: float,
@@ -174,6 +174,8 @@ def train(
     ----------
     figure : int
         Its number.
+    keys : sequence of (curve, window)
+        The runs, in the order in which they are made.
     stored : StoredRuns
         Its runs, to which the new ones are added.
     threads : int
@@ -199,7 +201,7 @@ def train(
     NotStored
         Where a finished run cannot be stored.
     """
-    missing = [key for key in FIGURES[figure].needed(stored.size) if stored.find(key) is None]
+    missing = [key for key in keys if stored.find(key) is None]
     if not missing:
         return []
     left_out: list[tuple[str, int]] = []

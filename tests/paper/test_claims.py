@@ -2,50 +2,94 @@
 
 import math
 
+import numpy as np
 import pytest
-from support.results import result_of
 
 from nanorepro.paper import claims, curves, estimates
 from nanorepro.paper.figures import FIGURES
+from nanorepro.paper.observed import Observed
+from nanorepro.paper.quantities import PD
 
 CLAIMS = [claim for figure in FIGURES.values() for claim in figure.claims]
 
 
 def test_verdicts():
-    part = claims.Criterion("", estimates.mean(estimates.pd), (), 1.0, 2.0)
+    part = claims.Criterion("", estimates.positive_mean(PD), (), 1.0, 2.0)
     assert claims.judge(1.1, 1.9, part) == claims.HOLDS
     assert claims.judge(2.1, 3.0, part) == claims.FAILS
     assert claims.judge(0.9, 1.5, part) == claims.OPEN
     assert claims.judge(math.nan, math.nan, part) == claims.OPEN
 
 
+def of_losses(curve, window, losses, size):
+    return Observed(curve, window, size.log2_examples, size.pairs, "", 0,
+                    {"log_loss": np.log(losses)})  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "losses, verdict, where",
     [
-        ([[1.04, 1.04], [0.97, 0.97], [1.0, 1.0]], claims.HOLDS, "2^4"),
+        ([[1.04, 1.03, 1.03], [0.97, 0.98, 0.97], [1.0, 1.01, 1.0]], claims.HOLDS, "2^4"),
         # neither at the middle z nor at the largest
-        ([[1.0, 1.0], [1.0, 1.0], [1.06, 1.06], [1.0, 1.0]], claims.FAILS, "2^12"),
-        ([[1.0, 1.0], [0.94, 0.94], [0.5, 1.5], [1.0, 1.0]], claims.FAILS, "2^8"),
-        ([[1.0, 1.0], [1.0, 1.0], [0.9, 1.1], [1.0, 1.0]], claims.OPEN, "2^12"),
-        ([[1.0, 1.0], [1.0, 1.0], [1.0, 1.0], [math.nan, math.nan]], claims.OPEN, "2^16"),
+        ([[1.0] * 3, [1.0] * 3, [1.06, 1.061, 1.06], [1.0] * 3], claims.FAILS, "2^12"),
+        ([[1.0] * 3, [0.94, 0.941, 0.94], [0.5, 1.0, 1.5], [1.0] * 3], claims.FAILS, "2^8"),
+        ([[1.0] * 3, [1.0] * 3, [0.9, 1.1, 1.0], [1.0] * 3], claims.OPEN, "2^12"),
+        ([[1.0] * 3, [1.0] * 3, [1.0] * 3, [math.nan] * 3], claims.OPEN, "2^16"),
     ],
 )
 def test_loss_is_judged_at_every_window(losses, verdict, where):
     windows = tuple(range(0, 4 * len(losses) + 1, 4))
-    size = curves.Size(claims.SETTLED, 0, 2, windows)
+    size = curves.Size(claims.SETTLED, 0, 3, windows)
     runs = {
-        ("linear", w): result_of([1.0, 1.0], values, w)
-        for w, values in zip(windows, [[1.0, 1.0], *losses], strict=True)
+        ("linear", w): of_losses("linear", w, values, size)
+        for w, values in zip(windows, [[1.0] * 3, *losses], strict=True)
     }
     claim = claims.Claim("", 0, claims.equal_losses(["linear"]))
     (measured,) = claims.measure(claim, size, runs)
     assert (measured.verdict, len(measured.ids)) == (verdict, len(windows))
-    assert measured.what.endswith(f"at the z farthest off ({where})")
+    assert measured.what.endswith(f"at the z told worst ({where})")
 
 
 def test_loss_that_holds_differs_by_a_tenth_at_most():
     (part,) = claims.equal_losses(["linear"])
     assert part.high / part.low == pytest.approx(1.1)
+
+
+def test_more_pairs_decide_what_the_figures_own_leave_open():
+    own = curves.Size(22, 16, 4, (0, 8))
+    more = curves.Size(18, 16, 64, (0, 4))
+    claim = claims.Claim("", 20, claims.equal_losses(["linear", "ReLU 1"]), more)
+    noise = np.exp(np.linspace(-0.1, 0.1, 64))
+
+    def runs(size, linear, relu):
+        return {
+            (name, w): of_losses(name, w, losses if w else np.ones(size.pairs), size)
+            for name, losses in (("linear", linear), ("ReLU 1", relu))
+            for w in size.windows
+        }
+
+    wide = np.array([0.8, 1.2, 0.9, 1.1])
+    verdict, parts = claims.decide(claim, own, runs(own, np.ones(4), wide), {})
+    assert (verdict, [p.verdict for p in parts]) == (claims.OPEN, [claims.HOLDS, claims.OPEN])
+    # the part that is open is decided, in either direction; the other is not asked again
+    for second, told in ((noise, claims.HOLDS), (1.2 * noise, claims.FAILS)):
+        found = runs(more, 1.5 * noise, second)
+        verdict, parts = claims.decide(claim, own, runs(own, np.ones(4), wide), found)
+        assert verdict == told
+        assert [p.verdict for p in parts] == [claims.HOLDS, claims.OPEN, told]
+        assert [p.size for p in parts] == ["", "", "T = 2^18, 64 pairs"]
+    # what the figure's own runs tell stands
+    other = np.array([2.0, 2.01, 2.02, 2.0])
+    verdict, parts = claims.decide(
+        claim, own, runs(own, np.ones(4), other), runs(more, noise, noise)
+    )
+    assert (verdict, len(parts)) == (claims.FAILS, 2)
+    # runs that are too short for a claim leave it to those with more pairs
+    short = curves.Size(18, 16, 4, (0, 8))
+    verdict, _ = claims.decide(
+        claim, short, runs(short, np.ones(4), other), runs(more, noise, noise)
+    )
+    assert verdict == claims.HOLDS
 
 
 def test_what_is_measured_names_its_z():
@@ -67,3 +111,5 @@ def test_claims_name_curves_that_exist():
         for part in claim.criteria:
             assert part.low <= part.high
             assert {name for name, _ in part.runs} <= known.keys()
+        if claim.more is not None:
+            assert claim.more.pairs >= 8 * curves.PAPER.pairs and not claim.more.series

@@ -1,4 +1,4 @@
-"""Statistics of made-up results, by hand."""
+"""Statistics of made-up runs, by hand."""
 
 import math
 from dataclasses import replace
@@ -7,45 +7,83 @@ import numpy as np
 import pytest
 from support.results import result_of
 
-from nanorepro.paper import estimates
+from nanorepro.paper import estimates, observed, quantities
+from nanorepro.paper.observed import Observed
+from nanorepro.paper.quantities import LOSS, PD
+
+
+def run_of(pds, losses=None, **values):
+    """A run of made-up numbers."""
+    found = {"pd": pds, "loss": losses if losses is not None else np.ones(len(pds)), **values}
+    arrays = {name: np.array(x, float) for name, x in found.items()}
+    return Observed("linear", 0, 5, len(pds), "", 0, arrays)
 
 
 def test_statistics_by_hand():
-    a, b = result_of([1.0, 3.0, 2.0]), result_of([1.0, 1.0, 1.0])
-    value, low, high, _ = estimates.ratio(estimates.pd)([a, b])
-    assert value == 2.0 and 1.0 <= low < 2.0 < high <= 3.0
-    assert estimates.least_ratio(estimates.pd)([a, b, a])[0] == 0.5
-    value, low, high, _ = estimates.mean(estimates.pd)([result_of([1.0, math.nan, 3.0])])
-    assert value == 2.0
-    seen, low, high, _ = estimates.share(lambda r: np.array([1.0, 0.0, 0.0, 0.0]))([a])
+    a, b = run_of([1.0, 3.0, 2.0, 2.0]), run_of([1.0, 1.0, 1.0, 1.0])
+    value, low, high, *_ = estimates.ratio(PD)([a, b])
+    assert value == pytest.approx(2.0) and 0.5 < low < 2.0 < high < 8.0
+    least = estimates.least_ratio(PD)([a, b, a])
+    assert least.value == pytest.approx(0.5)
+    # one of two: wider than a ratio that stands alone
+    assert (
+        least.high - least.low > estimates.ratio(PD)([b, a]).high - estimates.ratio(PD)([b, a]).low
+    )
+    value, *_ = estimates.positive_mean(PD)([run_of([1.0, math.nan, 3.0])])
+    assert value == pytest.approx(2.0)
+    stuck = run_of([1.0] * 4, stuck=[1.0, 0.0, 0.0, 0.0])
+    seen, low, high, *_ = estimates.share_stuck()([stuck])
     assert seen == 0.25 and low == pytest.approx(0.0456, abs=1e-4)
     assert high == pytest.approx(0.6994, abs=1e-4)
+    opposite = run_of([1.0] * 4, first_layer_cosine=[1.0, -1.0, -0.99, 0.98])
+    assert estimates.count_opposite()([opposite, opposite]).value == 4.0
+    absolute = estimates.mean(quantities.FIRST_LAYER, np.abs)([opposite])
+    assert absolute.value == pytest.approx(np.mean([1.0, 1.0, 0.99, 0.98]))
 
 
-def test_ratio_farthest_off():
-    """An interval that lies outside comes before one that reaches farther across the bound."""
-    flat = [1.0, 1.0, 1.0, 1.0]
-
-    def run(window, *losses):
-        return result_of(flat, losses, window)
-
-    every = estimates.every_ratio(estimates.loss, 1.05)
-    near, wide = run(1, 0.98, 0.98, 0.98, 0.98), run(2, 0.5, 1.0, 1.0, 1.5)
-    above, below = run(3, 1.2, 1.2, 1.2, 1.2), run(4, 0.7, 0.7, 0.7, 0.7)
-    stuck = run(5, math.nan, math.nan, 1.0, 1.0)
-    first = run(0, *flat)
-    assert every([first, near]) == pytest.approx((0.98, 0.98, 0.98, "2^1"))
-    assert every([first, wide, near]).where == "2^2"
-    assert every([first, above, near, wide]).where == "2^3"
-    assert every([first, above, wide, below]).where == "2^4"
-    assert every([first, wide, near, stuck]).where == "2^5"
-    assert every([first, stuck, above]).where == "2^3"
-    assert math.isnan(every([first]).value)
+def test_nothing_is_told_of_a_mean_that_is_zero():
+    zero, one = run_of([0.0] * 4), run_of([1.0, 2.0, 1.0, 2.0])
+    for found in (estimates.ratio(PD)([zero, one]), estimates.positive_mean(PD)([zero])):
+        assert math.isnan(found.low) and math.isnan(found.high)
 
 
-def test_exponent_of_a_power_law():
+def test_slope_of_a_power_law():
     r = result_of([1.0, 1.0])
     steps = tuple(1 << k for k in range(8))
     series = [[p.changed(pd=float(s) ** -0.5) for p in r.pairs] for s in steps]
-    r = replace(r, checkpoints=steps).with_series(series)
-    assert estimates.over_pairs(estimates.exponent)([r])[0] == pytest.approx(-0.5)
+    config = replace(r.config, log2_examples=12)  # 2^7 steps
+    r = replace(r, checkpoints=steps, config=config).with_series(series)
+    run = observed.observe(("linear", 0), r, [PD], series=True)
+    assert sorted(run.series) == [8, 16, 32, 64, 128]
+    assert estimates.slope_in_examples()([run]).value == pytest.approx(-0.5, abs=1e-8)
+
+
+def test_the_loss_of_a_pair_does_not_depend_on_how_far_its_models_are_apart():
+    """Two models of losses 1 and 4 count as two of 2, not of 2.5."""
+    r = result_of([1.0, 1.0])
+    r = r.with_series([[p.changed(loss=(1.0, 4.0), stuck=(False, True)) for p in r.pairs]])
+    assert quantities.LOG_LOSS.measure(r) == pytest.approx([math.log(2.0)] * 2)
+    assert quantities.LOG_LOSS_LEARNED.measure(r) == pytest.approx([0.0] * 2)
+    assert LOSS.measure(r) == pytest.approx([2.5] * 2)
+    r = r.with_series([[p.changed(stuck=(True, True)) for p in r.pairs]])
+    assert np.isnan(quantities.LOG_LOSS_LEARNED.measure(r)).all()
+
+
+def test_numbers_of_pairs_survive_the_table():
+    rng = np.random.default_rng(0)
+    runs = [
+        Observed(curve, window, 20, 3, f"{window}", 0,
+                 {"pd": observed.nine_digits(rng.exponential(1e-7, 3)),
+                  "log_loss": np.array([math.nan, -1.5, 2.0])},
+                 {512: np.array([1.0, 0.0, 3e-9])} if window else {})
+        for curve in ("ReLU wide, AdaGrad 0.1", "linear") for window in (0, 10)
+    ]  # fmt: skip
+    known = [replace(r, values={}, series={}) for r in runs]
+    again = observed.from_csv(observed.as_csv(runs, "a note"), "table.csv", known)
+    for before, after in zip(runs, again, strict=True):
+        assert before.values.keys() == after.values.keys()
+        assert before.series.keys() == after.series.keys()
+        for name, values in before.values.items():
+            assert np.array_equal(values, after.values[name], equal_nan=True)
+        for step, values in before.series.items():
+            assert np.array_equal(values, after.series[step])

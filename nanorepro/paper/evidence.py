@@ -1,0 +1,174 @@
+"""What a figure's claims are judged by: the numbers of its pairs, of every size of its runs.
+
+They are made of results, written beside the figure, and read back: what is told of a claim is a
+function of these numbers alone.
+"""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nanorepro.errors import ConfigError
+from nanorepro.paper import claims, observed
+from nanorepro.paper.curves import Size
+from nanorepro.paper.observed import Key, Observed
+from nanorepro.paper.record import Figure, Row
+
+if TYPE_CHECKING:
+    from nanorepro.results.result import Result
+
+TEXT = ("curve", "parameter", "id", "fingerprint")  # columns of a figure's table that are text
+LARGEST = 1 << 28  # bytes of a file that is read
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The runs of a figure as its claims see them.
+
+    Attributes
+    ----------
+    size : Size
+        The figure's.
+    runs : dict of (curve, window) to Observed
+        Its runs.
+    more : dict of Size to such dicts
+        Those with more pairs.
+    """
+
+    size: Size
+    runs: observed.Runs
+    more: dict[Size, observed.Runs] = field(default_factory=dict)
+
+    def judge(self, claim: claims.Claim) -> tuple[str, list[claims.Measured]]:
+        """The verdict on a claim, and its parts."""
+        more = self.more.get(claim.more, {}) if claim.more else {}
+        return claims.decide(claim, self.size, self.runs, more)
+
+    def open(self, of: Sequence[claims.Claim]) -> list[claims.Claim]:
+        """The claims that the figure's own runs leave open, and more pairs may decide."""
+        alone = Evidence(self.size, self.runs)
+        return [c for c in of if c.more and alone.judge(c)[0] == claims.OPEN]
+
+    def tables(self, name: str, note: str) -> dict[str, str]:
+        """The numbers as CSV, a file for every size."""
+        return {
+            table_name(name, size): observed.as_csv(list(runs.values()), f"{note}; {size.words}")
+            for size, runs in {self.size: self.runs, **self.more}.items()
+            if runs
+        }
+
+
+def table_name(name: str, size: Size) -> str:
+    """The name of a size's table of numbers of pairs, without its suffix."""
+    return f"{name}-T{size.log2_examples}-{size.pairs}pairs"
+
+
+def observe(figure: Figure, size: Size, results: Mapping[Key, "Result"]) -> observed.Runs:
+    """The runs there are of one size, as the figure's claims see them."""
+    return {
+        key: observed.observe(key, results[key], sorted(wanted, key=lambda q: q.name), series)
+        for key, (wanted, series) in figure.wanted(size).items()
+        if key in results
+    }
+
+
+def read(folder: Path, name: str) -> tuple[dict[str, Any], list[Row], Evidence]:
+    """A figure's record, the rows it plots and its evidence, from its files in a folder.
+
+    Raises
+    ------
+    ConfigError
+        If a file is missing or is not what this program writes.
+    """
+    record = _json(folder / f"{name}.json")
+    try:
+        size = size_of(record["design"])
+        more = {size_of(m["design"]): m["runs"] for m in record["more"]}
+        found = {
+            s: _observed(folder, name, s, runs)
+            for s, runs in {size: record["runs"], **more}.items()
+        }
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        what = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"{str(folder / name)!r}.json: not a figure's record ({what})") from None
+    own = found.pop(size)
+    return record, rows(folder / f"{name}.csv"), Evidence(size, own, found)
+
+
+def size_of(design: Mapping[str, Any]) -> Size:
+    """A size from its record."""
+    kinds = {f: type(v) for f, v in asdict(Size(0, 0, 0, ())).items()}
+    if design.keys() != kinds.keys():
+        raise ConfigError(f"a design has {', '.join(kinds)}, and not {', '.join(design)}")
+    fields: dict[str, Any] = {f: tuple(v) if isinstance(v, list) else v for f, v in design.items()}
+    for f, v in fields.items():
+        if type(v) is not kinds[f]:
+            raise ConfigError(f"a design's {f} is {v!r}")
+    return Size(**fields)
+
+
+def _observed(
+    folder: Path, name: str, size: Size, runs: Sequence[Mapping[str, Any]]
+) -> observed.Runs:
+    """The runs of one size, with the numbers of their table."""
+    known = [
+        Observed(str(r["curve"]), int(r["log2_window"]), size.log2_examples, size.pairs,
+                 str(r["id"]), size.seed, {})
+        for r in runs
+    ]  # fmt: skip
+    if not known:
+        return {}
+    table = folder / f"{table_name(name, size)}.csv"
+    if not table.exists() and size.pairs:
+        return {}
+    full = observed.from_csv(_text(table), str(table), known)
+    return {(r.curve, r.log2_window): r for r in full if r.values}
+
+
+def rows(path: Path) -> list[Row]:
+    """The rows of a figure's table, as they were plotted."""
+    lines = [line for line in _text(path).splitlines() if not line.startswith("#")]
+    found = []
+    for number, row in enumerate(csv.DictReader(lines), 2):
+        try:
+            found.append({k: _value(k, v) for k, v in row.items()})
+        except (TypeError, ValueError):
+            raise ConfigError(f"{str(path)!r}, row {number}: not a row of a figure") from None
+    return found
+
+
+def _value(column: str, text: str) -> Any:
+    if column in TEXT or text == "" or (column == "pair" and text == "mean"):
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(_text(path))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{str(path)!r}: not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ConfigError(f"{str(path)!r}: not a figure's record")
+    return found
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.stat().st_size > LARGEST:
+            raise ConfigError(f"{str(path)!r}: larger than {LARGEST >> 20} MB")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{str(path)!r}: {error.strerror or type(error).__name__}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{str(path)!r}: not UTF-8 text") from None
