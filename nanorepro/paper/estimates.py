@@ -148,7 +148,7 @@ def same_at_every_window(of_log: Quantity, bound: float) -> Statistic:
         rank = {FAILS: 2, OPEN: 1, HOLDS: 0}
         told, e, where = max(found, key=lambda f: (rank[f[0]], _worst(f[1])))
         value, low, high = (math.exp(x) for x in (e.value, e.low, e.high))
-        return Estimate(value, low, high, where, told, _said(e))
+        return Estimate(value, low, high, where, told, _said(e, margin))
 
     return Statistic((of_log,), estimate)
 
@@ -157,10 +157,14 @@ def _worst(e: statistics.Equivalence) -> float:
     return math.inf if math.isnan(e.p) else e.p
 
 
-def _said(e: statistics.Equivalence) -> str:
+def _said(e: statistics.Equivalence, margin: float) -> str:
     if math.isnan(e.p):
         return "no test"
-    return f"equality: p = {e.p:.2g}, power {e.power:.0%}; {e.pairs:,} pairs have a power of 90 %"
+    if e.spread == 0.0:
+        return f"equality: p = {e.p:.2g}"
+    power = statistics.equivalence_power(e.pairs, e.spread, margin)
+    needed = statistics.pairs_for(e.spread, margin)
+    return f"equality: p = {e.p:.2g}; power of {e.pairs:,} pairs {power:.0%}, {needed:,} have 90 %"
 
 
 def slope_in_examples() -> Statistic:

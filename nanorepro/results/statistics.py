@@ -33,8 +33,7 @@ class Equivalence(NamedTuple):
 
     `low` and `high` are the ends of the 90 % interval, which lies inside the margin exactly when
     two one-sided tests at 5 % say so; `p` is the larger of their two p values, `beyond` the p value
-    of the mean lying beyond the margin.  `power` is the chance that as many pairs with the same
-    spread tell equality if it is exact; `pairs` is how many would tell it with a chance of 90 %.
+    of the mean lying beyond the margin.  `spread` is the deviation of the `pairs` differences.
     """
 
     value: float
@@ -42,7 +41,7 @@ class Equivalence(NamedTuple):
     high: float
     p: float
     beyond: float
-    power: float
+    spread: float
     pairs: int
 
 
@@ -196,11 +195,11 @@ def equivalence(differences: np.ndarray, margin: float) -> Equivalence:
     n = len(d)
     if n < 2:
         nan = math.nan
-        return Equivalence(nan, nan, nan, nan, nan, nan, 0)
+        return Equivalence(nan, nan, nan, nan, nan, nan, n)
     mean, spread = float(d.mean()), float(d.std(ddof=1))
     if spread == 0.0:
-        inside = float(not abs(mean) < margin)
-        return Equivalence(mean, mean, mean, inside, 1.0 - inside, 1.0, 2)
+        outside = float(not abs(mean) < margin)
+        return Equivalence(mean, mean, mean, outside, 1.0 - outside, 0.0, n)
     above = stats.ttest_1samp(d, -margin, alternative="greater").pvalue
     below = stats.ttest_1samp(d, margin, alternative="less").pvalue
     under = stats.ttest_1samp(d, -margin, alternative="less").pvalue
@@ -208,7 +207,7 @@ def equivalence(differences: np.ndarray, margin: float) -> Equivalence:
     half = float(stats.t.ppf(0.95, n - 1)) * spread / math.sqrt(n)
     return Equivalence(
         mean, mean - half, mean + half, float(max(above, below)), float(min(under, over)),
-        equivalence_power(n, spread, margin), pairs_for(spread, margin),
+        spread, n,
     )  # fmt: skip
 
 
