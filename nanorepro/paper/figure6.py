@@ -1,7 +1,7 @@
 """Figure 6: PD and excess loss of narrow towers over shuffling."""
 
 from nanorepro.paper.claims import SETTLED, Claim, Criterion, equal_losses, order_of, two
-from nanorepro.paper.curves import ALL, EQUAL_LOSS, FIRST, LAST, MID, MORE_PAIRS
+from nanorepro.paper.curves import ALL, EQUAL_LOSS, FIRST, LAST, MID, MORE_TOWERS
 from nanorepro.paper.estimates import positive_mean, ratio, share_stuck
 from nanorepro.paper.quantities import LOG_LOSS_LEARNED, PD
 from nanorepro.paper.record import Figure
@@ -53,7 +53,7 @@ CLAIMS = (
             for n in ("ReLU tower", "Identity tower")
             for place, what in ((MID, "middle"), (LAST, "largest"))
         ),
-        MORE_PAIRS,
+        MORE_TOWERS,
     ),
     Claim(
         "when they manage to learn, excess loss is similar at every z",
