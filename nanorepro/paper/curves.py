@@ -51,8 +51,7 @@ class Size:
 
     def at(self, place: str) -> tuple[int, ...]:
         """The windows at a place of the list; the middle one is the longest up to half the last."""
-        first, last = self.windows[0], self.windows[-1]
-        middle = max(w for w in self.windows if 2 * w <= last or w == first)
+        first, middle, last = three_of(self.windows)
         return {FIRST: (first,), MID: (middle,), LAST: (last,), ALL: self.windows}[place]
 
     @property
@@ -66,6 +65,12 @@ class Size:
             f"T = 2^{self.log2_examples}, N = 2^{self.log2_eval}, {pairs}, log2 z = {windows},"
             f" seed {self.seed}{hidden}"
         )
+
+
+def three_of(windows: Sequence[int]) -> tuple[int, int, int]:
+    """The first, the middle and the last window: the paper's 0, 10 and 20."""
+    first, last = windows[0], windows[-1]
+    return first, max(w for w in windows if 2 * w <= last or w == first), last
 
 
 PAPER = Size(26, 16, 16, tuple(range(0, 21, 2)))

@@ -94,6 +94,12 @@ CLAIMS = (
 FIGURE = Figure(
     number=10,
     title="Deep models [1024, 512] in the quadratic world",
+    caption=(
+        "Ensemble mean performance metrics for two hidden layers [1024, 512] models with "
+        "different activations and a quadratic data generation model. Models labeled TL are "
+        "initialized using warm start transfer learning. Top: Δ_r vs. log2 z. Bottom: Δ_r vs. "
+        "excess loss L for different values of log2 z."
+    ),
     plot="plot_curves:curve_panels",
     plotted=tuple((n, ALL) for n in ("linear, quadratic", "ReLU deep", *SMOOTH, "ReLU deep TL")),
     rows=curve_rows,

@@ -192,6 +192,14 @@ CLAIMS = (
 FIGURE = Figure(
     number=2,
     title="Simple models, AdaGrad 0.1",
+    caption=(
+        "Mean metrics for various simple models, all trained with AdaGrad with learning rate "
+        "= 0.1. Top: Relative PD Δ_r as function of logarithm of shuffling window size log2 "
+        "z. Bottom: Δ_r as function of expected excess loss L for various shuffling sizes "
+        "(with log2 z labeled for each point). Activation A is labeled in the legend for each "
+        'curve, followed by the number of hidden units. Models labeled with "diff" were '
+        "initialized with distinct initial conditions."
+    ),
     plot="plot_curves:curve_panels",
     plotted=tuple((n + s, ALL) for n in SIMPLE for s in ("", " diff")),
     rows=curve_rows,

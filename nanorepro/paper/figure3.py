@@ -63,6 +63,13 @@ CLAIMS = (
 FIGURE = Figure(
     number=3,
     title="Trained weights of pairs of models",
+    caption=(
+        "Trained weights for pairs of models as function of weight index. From top to bottom: "
+        "1. Linear model with distinct (non-identical) initial conditions and log2 z = 20; 2. "
+        "Identity activation single unit, distinct initial conditions, log2 z = 0; 3. "
+        "Identity activation, two units, same initial conditions, log2 z = 20; 4. ReLU, 2 "
+        "units, same initial conditions, log2 z = 20."
+    ),
     plot="plot_parameters:weights",
     plotted=(
         ("linear diff", LAST),

@@ -32,6 +32,10 @@ CLAIMS = (
 FIGURE = Figure(
     number=4,
     title="Differences between the weights of a ReLU 1 pair",
+    caption=(
+        "Differences between corresponding weights for a ReLU1 model pair for log2 z = 0 "
+        "(top) and log2 z = 20 (bottom)."
+    ),
     plot="plot_parameters:differences",
     plotted=(("ReLU 1", FIRST), ("ReLU 1", LAST)),
     rows=rows_of_all_pairs,

@@ -66,6 +66,11 @@ CLAIMS = (
 FIGURE = Figure(
     number=6,
     title="Narrow tower models [16, 8, 4, 2], AdaGrad 0.1",
+    caption=(
+        "Ensemble mean metrics for multi hidden units narrow tower models, with hidden layer "
+        "widths [16, 8, 4, 2], identity and ReLU activation. Top: Δ_r vs. log2 z. Bottom: Δ_r "
+        "vs. L, different log2 z values."
+    ),
     plot="plot_curves:curve_panels",
     plotted=(("Identity tower", ALL), ("ReLU tower", ALL)),
     rows=curve_rows,

@@ -26,6 +26,12 @@ CLAIMS = (
 FIGURE = Figure(
     number=7,
     title="Parameters of a pair of ReLU towers",
+    caption=(
+        "Correlation plot of the parameters of a single pair of identically initialized ReLU "
+        "models with hidden layers of widths [16, 8, 4, 2] comparing values of learned "
+        "parameters of one model to the other, where each layer is shown with a different "
+        "color."
+    ),
     plot="plot_parameters:correlations",
     plotted=(("ReLU tower", MID),),
     rows=rows_of_one_pair,

@@ -71,6 +71,11 @@ CLAIMS = (
 FIGURE = Figure(
     number=8,
     title="Wide models with trained embeddings, 1000 units",
+    caption=(
+        "Ensemble mean metrics for wide models with two two-dimensional embedding inputs, a "
+        "single 1000 units hidden layer, for different activations, optimizers and learning- "
+        "rates. Top: Δ_r vs. log2 z. Bottom: Δ_r vs. L for different values of log2 z."
+    ),
     plot="plot_curves:curve_panels",
     plotted=tuple(
         (n, ALL) for n in (*WIDE, "SmeLU 0.1 wide, AdaGrad 0.1", "Swish 16 wide, AdaGrad 0.1")

@@ -25,6 +25,13 @@ CLAIMS = (
 FIGURE = Figure(
     number=9,
     title="Parameters of two pairs of wide ReLU models",
+    caption=(
+        "Learned model parameters' correlation graphs of two different pairs of models "
+        "initialized with common initial conditions, trained with Adagrad with learning rate "
+        "0.1 and log2 z = 10. A row represents a model pair. Left graphs show correlations of "
+        "embedding units, and right of layer weights. Red is used for input edges to a unit, "
+        "and blue for output edges from the unit."
+    ),
     plot="plot_parameters:embedded_correlations",
     plotted=(("ReLU wide, AdaGrad 0.1", MID),),
     rows=rows_of_two_pairs,

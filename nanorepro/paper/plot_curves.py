@@ -1,7 +1,7 @@
 """PD against the window and against the excess loss, a line for each curve."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from nanorepro.plots.style import BLACK, BLUE, GREEN, GREY, PURPLE, RED, heading
 from nanorepro.results.metrics import METRICS
 
 Row = dict[str, Any]
+Label = tuple[str, float, float, str]  # text, its point, its colour
 COLOURS = {"linear": BLACK, "Identity": BLUE, "ReLU": RED, "SmeLU": GREEN, "Swish": PURPLE}
 MARKERS = ("o", "s", "^", "D")
 DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
@@ -34,7 +35,7 @@ def look(name: str) -> tuple[str, str, Any, bool]:
 
 
 def curve_panels(rows: Sequence[Row], title: str, note: str) -> Figure:
-    """Δ_r against log2 z above; Δ_r against L with log2 z at the points below."""
+    """Δ_r against log2 z above; Δ_r against L below, for three z, log2 z at the points."""
     figure = Figure(figsize=(7.6, 8.6), layout="constrained")
     top, bottom = figure.subplots(2, 1)
     names = list(dict.fromkeys(r["curve"] for r in rows))
@@ -47,34 +48,41 @@ def curve_panels(rows: Sequence[Row], title: str, note: str) -> Figure:
         ax.set_yscale("log")
         ax.grid(True, which="major", color=GREY, alpha=0.35, lw=0.5)
         around(ax.set_ylim, pds)
-    ends = [r[c] for r in means for c in ("loss", "loss_low", "loss_high")]
-    around(bottom.set_xlim, np.array(ends, float))
     windows = sorted({r["log2_window"] for r in means})
+    three = curves.three_of(windows) if windows else ()
+    ends = [
+        r[c] for r in means if r["log2_window"] in three for c in ("loss", "loss_low", "loss_high")
+    ]
+    around(bottom.set_xlim, np.array([np.nan if e == "" else e for e in ends], float))
     top.set_xticks(windows)
     width = 0.012 * (windows[-1] - windows[0]) if windows else 0.0
     floor = top.get_ylim()[0] * (top.get_ylim()[1] / top.get_ylim()[0]) ** 0.015
-    handles = []
+    handles, labels = [], list[Label]()
     for k, name in enumerate(names):
         of = [r for r in means if r["curve"] == name]
         single = [r for r in rows if r["curve"] == name and r["pair"] != "mean"]
         aside = width * (k / max(len(names) - 1, 1) - 0.5)
-        one_curve(top, bottom, name, of, single, aside, floor)
+        labels += one_curve(top, bottom, name, of, single, aside, floor, three)
         handles.append(handle(name, of))
     handles += marks(rows)
     figure.legend(handles=handles, loc="outside right upper", handlelength=3.0)
     heading(figure, title, note)
+    place_labels(bottom, labels)
     return figure
 
 
 def one_curve(
     top: Axes, bottom: Axes, name: str, means: list[Row], single: list[Row], aside: float,
-    floor: float,
-) -> None:  # fmt: skip
-    """A curve in both graphs; what is exactly 0 stands at the floor of the logarithmic axis."""
+    floor: float, windows: Sequence[int],
+) -> list[Label]:  # fmt: skip
+    """A curve in both graphs; what is exactly 0 stands at the floor of the logarithmic axis.
+
+    The lower graph shows the windows that are named, as the paper's does; gives its labels.
+    """
     colour, marker, dashes, filled = look(name)
     face = colour if filled else "white"
     x = np.array([r["log2_window"] for r in means]) + aside
-    pd, low, high = (np.array([r[c] for r in means], float) for c in ("pd", "pd_low", "pd_high"))
+    pd, low, high = (numbers(means, c) for c in ("pd", "pd_low", "pd_high"))
     y = np.maximum(pd, floor)
     spread = np.array([y - np.clip(low, floor, y), np.maximum(high, y) - y])
     line: Row = {"color": colour, "ls": dashes, "marker": marker, "mfc": face, "mew": 0.8, "ms": 4}
@@ -90,19 +98,76 @@ def one_curve(
                      gid=f"{kind} {name}", marker=sign, ms=large)  # fmt: skip
     zero = pd == 0.0
     top.plot(x[zero], y[zero], ls="", marker="v", color=colour, mfc="white", ms=6, zorder=4)
-    loss = np.array([r["loss"] for r in means], float)
-    ends = np.array([[r["loss_low"], r["loss_high"]] for r in means], float).T
+    loss = numbers(means, "loss")
+    ends = numbers(means, "loss_low"), numbers(means, "loss_high")
     across = np.array([loss - ends[0], ends[1] - loss]).clip(0.0)
-    bottom.plot(loss, y, zorder=3, gid=f"loss {name}", **line)
+    three = np.isin([r["log2_window"] for r in means], windows)
+    bottom.plot(loss[three], y[three], zorder=3, gid=f"loss {name}", **line)
     bottom.errorbar(
-        loss, y, xerr=np.nan_to_num(across), fmt="none", ecolor=colour, elinewidth=0.6, zorder=2
-    )
-    for r, at, height in zip(means, loss, y, strict=True):
-        if math.isfinite(at) and math.isfinite(height):
-            bottom.annotate(
-                f"{r['log2_window']}", (at, height), (3, 2), textcoords="offset points",
-                fontsize=5.5, color=colour,
+        loss[three], y[three], xerr=np.nan_to_num(across[:, three]), fmt="none", ecolor=colour,
+        elinewidth=0.6, zorder=2,
+    )  # fmt: skip
+    return [
+        (f"{r['log2_window']}", at, height, colour)
+        for r, at, height, shown in zip(means, loss, y, three, strict=True)
+        if shown and math.isfinite(at) and math.isfinite(height)
+    ]
+
+
+def place_labels(ax: Axes, labels: Sequence[Label]) -> None:
+    """Labels beside their points, where they cover neither each other nor other points.
+
+    Each goes to the nearest free place around its point, farther off with a line to it; equal
+    labels of one colour at one place are written once.
+    """
+    figure = ax.figure
+    figure.draw_without_rendering()
+    scale = figure.dpi / 72.0
+    points = ax.transData.transform([(x, y) for _, x, y, _ in labels]) / scale if labels else []
+    half = 2.6  # points: half of a marker's size
+    taken = [(x - half, y - half, x + half, y + half) for x, y in points]
+    written: list[tuple[str, str, float, float]] = []
+    for (text, x, y, colour), (px, py) in zip(labels, points, strict=True):
+        if any(w[:2] == (text, colour) and math.dist(w[2:], (px, py)) < 6.0 for w in written):
+            continue
+        written.append((text, colour, px, py))
+        width, height = 3.7 * len(text), 6.0
+        for far in (4.0, 9.0, 14.0, 20.0, 27.0, 35.0, 44.0):
+            box = next(
+                (b for b in _around(px, py, width, height, far)
+                 if not any(_overlap(b, other) for other in taken)), None,
             )  # fmt: skip
+            if box:
+                break
+        box = box or next(_around(px, py, width, height, 4.0))
+        taken.append(box)
+        offset = (box[0] - px, box[1] - py)
+        line = {"arrowstyle": "-", "color": colour, "lw": 0.4, "shrinkA": 0.0, "shrinkB": 2.0}
+        ax.annotate(
+            text, (x, y), offset, textcoords="offset points", fontsize=6.0, color=colour,
+            ha="left", va="bottom", gid="label", arrowprops=line if far > 4.0 else None,
+        )  # fmt: skip
+
+
+Box = tuple[float, float, float, float]
+
+
+def _around(x: float, y: float, width: float, height: float, far: float) -> Iterator[Box]:
+    """Boxes of a size around a point, first above and below an interval that goes through it."""
+    for turn in (2, -2, 1, -1, 3, -3, 4, -4, 5, -5, 6, -6, 7, -7, 0, 8):
+        angle = turn * math.pi / 8.0
+        cx = x + math.cos(angle) * (far + width / 2.0)
+        cy = y + math.sin(angle) * (far + height / 2.0)
+        yield cx - width / 2.0, cy - height / 2.0, cx + width / 2.0, cy + height / 2.0
+
+
+def _overlap(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def numbers(rows: Sequence[Row], name: str) -> np.ndarray:
+    """A column; NaN where it is empty."""
+    return np.array([math.nan if r[name] == "" else r[name] for r in rows], float)
 
 
 def handle(name: str, means: list[Row]) -> Line2D:

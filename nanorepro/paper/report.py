@@ -205,6 +205,7 @@ def section(record: dict[str, Any], folder: Path) -> list[str]:
     pdf = f"[PDF]({at}.pdf), " if drawn else ""
     lines = [
         f"## Figure {f}", "", f"{record['title']}.", "", picture, "",
+        f"The paper's caption: {FIGURES[f].caption}", "",
         f"Command: `{record['command']}`" + (f"; {record['size']}." if record["size"] else "."),
         f"{pdf}[numbers]({at}.csv), [record]({at}.json).", "",
     ]  # fmt: skip

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from nanorepro.numerics.streams import stream_key
 from nanorepro.paper.curves import Size, run_keys
 from nanorepro.paper.quantities import correlation_of, first_layer_cosine
+from nanorepro.results import statistics
 from nanorepro.results.metrics import average
 from nanorepro.results.result import Result
 
@@ -37,11 +39,12 @@ def curve_rows(plotted: Plotted, size: Size, runs: Runs) -> list[Row]:
         r = runs[name, window]
         where = {"curve": name, "log2_window": window, "log2_examples": r.config.log2_examples}
         origin = {"id": r.config.id, "fingerprint": r.fingerprint, "seconds": r.seconds}
+        pd_low, pd_high = interval(r, [p.pd for p in r.pairs])
+        loss_low, loss_high = interval(r, [average(p.loss) for p in r.pairs])
         stuck, diverged = ([sum(getattr(p, w)) for p in r.pairs] for w in ("stuck", "diverged"))
         found.append({
-            **where, "pair": "mean", "pd": r.relative_pd, "pd_low": r.relative_pd_interval[0],
-            "pd_high": r.relative_pd_interval[1], "loss": r.excess_loss,
-            "loss_low": r.excess_loss_interval[0], "loss_high": r.excess_loss_interval[1],
+            **where, "pair": "mean", "pd": r.relative_pd, "pd_low": pd_low, "pd_high": pd_high,
+            "loss": r.excess_loss, "loss_low": loss_low, "loss_high": loss_high,
             "stuck": sum(stuck), "diverged": sum(diverged), "models": 2 * r.config.pairs, **origin,
         })  # fmt: skip
         for k, p in enumerate(r.pairs):
@@ -51,6 +54,17 @@ def curve_rows(plotted: Plotted, size: Size, runs: Runs) -> list[Row]:
                 "stuck": stuck[k], "diverged": diverged[k], "models": 2, **origin,
             })  # fmt: skip
     return found
+
+
+def interval(r: Result, values: Sequence[float]) -> tuple[float | str, float | str]:
+    """The 95 % interval of the mean over pairs of what is not negative; empty where unknown."""
+    found = statistics.contrast(
+        np.array([values], float), np.ones(1), stream_key(r.config.seed, "bootstrap")
+    )
+    with np.errstate(over="ignore"):
+        low, high = np.exp(found.low), np.exp(found.high)
+    known = np.isfinite(low) and np.isfinite(high)
+    return (float(low), float(high)) if known else ("", "")
 
 
 def flat(parameters: dict[str, np.ndarray]) -> list[tuple[str, float]]:

@@ -1,4 +1,4 @@
-"""The paper's claims, measured: slow, run by name (`pytest tests/claims`) and before a release.
+"""The paper's claims, measured anew: slow, and only where NANOREPRO_CLAIMS is set.
 
 NANOREPRO_CLAIMS is the options of `python -m nanorepro.figure`, such as `--scale paper`; what a
 figure needs is stored in the folder NANOREPRO_RUNS and reused.  A claim that does not hold at

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,9 +18,12 @@ from support.processors import ROOT
 
 from nanorepro.commands import figure
 from nanorepro.config import Config
-from nanorepro.paper import claims, curves, report, runner, speed
+from nanorepro.paper import claims, curves, evidence, report, runner, speed
 from nanorepro.paper.figures import FIGURES
+from nanorepro.plots import style
 from nanorepro.results import metrics, store
+
+DOCS = Path(__file__).parents[2] / "docs" / "paper"
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +92,112 @@ def test_curves_plot_the_stored_runs(folder, number):
         floor = top.get_ylim()[0]
         for y, row in zip(shown, means, strict=True):
             assert y == float(row["pd"]) or (float(row["pd"]) < y < 1.5 * floor)
-        assert list(lines[f"loss {name}"].get_xdata()) == [float(r["loss"]) for r in means]
+        three = curves.three_of(size.windows)
+        losses = [float(r["loss"]) for r in means if int(r["log2_window"]) in three]
+        assert list(lines[f"loss {name}"].get_xdata()) == losses
+
+
+@pytest.mark.parametrize("number", [2, 8])
+def test_labels_do_not_overlap(number):
+    """Of the stored figures with most curves; equal ones of one colour at one place are one."""
+    drawn = FIGURES[number].picture(evidence.rows(DOCS / f"figure{number}.csv"), "")
+    with style.settings():
+        drawn.draw_without_rendering()
+        bottom = drawn.axes[1]
+        labels = [t for t in bottom.texts if t.get_gid() == "label"]
+        boxes = [t.get_window_extent() for t in labels]
+    assert len(labels) > 15
+    for k, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:k])
+
+
+def made_files(folder):
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.suffix != ".h5"}
+
+
+def test_a_figure_is_drawn_and_judged_from_its_records_alone(folder, tmp_path, monkeypatch):
+    """Every file anew, byte for byte, without a run or the compiler."""
+    for number in FIGURES:
+        made(folder, number)
+    records = tmp_path / "records"
+    records.mkdir()
+    for name, data in made_files(folder).items():
+        if name.endswith((".csv", ".json")):
+            (records / name).write_bytes(data)
+    monkeypatch.setattr(runner, "simulate", None)
+    monkeypatch.setattr(store, "load", None)
+    for number in FIGURES:
+        out = tmp_path / "out"
+        words = [str(number), "--scale", "smoke", "--from-records", str(records)]
+        assert figure.main([*words, "--out", str(out)]) == 0
+    assert made_files(out) == made_files(folder)
+
+
+@pytest.mark.parametrize(
+    "name, damage, said",
+    [
+        ("figure6-smoke.json", lambda text: text[:50], "not JSON"),
+        ("figure6-smoke.json", lambda text: "[]", "not a figure's record"),
+        ("figure6-smoke.json", lambda text: text.replace('"log2_eval"', '"x"'), "design"),
+        ("figure6-smoke-T10-2pairs.csv", lambda text: text.rsplit("\n", 2)[0], "1 pairs, not 2"),
+        ("figure6-smoke-T10-2pairs.csv", lambda text: text.replace("\n0,", "\nx,"), "row 2"),
+        ("figure6-smoke.csv", lambda text: text.replace(",mean,", ",many,"), "row 2"),
+        ("figure6-smoke.csv", None, "No such file"),
+    ],
+)
+def test_records_that_are_wrong_are_refused(folder, tmp_path, capsys, name, damage, said):
+    made(folder, 6)
+    for file, data in made_files(folder).items():
+        if file.startswith("figure6") and file.endswith((".csv", ".json")):
+            (tmp_path / file).write_bytes(data)
+    if damage is None:
+        (tmp_path / name).unlink()
+    else:
+        (tmp_path / name).write_text(damage((tmp_path / name).read_text()))
+    capsys.readouterr()
+    out = tmp_path / "out"
+    words = ["6", "--scale", "smoke", "--from-records", str(tmp_path), "--out", str(out)]
+    assert figure.main(words) == 2
+    err = capsys.readouterr().err
+    assert said in err and name.split(".")[0] in err and err.count("\n") == 1
+    assert not out.exists()
+
+
+def test_a_figure_goes_on_from_a_folder_that_was_copied(folder, tmp_path):
+    """As on another machine: the runs that are there are taken, the others made."""
+    made(folder, 4)
+    half = tmp_path / "copy"
+    half.mkdir()
+    stored = sorted(folder.glob("*.h5"))
+    record = json.loads((folder / "figure4-smoke.json").read_text())
+    ids = {r["id"] for r in record["runs"]}
+    kept = [p for p in stored if p.stem in ids][0]
+    (half / kept.name).write_bytes(kept.read_bytes())
+    again = made(half, 4, "--minutes", "30")
+    assert {r["id"]: r["fingerprint"] for r in again["runs"]} == {
+        r["id"]: r["fingerprint"] for r in record["runs"]
+    }
+    assert again["claims"] == record["claims"] and again["missing"] == []
+
+
+def test_claims_that_are_open_ask_for_more_pairs(folder, monkeypatch, capsys):
+    """What decides is trained only where the figure's own runs leave a claim open."""
+    more = curves.Size(8, 8, 4, (0, 1, 3), series=False)
+    of = FIGURES[6]
+    changed = [replace(c, more=more if "similar" in c.words else None, least=8) for c in of.claims]
+    monkeypatch.setitem(FIGURES, 6, replace(of, claims=tuple(changed)))
+    record = made(folder, 6, "--decide")
+    (others,) = record["more"]
+    assert {r["curve"] for r in others["runs"]} == {"Identity tower", "ReLU tower"}
+    assert len(others["runs"]) == 6 and others["design"]["pairs"] == 4
+    sizes = [p["size"] for c in record["claims"] for p in c["parts"]]
+    assert set(sizes) == {"", "T = 2^8, 4 pairs"}
+    assert "T = 2^8, 4 pairs" in capsys.readouterr().out
+    assert (folder / "figure6-smoke-T8-4pairs.csv").exists()
+    assert record["command"].endswith("--decide")
+    (folder / "figure6-smoke-T8-4pairs.csv").unlink()
+    monkeypatch.undo()
+    made(folder, 6)
 
 
 def test_weights_and_their_differences(folder):
@@ -155,6 +265,9 @@ def test_interrupted_figure_goes_on(folder, tmp_path, sent):
         (["2", "--model", "tower"], "--model"),
         (["1", "--hidden", "0"], "--hidden"),
         (["2", "--nonsense"], "--nonsense"),
+        (["2", "--from-records", "nowhere"], "--from-records"),
+        (["2", "--from-records", ".", "--pairs", "3"], "--pairs"),
+        (["2", "--from-records", "."], "figure2"),
     ],
 )
 def test_wrong_options(words, named, tmp_path, monkeypatch, capsys):
