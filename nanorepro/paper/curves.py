@@ -77,9 +77,10 @@ PAPER = Size(26, 16, 16, tuple(range(0, 21, 2)))
 LAPTOP = Size(22, 16, 16, (0, 4, 8, 12, 16, 17))
 # What decides claims that the figures' own pairs leave open.  Losses at every z are equal in
 # expectation at any T (a shuffled sequence of independent examples is one), so T may be small.
-MORE_PAIRS = Size(20, 16, 256, (0, 7, 15), series=False)
+MORE_PAIRS = Size(20, 16, 256, (0, 7, 14))
 MORE_TOWERS = Size(22, 16, 256, (0, 8, 17), series=False)
-EQUAL_LOSS = Size(16, 12, 4096, (0, 4, 8, 11), series=False)
+MORE_CLOUDS = Size(20, 16, 1024, (0, 7, 14), series=False)
+EQUAL_LOSS = Size(16, 12, 4096, (0, 4, 11), series=False)
 EQUAL_LOSS_WIDE = Size(14, 12, 1024, (0, 3, 6, 9), series=False)
 EQUAL_LOSS_DEEP = Size(12, 12, 128, (0, 3, 7), series=False)
 SMOKE = Size(10, 8, 2, (0, 2, 5))

@@ -181,6 +181,7 @@ CLAIMS = (
                 )
                 for n in SIMPLE
             ),
+            MORE_PAIRS,
         )
         for words, where, place in (
             ("aggressive shuffling", "largest z", LAST),

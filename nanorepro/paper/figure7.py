@@ -1,7 +1,7 @@
 """Figure 7: the parameters of one tower against those of the other."""
 
 from nanorepro.paper.claims import SETTLED, Claim, Criterion
-from nanorepro.paper.curves import MID, MORE_TOWERS
+from nanorepro.paper.curves import MID, MORE_CLOUDS
 from nanorepro.paper.estimates import mean
 from nanorepro.paper.quantities import CORRELATION
 from nanorepro.paper.record import Figure
@@ -19,7 +19,7 @@ CLAIMS = (
                 high=0.95,
             ),
         ),
-        MORE_TOWERS,
+        MORE_CLOUDS,
     ),
 )
 

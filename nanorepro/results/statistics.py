@@ -17,6 +17,7 @@ from nanorepro.numerics.streams import words
 from nanorepro.results.bootstrap import RESAMPLES, resamples
 
 ROUNDING = 1e-12  # what is less of the estimates, with means of about 1, is rounding
+MIXED = 1.5  # deviations below over those above from which a row is of two kinds of pairs
 FEWEST = 3  # positive values of each kind from which a spread of logarithms is told
 
 
@@ -57,10 +58,10 @@ def contrast(
 
     With g = log the difference of two is the logarithm of a ratio of means, and weights on several
     make a slope.  The interval is a studentized bootstrap's (Efron and Tibshirani, 1993, 12.5): the
-    distribution of (estimate - truth)/(standard error) is taken from resamples.  A few pairs show
-    too little of a long tail, so with g = log it is taken from log-normal pairs as well, which have
-    the means, variances and correlations of the pairs' logarithms; the interval is the wider one at
-    each end.
+    distribution of (estimate - truth)/(standard error) is taken from resamples, and no end lies
+    farther off than a resample's estimate.  A few pairs show too little of a long tail, so with
+    g = log that distribution is taken from log-normal pairs as well, fitted to the pairs
+    (`_lognormal`); the interval is the wider one at each end.
 
     Parameters
     ----------
@@ -100,6 +101,11 @@ def contrast(
         for e, s in [_studentize(rows[:, picked], weights, log)]
     ]
     low, high = _limits(found, value, error, level)
+    # where one pair makes the mean, resamples without it have next to no standard error: no end
+    # lies farther off than any resample's estimate
+    deviations = np.concatenate([d for d, _ in found])
+    low = max(low, value + float(np.nan_to_num(deviations, nan=-math.inf).min()))
+    high = min(high, value + float(np.nan_to_num(deviations, nan=math.inf).max()))
     if log and ((rows > 0.0).sum(axis=1) >= FEWEST).all():
         lognormal = list(_lognormal(rows, weights, key, count))
         low2, high2 = _limits(lognormal, value, error, level)
@@ -138,24 +144,49 @@ def _limits(
 def _lognormal(
     rows: np.ndarray, weights: np.ndarray, key: np.ndarray, count: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Deviations and standard errors of log-normal pairs that are 0 where resampled ones are."""
+    """Deviations and standard errors of log-normal pairs.
+
+    Each row's logarithms have its median, and the root mean square deviation from it; where those
+    below are much larger than those above, each side has its own, for models that are stuck at a
+    small PD make no long tail of large ones.  They are as correlated as the row's, and 0 where the
+    resampled pairs are.
+    """
     there = rows > 0.0
     with np.errstate(all="ignore"):
         logs = np.where(there, np.log(rows), math.nan)
-    centre = np.nanmean(logs, axis=1, keepdims=True)
-    d = np.where(there, logs - centre, 0.0)
-    both = (there[:, None] & there[None]).sum(axis=-1)
-    covariance = np.einsum("ip,jp->ij", d, d) / np.maximum(both - 1, 1)
-    values, vectors = np.linalg.eigh(covariance)
+    d = logs - np.nanmedian(logs, axis=1, keepdims=True)
+    d = np.where(there, d, 0.0)
+    above, below = (np.sqrt(_mean_square(d, side & there)) for side in (d > 0.0, d < 0.0))
+    common = np.sqrt(_mean_square(d, there))
+    mixed = below > MIXED * above
+    above, below = np.where(mixed, above, common), np.where(mixed, below, common)
+    scores = np.where(d > 0.0, d / np.maximum(above, ROUNDING), d / np.maximum(below, ROUNDING))
+    square = np.sqrt((scores**2).sum(axis=1))
+    correlation = scores @ scores.T / np.maximum(np.outer(square, square), ROUNDING)
+    np.fill_diagonal(correlation, 1.0)
+    values, vectors = np.linalg.eigh(correlation)
     mix = vectors * np.sqrt(np.maximum(values, 0.0))
-    truth = float(weights @ (np.log(there.mean(axis=1)) + np.diag(mix @ mix.T) / 2.0))
+    means = sum(
+        np.exp(s[:, 0] ** 2 / 2.0) * special.ndtr(sign * s[:, 0])
+        for s, sign in ((above, 1.0), (below, -1.0))
+    )
+    truth = float(weights @ np.log(there.mean(axis=1) * means))
     done, n = 0, rows.shape[1]
     for picked in resamples(key, n, count):
         z = _normals(key, done, (len(rows), *picked.shape))
-        sample = np.exp(np.einsum("ij,jrp->irp", mix, z)) * there[:, picked]
-        estimates, errors = _studentize(sample, weights, log=True)
+        z = np.einsum("ij,jrp->irp", mix, z)
+        z *= np.where(z > 0.0, above[:, :, None], below[:, :, None])
+        estimates, errors = _studentize(np.exp(z) * there[:, picked], weights, log=True)
         yield estimates - truth, errors
         done += z.size
+
+
+def _mean_square(d: np.ndarray, some: np.ndarray) -> np.ndarray:
+    """Variance about 0 of some values of each row (row, 1), 0 of none."""
+    found: np.ndarray = np.where(some, d**2, 0.0).sum(axis=1, keepdims=True) / np.maximum(
+        some.sum(axis=1, keepdims=True) - 1, 1
+    )
+    return found
 
 
 def _normals(key: np.ndarray, first: int, shape: tuple[int, ...]) -> np.ndarray:
