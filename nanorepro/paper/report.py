@@ -135,7 +135,7 @@ def shown(record: dict[str, Any], files: str) -> str:
 
 def what(part: dict[str, Any]) -> str:
     """What was measured, and of which runs if not the figure's."""
-    return f"{part['what']}; {part['size']}" if part["size"] else str(part["what"])
+    return f"{part['what']}; {part['size']}" if part.get("size") else str(part["what"])
 
 
 def measured(part: dict[str, Any]) -> str:
@@ -150,7 +150,7 @@ def measured(part: dict[str, Any]) -> str:
         text = f"{part['measured']:g}"
     else:
         text = f"{part['measured']:.3g} [{part['low']:.3g}, {part['high']:.3g}]"
-    return f"{text}, {part['said']}" if part["said"] else text
+    return f"{text}, {part['said']}" if part.get("said") else text
 
 
 def write_report(page: Path) -> None:
@@ -179,10 +179,17 @@ def summary(records: list[dict[str, Any]]) -> list[str]:
         "Made by `python -m nanorepro.figure ... --report`; every number comes from the stored runs"
         " whose ids, fingerprints and commands stand below each figure.",
         "",
-        "A part of a claim holds if the 95 % bootstrap interval over pairs lies inside the expected"
-        " range, does not hold if it lies outside, and cannot be told otherwise or where the runs"
-        " are too small for the claim. `O(10^k)` is expected within a factor of ten, since θ and"
-        " the initial values are other draws than the paper's.",
+        "A part of a claim holds if the 95 % interval over pairs lies inside the expected range, does"
+        " not hold if it lies outside, and cannot be told otherwise or where the runs are too small"
+        " for the claim. Where the figure's own pairs cannot tell, more pairs of fewer examples"
+        " decide (`--decide`), and both are listed. That losses are equal is told by two one-sided"
+        " tests of the paired logarithms at 5 % (the interval shown is then of 90 %), that they are"
+        " not by a test at 0.1 %. `O(10^k)` is expected within a factor of ten, since θ and the"
+        " initial values are other draws than the paper's.",
+        "",
+        "Every verdict is a function of the tables beside the figures (`figureN-T...pairs.csv`):"
+        " `python -m nanorepro.figure N --from-records FOLDER` judges and draws from them alone, and"
+        " `pytest tests/claims` recomputes all.",
         "",
         f"Claims: {counted}. Runs: {seconds / 3600:.2f} hours on {', '.join(cpus)}.",
         "",
