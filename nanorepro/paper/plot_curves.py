@@ -67,7 +67,7 @@ def curve_panels(rows: Sequence[Row], title: str, note: str) -> Figure:
     handles += marks(rows)
     figure.legend(handles=handles, loc="outside right upper", handlelength=3.0)
     heading(figure, title, note)
-    place_labels(bottom, labels)
+    place_labels(figure, bottom, labels)
     return figure
 
 
@@ -114,16 +114,17 @@ def one_curve(
     ]
 
 
-def place_labels(ax: Axes, labels: Sequence[Label]) -> None:
+def place_labels(figure: Figure, ax: Axes, labels: Sequence[Label]) -> None:
     """Labels beside their points, where they cover neither each other nor other points.
 
     Each goes to the nearest free place around its point, farther off with a line to it; equal
     labels of one colour at one place are written once.
     """
-    figure = ax.figure
+    if not labels:
+        return
     figure.draw_without_rendering()
     scale = figure.dpi / 72.0
-    points = ax.transData.transform([(x, y) for _, x, y, _ in labels]) / scale if labels else []
+    points = ax.transData.transform([(x, y) for _, x, y, _ in labels]) / scale
     half = 2.6  # points: half of a marker's size
     taken = [(x - half, y - half, x + half, y + half) for x, y in points]
     written: list[tuple[str, str, float, float]] = []

@@ -179,17 +179,17 @@ def summary(records: list[dict[str, Any]]) -> list[str]:
         "Made by `python -m nanorepro.figure ... --report`; every number comes from the stored runs"
         " whose ids, fingerprints and commands stand below each figure.",
         "",
-        "A part of a claim holds if the 95 % interval over pairs lies inside the expected range, does"
-        " not hold if it lies outside, and cannot be told otherwise or where the runs are too small"
-        " for the claim. Where the figure's own pairs cannot tell, more pairs of fewer examples"
-        " decide (`--decide`), and both are listed. That losses are equal is told by two one-sided"
-        " tests of the paired logarithms at 5 % (the interval shown is then of 90 %), that they are"
-        " not by a test at 0.1 %. `O(10^k)` is expected within a factor of ten, since θ and the"
-        " initial values are other draws than the paper's.",
+        "A part of a claim holds if the 95 % interval over pairs lies inside the expected"
+        " range, does not hold if it lies outside, and cannot be told otherwise or where the"
+        " runs are too small for the claim. Where the figure's own pairs cannot tell, more pairs"
+        " of fewer examples decide (`--decide`), and both are listed. That losses are equal is"
+        " told by two one-sided tests of the paired logarithms at 5 % (the interval shown is"
+        " then of 90 %), that they are not by a test at 0.1 %. `O(10^k)` is expected within a"
+        " factor of ten, since θ and the initial values are other draws than the paper's.",
         "",
         "Every verdict is a function of the tables beside the figures (`figureN-T...pairs.csv`):"
-        " `python -m nanorepro.figure N --from-records FOLDER` judges and draws from them alone, and"
-        " `pytest tests/claims` recomputes all.",
+        " `python -m nanorepro.figure N --from-records FOLDER` judges and draws from them alone,"
+        " and `pytest tests/claims` recomputes all.",
         "",
         f"Claims: {counted}. Runs: {seconds / 3600:.2f} hours on {', '.join(cpus)}.",
         "",
