@@ -226,7 +226,7 @@ class Made:
     evidence: "Evidence"
 
 
-def from_runs(request: FigureRequest, figure: int, deadline: float) -> Made:
+def from_runs(request: FigureRequest, figure: int, deadline: float, console: Console) -> Made:
     """A figure of its runs, those that are stored and those that are made now."""
     from nanorepro.paper import evidence, report, runner
     from nanorepro.paper.figures import FIGURES
@@ -239,8 +239,15 @@ def from_runs(request: FigureRequest, figure: int, deadline: float) -> Made:
         stored = runner.StoredRuns(request.folder, size, of.parameters)
         late.extend(
             runner.train(
-                figure, keys, stored, request.threads, deadline, again, not request.quiet,
-                request.checkpoint_minutes, console.warn if request.quiet else None,
+                figure,
+                keys,
+                stored,
+                request.threads,
+                deadline,
+                again,
+                not request.quiet,
+                request.checkpoint_minutes,
+                console.warn if request.quiet else None,
             )  # fmt: skip
         )
         return stored.found(keys)
