@@ -122,6 +122,17 @@ class ModelInTraining(Protocol):
         """Be at a step with these bits, which a model of this specification gave."""
 
 
+@runtime_checkable
+class TracedModel(ModelInTraining, Protocol):
+    """A model that also tells what its layers compute; it need not be as fast."""
+
+    def trace(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Train as `train` does, n > 0; z (n, units) of all layers, from the first up.
+
+        Row i is what example i of the given order had before its mini-batch's update.
+        """
+
+
 class Backend(Protocol):
     """A module that carries out the contract."""
 
@@ -169,3 +180,11 @@ class TrainsGroups(Protocol):
 
     def device(self) -> str:
         """The device's name, for the provenance of a result."""
+
+
+@runtime_checkable
+class Traces(Protocol):
+    """What a backend has besides if it can tell what the layers compute in training."""
+
+    def TracedModel(self, spec: ModelSpec, parameters: Parameters, /) -> TracedModel:
+        """One model at step 0, as `Model`."""

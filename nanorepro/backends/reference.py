@@ -206,6 +206,19 @@ class Model:
         return key[0], key[1], np.uint64(self.step)
 
 
+class TracedModel(Model):
+    """One model in training that tells what its layers compute."""
+
+    def trace(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Train, and give z (n, units) of all layers, each example's before its update."""
+        batch, rows = self.spec.config.batch, []
+        for k in range(0, len(y), batch):
+            z, _ = self.forward(self.bits(x[k : k + batch]))
+            rows.append(np.concatenate(z, axis=1))
+            self.train(x[k : k + batch], y[k : k + batch])
+        return np.concatenate(rows)
+
+
 def train_models(
     spec: ModelSpec, records: Sequence[Parameters], x: np.ndarray, y: np.ndarray
 ) -> list[Parameters]:

@@ -34,6 +34,8 @@ class Activation:
         Whether to compute A(z) again takes longer than to read it from memory.
     uses_beta : bool
         Whether β has an effect.
+    kinks : tuple of float
+        Where two formulas meet, in units of β where β has an effect; ascending.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Activation:
     often_zero: bool = False
     costly: bool = False
     uses_beta: bool = False
+    kinks: tuple[float, ...] = ()
 
 
 def identity(xp: ArrayNamespace, ops: "Operations", beta: float) -> Pair:
@@ -137,8 +140,10 @@ ACTIVATIONS = {
     record.name: record
     for record in (
         Activation("identity", "z", identity),
-        Activation("relu", "z above 0, else 0", relu, often_zero=True),
-        Activation("smelu", "relu, quadratic from -β to β", smelu, uses_beta=True),
+        Activation("relu", "z above 0, else 0", relu, often_zero=True, kinks=(0.0,)),
+        Activation(
+            "smelu", "relu, quadratic from -β to β", smelu, uses_beta=True, kinks=(-1.0, 1.0)
+        ),
         Activation("swish", "z·σ(β·z)", swish, costly=True, uses_beta=True),
     )
 }

@@ -4,9 +4,11 @@ from nanorepro.backends.numba.draws import draw, examples, permutations, shuffle
 from nanorepro.backends.numba.exp_log import exp, fsum, log
 from nanorepro.backends.numba.model import Model, train_models
 from nanorepro.backends.numba.packing import pack
+from nanorepro.backends.numba.trace import TracedModel
 
 __all__ = [
     "Model",
+    "TracedModel",
     "draw",
     "examples",
     "exp",

@@ -24,6 +24,7 @@ from nanorepro.backends.numba.layout import (
 from nanorepro.backends.numba.llvm.cache import KEPT, cached_njit
 from nanorepro.backends.numba.llvm.compiler import forget_parts
 from nanorepro.backends.numba.llvm.simd import inlined, load, numbers, pointer, pointers, store
+from nanorepro.backends.numba.shared import nothing
 from nanorepro.backends.numba.sums.by_plan import LONG, lanes_of
 from nanorepro.backends.numba.sums.exact import BINS
 from nanorepro.backends.protocols import State
@@ -54,24 +55,21 @@ class Compiled:
     forward: Callable
 
 
-@lru_cache(KEPT)
-def compile_model(
-    config: Config, dials: Dials, features: int, general_only: bool = False
-) -> Compiled:
-    """The functions for a configuration as `compile_key` gives it."""
-    forget_parts()
-    ctx = make_context(config, dials, features)
-    step = make_step(ctx, general_only)
-    layout, batch = step.layout, config.batch
-    ascend, descend = (build(ctx, layout, picks) for picks in (step.forward, step.backward))
-    z_last, by = layout[-1].z, flat_lanes(batch, ctx.longest)
+def make_train(
+    ctx: KernelContext, ascend: Callable, between: Callable, descend: Callable
+) -> Callable:
+    """The compiled loop over mini-batches: for each the kernels `ascend`, `between`, `descend`.
+
+    `between` is a kernel that has in place of the examples a further array of the caller's.
+    """
+    batch, by = ctx.batch, flat_lanes(ctx.batch, ctx.longest)
     lanes = lanes_of(by)
-    plan_size, units_size = 2 * plan_rows(dials.tree, batch), 2 * unit_plan_rows(ctx)
+    plan_size, units_size = 2 * plan_rows(ctx.dials.tree, batch), 2 * unit_plan_rows(ctx)
 
     @cached_njit
-    def train(memory, x, y, rates, key, number, plans, unit_plans):
+    def train(memory, x, y, rates, key, number, plans, unit_plans, array):
         """Train on the examples x (n, words), y (n,), a whole number of mini-batches."""
-        m, features, labels = pointers(memory), pointer(x), pointer(y)
+        m, features, labels, further = pointers(memory), pointer(x), pointer(y), pointer(array)
         for k in range(x.shape[0] // batch):
             for i in range(0, batch, by):
                 store(m.y, i, numbers(load(labels, k * batch + i, lanes), m.y))
@@ -83,7 +81,24 @@ def compile_model(
             t = (key[0], key[1], np.uint64(number + k))
             rate = rates[k % rates.shape[0]]
             ascend(m, features, k * batch, rate, t)
+            between(m, further, k * batch, rate, t)
             descend(m, features, k * batch, rate, t)
+
+    return train
+
+
+@lru_cache(KEPT)
+def compile_model(
+    config: Config, dials: Dials, features: int, general_only: bool = False
+) -> Compiled:
+    """The functions for a configuration as `compile_key` gives it."""
+    forget_parts()
+    ctx = make_context(config, dials, features)
+    step = make_step(ctx, general_only)
+    layout, batch = step.layout, config.batch
+    ascend, descend = (build(ctx, layout, picks) for picks in (step.forward, step.backward))
+    z_last, units_size = layout[-1].z, 2 * unit_plan_rows(ctx)
+    train = make_train(ctx, ascend, nothing, descend)
 
     @cached_njit
     def forward(memory, x, z, key, number, unit_plans):
@@ -221,15 +236,20 @@ class Model:
 
     def train(self, x: np.ndarray, y: np.ndarray) -> None:
         """Train on packed examples (n, words) uint32 and labels (n,) in the given order."""
+        self.run(self.compiled.train, x, y, self.memory.y[:0])
+
+    def run(self, train: Callable, x: np.ndarray, y: np.ndarray, array: np.ndarray) -> None:
+        """Carry out what `make_train` gave, on whole mini-batches."""
         config = self.spec.config
         x, y = np.ascontiguousarray(x), np.ascontiguousarray(y, np.uint8)
         steps = len(y) // config.batch
         x, y = in_leaf_order(self.spec, self.step, x, y)
         rates = self.const(learning_rates(config, self.step, steps))
-        self.compiled.train(
+        train(
             self.memory, x, y, np.asarray(rates, self.compiled.ctx.ops.dtype), self.rounding_key,
             self.step,
             self._batch_plans(steps), self._unit_plans(steps),
+            array,
         )  # fmt: skip
         self.step += steps
 

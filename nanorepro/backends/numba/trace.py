@@ -1,0 +1,63 @@
+"""Training that also tells what every layer computed: by the general kernels, which keep all z."""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+
+from nanorepro.backends.numba.context import compile_key
+from nanorepro.backends.numba.kernels.step import build
+from nanorepro.backends.numba.layout import LayerLayout
+from nanorepro.backends.numba.llvm.simd import inlined
+from nanorepro.backends.numba.model import Model, compile_model, in_leaf_order, make_train
+from nanorepro.backends.numba.shared import sequence
+from nanorepro.config import Config, Dials
+from nanorepro.model.layers import Parameters
+from nanorepro.specification import ModelSpec
+
+
+def keep(place: LayerLayout, batch: int, column: int, width: int) -> Callable:
+    """A kernel that copies z of a layer, all units of each example, into rows of `width`."""
+    at, by_unit, by_example, units = place.z, place.by_unit, place.by_example, place.layer.fan_out
+
+    @inlined
+    def kernel(m, rows, first, rate, t):
+        for i in range(batch):
+            for u in range(units):
+                rows[(first + i) * width + column + u] = m.z[at + i * by_example + u * by_unit]
+
+    return kernel
+
+
+@lru_cache(maxsize=16)
+def compile_trace(config: Config, dials: Dials, features: int) -> Callable:
+    """Training by the general kernels, which also fills z (n, units) before each update."""
+    compiled = compile_model(config, dials, features, True)
+    ctx, step, batch = compiled.ctx, compiled.step, config.batch
+    layout = step.layout
+    units = [place.layer.fan_out for place in layout.layers]
+    columns = [sum(units[:k]) for k in range(len(units))]
+    ascend, descend = (build(ctx, layout, picks) for picks in (step.forward, step.backward))
+    keep_all = sequence([
+        keep(place, batch, column, sum(units))
+        for place, column in zip(layout.layers, columns, strict=True)
+    ])  # fmt: skip
+    return make_train(ctx, ascend, keep_all, descend)
+
+
+class TracedModel(Model):
+    """One model in training that tells what its layers compute."""
+
+    def __init__(self, spec: ModelSpec, parameters: Parameters, step: int = 0):
+        super().__init__(spec, parameters, step, general_only=True)
+        self.compiled_trace = compile_trace(compile_key(spec.config), spec.dials, spec.features)
+
+    def trace(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Train, and give z (n, units) of all layers, each example's before its update."""
+        units = sum(place.layer.fan_out for place in self.layout.layers)
+        order = in_leaf_order(self.spec, self.step, x, np.arange(len(y)))[1]
+        z = np.empty((len(y), units), self.compiled.ctx.ops.dtype)
+        self.run(self.compiled_trace, x, y, z.reshape(-1))
+        found = np.empty_like(z)
+        found[order] = z
+        return found
