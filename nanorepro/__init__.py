@@ -17,6 +17,7 @@ save, load          one immutable, checked file a run
 compare             where and how far two runs, checkpoints or files of tensors differ
 open_results        all runs of a folder as one xarray Dataset
 initial_parameters  a model's record before training, for any number of features
+diverge             where, when and how fast the two models of each pair part: a `Divergence`
 fit, predict        train and evaluate models on your own arrays of 0 and 1
 ConfigError         what is wrong with an argument, in one line
 
@@ -31,6 +32,7 @@ from nanorepro.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from nanorepro.analysis.comparison import compare
+    from nanorepro.analysis.divergence import diverge
     from nanorepro.results.result import Result
     from nanorepro.results.store import load, save
     from nanorepro.sweeps.table import open_results
@@ -43,6 +45,7 @@ __all__ = [
     "ConfigError",
     "Result",
     "compare",
+    "diverge",
     "fit",
     "initial_parameters",
     "load",
@@ -56,6 +59,7 @@ __all__ = [
 _WHERE = {
     "Result": "results.result",
     "compare": "analysis.comparison",
+    "diverge": "analysis.divergence",
     "fit": "training.fitting",
     "initial_parameters": "training.parameters",
     "load": "results.store",

@@ -15,7 +15,7 @@ from nanorepro import Config
 from tests.support.processors import environment
 
 NAMES = [
-    "Config", "ConfigError", "Result", "compare", "fit", "initial_parameters", "load",
+    "Config", "ConfigError", "Result", "compare", "diverge", "fit", "initial_parameters", "load",
     "open_results", "predict", "save", "simulate",
 ]  # fmt: skip
 MODULES = [

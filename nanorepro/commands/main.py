@@ -20,6 +20,7 @@ COMMANDS = {
     "figure": "make a figure of the paper from its runs, and check the paper's claims",
     "sweep": "make many runs; resume, check, repeat and tabulate them",
     "compare": "say where and how far two runs, checkpoints or files of tensors differ",
+    "diverge": "train pairs in step, and say where, when and how fast they part",
     "reveal": "show the order of a sum, found from its results alone",
 }  # each is a module of nanorepro.commands with `main`
 

@@ -14,8 +14,6 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import argparse_dataclass
-
 from nanorepro.commands.common import (
     DONE,
     FAILED,
@@ -26,7 +24,7 @@ from nanorepro.commands.common import (
     check_threads,
 )
 from nanorepro.commands.console import Console, describe
-from nanorepro.commands.parser import Parser
+from nanorepro.commands.options import RecordParser, opt
 from nanorepro.config import (
     BACKENDS,
     CHECKPOINT_MINUTES,
@@ -53,31 +51,24 @@ GROUPS["the running, which changes no bit of the result"] = (
 )  # fmt: skip
 
 
-def _opt(default: object, help: str, metavar: str | None = None) -> Any:
-    metadata = {"help": help, "type": str} | ({"metavar": metavar} if metavar else {})
-    return field(default=default, metadata=metadata)
-
-
 @dataclass(frozen=True)
 class Options(Config):
     """The command line as it was given: text, which Config and `checked` check."""
 
-    warm_start: str = _opt(
+    warm_start: str = opt(
         "",
         "file <id>.h5 of a run whose parameters this one starts from; the optimizer starts anew,"
         " the examples are those that follow (default: none)",
         "FILE",
     )
-    paper: bool = _opt(False, "the paper's sizes: T = 2^26, N = 2^16, 16 pairs")
-    backend: str = _opt(
-        "numba", "what computes it (default: numba)", "{" + ",".join(BACKENDS) + "}"
-    )
-    threads: str = _opt(
+    paper: bool = opt(False, "the paper's sizes: T = 2^26, N = 2^16, 16 pairs")
+    backend: str = opt("numba", "what computes it (default: numba)", "{" + ",".join(BACKENDS) + "}")
+    threads: str = opt(
         "all", "threads, from 1 to 1024 (default: all CPUs that the process may use)", "N"
     )
-    out: str = _opt("runs", "folder of the stored run and its picture (default: runs)", "FOLDER")
-    checkpoint_minutes: str = _opt(f"{CHECKPOINT_MINUTES:g}", MINUTES_HELP, "X")
-    json: bool = _opt(False, "print one JSON object instead of the table")
+    out: str = opt("runs", "folder of the stored run and its picture (default: runs)", "FOLDER")
+    checkpoint_minutes: str = opt(f"{CHECKPOINT_MINUTES:g}", MINUTES_HELP, "X")
+    json: bool = opt(False, "print one JSON object instead of the table")
     quiet: bool = field(
         default=False,
         metadata={"args": ["-q", "--quiet"], "help": "show no progress on standard error"},
@@ -87,28 +78,17 @@ class Options(Config):
         pass
 
 
-class RunParser(argparse_dataclass.ArgumentParser, Parser):  # type: ignore[misc]
+def parser() -> RecordParser:
     """The command line of a run, its options in groups."""
-
-    def __init__(self) -> None:
-        self.groups: dict[str, Any] = {}
-        super().__init__(
-            Options,
-            prog=NAME,
-            usage="python -m nanorepro.run [option ...]",
-            description="Train pairs of models that differ only in what is named, measure how far"
-            " they are apart,\nshow and store it.",
-            epilog="Example: python -m nanorepro.run --model tower --act relu",
-        )
-
-    def add_argument(self, *names: str, **settings: Any) -> Any:
-        name = names[-1].removeprefix("--").replace("-", "_")
-        for title, members in GROUPS.items():
-            if name in members:
-                if title not in self.groups:
-                    self.groups[title] = self.add_argument_group(title)
-                return self.groups[title].add_argument(*names, **settings)
-        return super().add_argument(*names, **settings)
+    return RecordParser(
+        Options,
+        GROUPS,
+        prog=NAME,
+        usage="python -m nanorepro.run [option ...]",
+        description="Train pairs of models that differ only in what is named, measure how far"
+        " they are apart,\nshow and store it.",
+        epilog="Example: python -m nanorepro.run --model tower --act relu",
+    )
 
 
 @dataclass(frozen=True)
@@ -283,7 +263,7 @@ def as_table(result: "Result", files: dict[str, str | None]) -> str:
 
 def run(argv: Sequence[str], console: Console) -> int:
     """Train, store, show; what fails after the training loses nothing of what is finished."""
-    request = checked(*RunParser().read(argv))
+    request = checked(*parser().read(argv))
     try:
         result = train(request, console)
     except (KeyboardInterrupt, Terminated):

@@ -253,17 +253,7 @@ class Result:
     @property
     def title(self) -> str:
         """What was run, in a line."""
-        c = self.config
-        network = c.model
-        if c.widths:
-            network += f" [{', '.join(map(str, c.widths))}] {c.act}"
-            network += f" β = {c.beta:g}" if ACTIVATIONS[c.act].uses_beta else ""
-        pairs = "1 pair" if c.pairs == 1 else f"{c.pairs} pairs"
-        differ = "nothing" if c.differ == "none" else c.differ.replace(",", ", ")
-        return (
-            f"{pairs} of {network}, {c.data} data, {c.optimizer} {c.lr:g}, T = 2^{c.log2_examples},"
-            f" z = 2^{c.log2_window}, differing in {differ}"
-        )
+        return title_of(self.config)
 
     def rows(self, intervals: bool = True) -> list[tuple[str, str, str]]:
         """Means of the metrics with their intervals, and who is stuck or diverged, as text."""
@@ -336,6 +326,20 @@ class Result:
             for name, value in record.items()
         }
         return {**evaluation, **trained, **self.measures, "logits": self.logits[:, :, -1:]}
+
+
+def title_of(c: Config) -> str:
+    """What a configuration runs, in a line."""
+    network = c.model
+    if c.widths:
+        network += f" [{', '.join(map(str, c.widths))}] {c.act}"
+        network += f" β = {c.beta:g}" if ACTIVATIONS[c.act].uses_beta else ""
+    pairs = "1 pair" if c.pairs == 1 else f"{c.pairs} pairs"
+    differ = "nothing" if c.differ == "none" else c.differ.replace(",", ", ")
+    return (
+        f"{pairs} of {network}, {c.data} data, {c.optimizer} {c.lr:g}, T = 2^{c.log2_examples},"
+        f" z = 2^{c.log2_window}, differing in {differ}"
+    )
 
 
 def _same_arrays(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> bool:

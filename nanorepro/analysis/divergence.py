@@ -1,0 +1,381 @@
+"""How the two models of a pair part and how far: the answer of `nanorepro.diverge`."""
+
+import math
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from nanorepro.analysis.lockstep import Lockstep, PairExamples, Place, equal
+from nanorepro.analysis.parting import (
+    Branch,
+    Events,
+    LossParting,
+    Parting,
+    bisect,
+    comparable,
+    forward_may_differ,
+    parting,
+)
+from nanorepro.backends import load_backend
+from nanorepro.backends.nudge import nudge_step
+from nanorepro.backends.protocols import Backend, Interrupted, Traces
+from nanorepro.config import Config, check_sequence, command
+from nanorepro.data import sampling, worlds
+from nanorepro.errors import ConfigError, wrong
+from nanorepro.numerics.streams import stream_key
+from nanorepro.results import metrics
+from nanorepro.results.bootstrap import mean_interval
+from nanorepro.specification import ModelSpec
+from nanorepro.training.measuring import Measurer
+from nanorepro.training.parameters import initial_parameters
+from nanorepro.training.threads import check_threads
+
+PER_OCTAVE = 4  # steps at which pairs are measured, for each doubling
+THRESHOLD = 1e-4  # relative PD above which a pair has parted
+SATURATED = 0.1  # part of the greatest distance up to which the growth rate is taken
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class PairDivergence:
+    """One pair.
+
+    Attributes
+    ----------
+    pair : int
+        Which one.
+    parting : Parting or None
+        Where its parameters differ first; None if they never do.
+    branch : Branch or None
+        The first mini-batch in which an activation takes another branch; None if there is none, or
+        if the two models see different mini-batches.
+    loss : LossParting or None
+        The first mini-batch whose training loss, rounded to float32, differs; None as for `branch`.
+    distance : ndarray (steps,)
+        Euclidean distance of the parameters at the steps of `Divergence.steps`.
+    pd : ndarray (steps,)
+        Relative PD there, eq. 3.
+    excess_loss : ndarray (steps, 2)
+        Excess loss of both models there, eq. 2.
+    """
+
+    pair: int
+    parting: Parting | None
+    branch: Branch | None
+    loss: LossParting | None
+    distance: np.ndarray
+    pd: np.ndarray
+    excess_loss: np.ndarray
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """All pairs of a configuration.
+
+    Attributes
+    ----------
+    config : Config
+        What was trained.
+    steps : tuple of int
+        Mini-batches after which the pairs were measured: 1, 2, ... at equal ratios.
+    threshold : float
+        The relative PD above which a pair counts as parted.
+    pairs : tuple of PairDivergence
+        Each pair.
+    comparable : bool
+        Whether the two models of a pair see the same examples in each mini-batch, so that branches
+        and training losses can be compared.
+    """
+
+    config: Config
+    steps: tuple[int, ...]
+    threshold: float
+    pairs: tuple[PairDivergence, ...]
+    comparable: bool
+
+    @cached_property
+    def growth_rates(self) -> tuple[float, ...]:
+        """The finite-time Lyapunov exponent of each pair, per step; NaN if it cannot be told.
+
+        λ = log(d(t2)/d(t1))/(t2 - t1): d the distance, t1 the first step of `steps` at which it is
+        not 0, t2 the first at which it is a tenth of its greatest value, or the last.
+        """
+        return tuple(growth_rate(self.steps, pair.distance) for pair in self.pairs)
+
+    @cached_property
+    def growth_powers(self) -> tuple[float, ...]:
+        """The a of each pair for which d grows as t^a between the same steps."""
+        logs = [math.log(step) for step in self.steps]
+        return tuple(growth_rate(logs, pair.distance) for pair in self.pairs)
+
+    @property
+    def growth_rate(self) -> tuple[float, tuple[float, float]]:
+        """Mean of `growth_rates` over the pairs that have one, and its interval."""
+        return self._mean(self.growth_rates)
+
+    @property
+    def growth_power(self) -> tuple[float, tuple[float, float]]:
+        """Mean of `growth_powers`, and its interval."""
+        return self._mean(self.growth_powers)
+
+    def _mean(self, values: Sequence[float]) -> tuple[float, tuple[float, float]]:
+        known = [v for v in values if math.isfinite(v)]
+        key = stream_key(self.config.seed, "bootstrap")
+        return metrics.average(known), mean_interval(known, key)
+
+    @cached_property
+    def parted_at(self) -> tuple[int | None, ...]:
+        """The first of `steps` at which each pair's PD is above the threshold; None if never."""
+        return tuple(
+            next((s for s, pd in zip(self.steps, p.pd, strict=True) if pd > self.threshold), None)
+            for p in self.pairs
+        )
+
+    def survival(self) -> dict[str, np.ndarray]:
+        """The share of pairs that have not parted, with a 95 % interval.
+
+        Returns
+        -------
+        dict
+            "step" (n,): 0 and the steps at which a pair parts; "share", "low", "high" (n,): the
+            Kaplan-Meier estimate after each, and its interval (log-log), by `scipy.stats.ecdf`.
+        """
+        from scipy.stats import CensoredData, ecdf
+
+        parted = [s for s in self.parted_at if s is not None]
+        if not parted:
+            one = np.ones(1)
+            return {"step": np.zeros(1), "share": one, "low": one, "high": one}
+        left = [self.steps[-1]] * (len(self.pairs) - len(parted))
+        found = ecdf(CensoredData(uncensored=parted, right=left)).sf
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # where the share is 0 or 1 there is no interval
+            interval = found.confidence_interval(method="log-log")
+        return {
+            "step": np.concatenate([[0.0], found.quantiles]),
+            "share": np.concatenate([[1.0], found.probabilities]),
+            "low": np.concatenate([[1.0], interval.low.probabilities]),
+            "high": np.concatenate([[1.0], interval.high.probabilities]),
+        }
+
+    @property
+    def command(self) -> str:
+        """The command that makes this again."""
+        words = command(self.config, "nanorepro.diverge")
+        return words if self.threshold == THRESHOLD else f"{words} --threshold {self.threshold!r}"
+
+    def as_record(self) -> dict[str, Any]:
+        """All of it as plain values, as JSON has them; NaN stays."""
+        rate, rate_interval = self.growth_rate
+        power, power_interval = self.growth_power
+        return {
+            "id": self.config.id,
+            "config": asdict(self.config),
+            "command": self.command,
+            "steps": list(self.steps),
+            "threshold": self.threshold,
+            "comparable": self.comparable,
+            "growth_rate": rate,
+            "growth_rate_interval": rate_interval,
+            "growth_power": power,
+            "growth_power_interval": power_interval,
+            "parted_at": list(self.parted_at),
+            "survival": {name: values.tolist() for name, values in self.survival().items()},
+            "pairs": [
+                {
+                    **asdict(pair),
+                    "distance": pair.distance.tolist(),
+                    "pd": pair.pd.tolist(),
+                    "excess_loss": pair.excess_loss.tolist(),
+                    "growth_rate": pair_rate,
+                }
+                for pair, pair_rate in zip(self.pairs, self.growth_rates, strict=True)
+            ],
+        }
+
+
+def growth_rate(times: Sequence[float], distance: np.ndarray) -> float:
+    """Rate at which a distance grows with time until it is a tenth of its greatest value."""
+    known = np.flatnonzero((distance > 0.0) & np.isfinite(distance)).tolist()
+    if not known:
+        return math.nan
+    first, great = known[0], SATURATED * max(distance[k] for k in known)
+    last = next(k for k in known if distance[k] >= great)
+    if last == first:
+        return math.nan
+    return float(math.log(distance[last] / distance[first]) / (times[last] - times[first]))
+
+
+def steps_measured(steps: int, per_octave: int = PER_OCTAVE) -> tuple[int, ...]:
+    """1, 2, ... up to `steps`, so many for each doubling where there are as many.
+
+    Examples
+    --------
+    >>> steps_measured(16, 2)
+    (1, 2, 3, 4, 6, 8, 11, 16)
+    """
+    count = per_octave * max(steps - 1, 1).bit_length()
+    some = {round(2.0 ** (k / per_octave)) for k in range(count + 1)}
+    return tuple(sorted({s for s in some if s < steps} | {steps}))
+
+
+def diverge(
+    config: Config,
+    backend: str = "numba",
+    threads: int | str | None = None,
+    progress: Progress | None = None,
+    threshold: float = THRESHOLD,
+    per_octave: int = PER_OCTAVE,
+) -> Divergence:
+    """Train every pair in step, and say where, when and how fast its two models part.
+
+    Parameters
+    ----------
+    config : Config
+        What is trained.  `differ="nudge"` with `nudge_at`, `nudge_ulps` and `nudge_weights` plants
+        a difference where and when it is wanted.
+    backend : {"numba", "reference"}
+        What computes it.
+    threads : int or "all", optional
+        Pairs that are trained at a time.
+    progress : callable, optional
+        Called as progress(done, total) with examples trained on; looking for the branch and the
+        loss may end before all are.
+    threshold : float
+        The relative PD above which a pair counts as parted.
+    per_octave : int
+        Steps at which the pairs are measured, for each doubling.
+
+    Returns
+    -------
+    Divergence
+        The first step, weight and bit in which each pair differs; the first mini-batch in which an
+        activation takes another branch, and in which the rounded training loss differs; distance,
+        PD and excess loss over training; growth rate; survival of pairs that have not parted.
+
+    Raises
+    ------
+    ConfigError
+        For a configuration or an argument that cannot be run.
+
+    Notes
+    -----
+    One pass over the examples finds the interval of `steps` in which a pair parts, and replays that
+    halve it the step, as far as it stays apart from there on; so the memory does not grow with T.
+
+    Examples
+    --------
+    >>> from nanorepro import Config, diverge
+    >>> config = Config(model="double", log2_examples=10, log2_eval=6, pairs=1, differ="nudge",
+    ...                 nudge_at=5)
+    >>> found = diverge(config, backend="reference").pairs[0].parting
+    >>> found.step, found.weights, found.first.ulps
+    (5, 1, 1)
+    """
+    check_sequence(config)
+    if config.warm_start:
+        raise ConfigError("no warm start here", "warm_start", "none")
+    if not 0.0 < threshold < math.inf:
+        raise wrong("threshold", threshold, "a number above 0")
+    engine = load_backend(backend)
+    if not isinstance(engine, Traces):
+        raise wrong("backend", backend, "numba or reference, which can be traced")
+    work = _Work(config, engine, steps_measured(config.steps, per_octave), progress)
+    with ThreadPoolExecutor(check_threads(threads)) as pool:
+        futures = [pool.submit(work.pair, k) for k in range(config.pairs)]
+        try:
+            pairs = [future.result() for future in futures]
+        except BaseException:
+            work.stop.set()
+            for future in futures:
+                future.cancel()
+            raise
+    return Divergence(config, work.steps, float(threshold), tuple(pairs), comparable(config))
+
+
+class _Work:
+    """What the threads share."""
+
+    def __init__(
+        self, config: Config, backend: Backend, steps: tuple[int, ...], progress: Progress | None
+    ):
+        self.config, self.backend, self.steps, self.progress = config, backend, steps, progress
+        self.world = worlds.make_world(config.seed, config.data, backend.exp)
+        self.measurer = Measurer(config, self.world, backend)
+        self.stop, self.lock, self.done = threading.Event(), threading.Lock(), 0
+        passes = 4 if comparable(config) else 2  # of training, and of looking at each mini-batch
+        self.total = passes * config.pairs * config.examples
+
+    def report(self, examples: int) -> None:
+        if self.stop.is_set():
+            raise Interrupted
+        with self.lock:
+            self.done = min(self.done + examples, self.total)
+            if self.progress:
+                self.progress(self.done, self.total)
+
+    def pair(self, k: int) -> PairDivergence:
+        """All of one pair."""
+        specs = [ModelSpec(self.config, sampling.FEATURES, k, m) for m in (0, 1)]
+        start = [initial_parameters(self.config, k, m) for m in (0, 1)]
+        examples = PairExamples(self.config, k, self.world, self.backend)
+        pair = Lockstep(self.backend.Model, specs, start, examples, self.report)
+        before = origin = pair.places()
+        # the last places at which the two are equal, and the step at which they are not
+        apart: int | None = None if equal(*pair.parameters()) else 0
+        found = parting(pair) if apart == 0 else None
+        measured = []
+        nudge = {at for spec in specs if (at := nudge_step(spec))}  # after it they may meet again
+        for step in sorted({*self.steps} | nudge):
+            pair.go_on(step)
+            if apart is None:
+                if equal(*pair.parameters()):
+                    before = pair.places()
+                else:
+                    apart = step
+            if step in self.steps:
+                measured.append(self.measure(pair))
+        if found is None and apart is not None:
+            found, before = bisect(pair, before, apart)
+        branch, loss = self.events(specs, examples, origin, found, before)
+        distance, pd, losses = (np.array(v) for v in zip(*measured, strict=True))
+        return PairDivergence(k, found, branch, loss, distance, pd, losses)
+
+    def events(
+        self,
+        specs: Sequence[ModelSpec],
+        examples: PairExamples,
+        origin: Sequence[Place],
+        found: Parting | None,
+        before: Sequence[Place],
+    ) -> tuple[Branch | None, LossParting | None]:
+        """The first other branch and the first other loss, from where there may be one."""
+        assert isinstance(self.backend, Traces)
+        anywhere = forward_may_differ(specs)
+        if not comparable(self.config) or (found is None and not anywhere):
+            return None, None
+        start = origin if anywhere else before
+        records = [place.parameters for place in start]
+        pair = Lockstep(self.backend.TracedModel, specs, records, examples, self.report)
+        pair.go_back(start)
+        events = Events(pair)
+        events.look(self.config.steps)
+        return events.branch, events.loss
+
+    def measure(self, pair: Lockstep) -> tuple[float, float, tuple[float, float]]:
+        """Distance, PD and the two excess losses where the models are."""
+        x, counts = self.measurer.evaluation.x[:, None], self.measurer.evaluation.counts
+        truth, fsum = self.measurer.truth, self.backend.fsum
+        with np.errstate(over="ignore", invalid="ignore"):
+            first, second = (self.measurer.prediction(m.logits(x)) for m in pair.models)
+            distance = metrics.weight_distance(*pair.parameters(), fsum)
+            pd = metrics.relative_pd(truth, first, second, counts)
+            losses = tuple(metrics.excess_loss(truth, z, counts) for z in (first, second))
+        return distance, pd, (losses[0], losses[1])

@@ -1,0 +1,338 @@
+"""python -m nanorepro.diverge: train pairs in step and say where, when and how fast they part.
+
+Nothing that is slow to import is imported before the command line has been checked.
+"""
+
+import hashlib
+import json
+import math
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nanorepro.commands.common import (
+    DONE,
+    FAILED,
+    carry_out,
+    check_folder,
+    check_threads,
+    positive,
+    whole,
+)
+from nanorepro.commands.console import Console, describe
+from nanorepro.commands.options import RecordParser, opt
+from nanorepro.config import PARTS, Config, check_sequence
+from nanorepro.errors import ConfigError, option, shown, wrong
+from nanorepro.training.progress import Progress
+from nanorepro.training.signals import ends_at_once
+
+if TYPE_CHECKING:
+    from nanorepro.analysis.divergence import Divergence, PairDivergence
+
+NAME = "nanorepro.diverge"
+HIDDEN = ("warm_start", "eval_every")  # fields of Config that have no meaning here
+PAIRS_SHOWN = 16
+GROUPS = {
+    title: tuple(f.name for f in fields(part) if f.name not in HIDDEN)
+    for title, part in PARTS.items()
+}
+GROUPS["what is looked for"] = ("by", "threshold", "per_octave")
+GROUPS["the running, which changes no bit of the result"] = (
+    "backend", "threads", "out", "json", "quiet",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Options(Config):
+    """The command line as it was given."""
+
+    by: str = opt(
+        "",
+        "also compare: a field and the values it takes in turn, as in act=relu,smelu,swish"
+        " (default: none)",
+        "FIELD=VALUES",
+    )
+    threshold: str = opt(
+        "0.0001", "relative PD above which a pair counts as parted (default: 0.0001)", "X"
+    )
+    per_octave: str = opt(
+        "4", "steps at which pairs are measured, for each doubling, 1 to 64 (default: 4)", "N"
+    )
+    backend: str = opt("numba", "what computes it (default: numba)", "{numba,reference}")
+    threads: str = opt(
+        "all", "threads, from 1 to 1024 (default: all CPUs that the process may use)", "N"
+    )
+    out: str = opt(
+        "runs", "folder of the numbers, as JSON, and of the picture (default: runs)", "FOLDER"
+    )
+    json: bool = opt(False, "print one JSON object instead of the table")
+    quiet: bool = field(
+        default=False,
+        metadata={"args": ["-q", "--quiet"], "help": "show no progress on standard error"},
+    )
+
+    def __post_init__(self) -> None:
+        pass
+
+
+def parser() -> RecordParser:
+    """The command line."""
+    return RecordParser(
+        Options,
+        GROUPS,
+        HIDDEN,
+        prog=NAME,
+        usage="python -m nanorepro.diverge [option ...]",
+        description=(
+            "Train the two models of each pair in step, and say where they part: the first step,"
+            " weight and bit in\nwhich their parameters differ; the first mini-batch in which an"
+            " activation takes another branch (the\nkinks of ReLU and SmeLU), and in which the"
+            " training loss, rounded to float32, differs; distance, PD and\nexcess loss over"
+            " training, with the rate at which the distance grows; and how many pairs have not"
+            " parted\nyet, PD above a threshold, at each step.  A nudge (--differ nudge"
+            " --nudge-at STEP) plants a difference\nwhere and when it is wanted."
+        ),
+        epilog="Examples: python -m nanorepro.diverge --model tower --pairs 4\n"
+        "          python -m nanorepro.diverge --differ nudge --nudge-at 1000 --by act=relu,swish",
+    )
+
+
+@dataclass(frozen=True)
+class Request:
+    """What may start: the configurations, and what changes no bit."""
+
+    configs: tuple[Config, ...]
+    axis: str
+    values: tuple[str, ...]
+    threshold: float
+    per_octave: int
+    backend: str
+    threads: int | None
+    folder: Path
+    json: bool
+    quiet: bool
+    command: str
+
+
+def checked(options: Options, words: Sequence[str]) -> Request:
+    """Check everything that can be checked before the training; raises ConfigError."""
+    if options.backend not in ("numba", "reference"):
+        raise wrong("backend", options.backend, "numba or reference, which can be traced")
+    threshold = positive("--threshold", options.threshold)
+    per_octave = whole("--per-octave", options.per_octave, 1, 64)
+    threads = check_threads(options.threads)
+    config = Config(**{f.name: getattr(options, f.name) for f in fields(Config)})
+    axis, values = axis_of(options.by)
+    configs = []
+    for value in values or ("",):
+        one = Config(**{**asdict(config), axis: value}) if axis else config
+        check_sequence(one)
+        configs.append(one)
+    folder = check_folder(options.out)
+    from nanorepro.backends import load_backend
+
+    load_backend(options.backend)  # which refuses what it cannot run under
+    again = shlex.join(["python", "-m", NAME, *(w for w in words if w not in QUIET)])
+    return Request(
+        tuple(configs), axis, values, threshold, per_octave, options.backend, threads, folder,
+        options.json, options.quiet, again,
+    )  # fmt: skip
+
+
+QUIET = ("-q", "--quiet", "--json")
+
+
+def axis_of(text: str) -> tuple[str, tuple[str, ...]]:
+    """The field of --by and its values; raises ConfigError."""
+    if not text:
+        return "", ()
+    from nanorepro.commands.parser import nearest_of
+
+    name, equals, listed = text.partition("=")
+    name = name.strip().removeprefix("--").replace("-", "_")
+    names = [f.name for f in fields(Config) if f.name not in HIDDEN]
+    if not equals or not listed:
+        raise ConfigError(f"--by: {shown(text)} is not allowed; give FIELD=VALUE,VALUE")
+    if name not in names:
+        near = nearest_of(name, names)
+        right = f"did you mean {near}?" if near else "--help lists them"
+        raise ConfigError(f"--by: {shown(name)} is not a field of a run; {right}")
+    values = tuple(v.strip() for v in listed.split(";" if ";" in listed else ",") if v.strip())
+    if len(set(values)) < 2 or len(set(values)) < len(values):
+        raise ConfigError(
+            f"--by: {shown(listed)} is not allowed; give two values or more, each once"
+        )
+    if len(values) > 7:
+        raise ConfigError(f"--by: {len(values)} values are too many for a picture; give 7 at most")
+    return name, values
+
+
+def train(request: Request) -> "list[Divergence]":
+    """Train and look, showing the progress on standard error."""
+    shown_ = None if request.quiet else Progress(sys.stderr, "starting ...", NAME)
+    with ends_at_once(NAME), shown_ or nullcontext():
+        from nanorepro.analysis.divergence import diverge
+        from nanorepro.training.compiling import says_when_compiling
+
+        found: list[Divergence] = []
+
+        def report(done: int, total: int) -> None:
+            if shown_ is not None:
+                shown_(len(found) * total + done, len(request.configs) * total)
+
+        with says_when_compiling(shown_ if request.backend == "numba" else None):
+            for config in request.configs:
+                found.append(
+                    diverge(
+                        config,
+                        request.backend,
+                        request.threads,
+                        report,
+                        request.threshold,
+                        request.per_octave,
+                    )  # fmt: skip
+                )
+        return found
+
+
+def as_json(request: Request, found: "Sequence[Divergence]") -> dict[str, Any]:
+    """All of it; what is not a number is null."""
+    from nanorepro.results.provenance import provenance
+
+    return {
+        "command": request.command,
+        "axis": request.axis or None,
+        "values": list(request.values),
+        "divergences": [_plain(d.as_record()) for d in found],
+        "backend": request.backend,
+        "provenance": provenance(request.configs[0]),
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def as_table(found: "Divergence", name: str) -> str:
+    """What a reader wants to see of one configuration."""
+    from nanorepro.results.result import title_of
+
+    lines = [title_of(found.config) + (f"; {name}" if name else "")]
+    header = ("pair", "part after", "weight", "ulp", "other branch in", "loss differs in",
+              "PD above after", "last PD")  # fmt: skip
+    rows = [header, *(row(found, pair) for pair in found.pairs[:PAIRS_SHOWN])]
+    widths = [max(len(r[k]) for r in rows) for k in range(len(header))]
+    lines += [
+        "  " + "  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in rows
+    ]
+    if len(found.pairs) > PAIRS_SHOWN:
+        lines.append(f"  ... and {len(found.pairs) - PAIRS_SHOWN} further pairs")
+    if not found.comparable:
+        lines.append(
+            "  the two models see different mini-batches: branches and losses have no match"
+        )
+    rate, (low, high) = found.growth_rate
+    power, (few, many) = found.growth_power
+    if math.isfinite(rate):
+        doubling = f", doubled every {math.log(2) / rate:,.3g} steps" if rate > 0 else ""
+        lines.append(
+            f"  distance grows by exp({rate:.3g} t) [{low:.3g}, {high:.3g}] over t steps{doubling};"
+            f" as t^{power:.3g} [{few:.3g}, {many:.3g}]"
+        )
+    parted = sum(s is not None for s in found.parted_at)
+    lines.append(
+        f"  {parted} of {len(found.pairs)} pairs had a PD above {found.threshold:g}"
+        f" within {found.config.steps:,} mini-batches"
+    )
+    return "\n".join(lines)
+
+
+def row(found: "Divergence", pair: "PairDivergence") -> tuple[str, ...]:
+    """One pair in the table."""
+    part = pair.parting
+    weight = ulps = "-"
+    if part is not None:
+        first = part.first
+        weight = f"{first.name}[{','.join(map(str, first.index))}]"
+        weight += f" and {part.weights - 1}" if part.weights > 1 else ""
+        ulps = "-" if first.ulps is None else str(first.ulps)
+    branch = "-"
+    if pair.branch is not None:
+        branch = f"{pair.branch.step:,} (layer {pair.branch.layer}, unit {pair.branch.unit})"
+    above = found.parted_at[pair.pair]
+    return (
+        str(pair.pair),
+        "never" if part is None else f"{part.step:,}",
+        weight,
+        ulps,
+        branch,
+        "-" if pair.loss is None else f"{pair.loss.step:,}",
+        "-" if above is None else f"{above:,}",
+        f"{pair.pd[-1]:.3g}",
+    )
+
+
+def keep(
+    request: Request, record: dict[str, Any], found: "Sequence[Divergence]", names: Sequence[str]
+) -> tuple[dict[str, str | None], list[str]]:
+    """Write the numbers, then the picture; the paths, and a line for each that failed."""
+    from nanorepro.results.store import replace_file
+
+    files: dict[str, str | None] = {"stored": None, "picture": None}
+    ids = ",".join(d.config.id for d in found)
+    digest = ids if len(found) == 1 else hashlib.sha256(ids.encode()).hexdigest()[:16]
+    path = request.folder / f"diverge-{digest}.json"
+    problems = []
+    try:
+        os.makedirs(request.folder, exist_ok=True)
+        replace_file(path, json.dumps(record).encode())
+        files["stored"] = str(path)
+    except Exception as error:
+        problems.append(f"the numbers could not be stored: {describe(error)}")
+    try:
+        from nanorepro.plots import divergence
+        from nanorepro.plots.style import file_of
+
+        drawn = path.with_suffix(".png")
+        replace_file(drawn, file_of(divergence.divergence(found, names)))
+        files["picture"] = str(drawn)
+    except Exception as error:
+        problems.append(f"the picture could not be drawn: {describe(error)}")
+    return files, problems
+
+
+def run(argv: Sequence[str], console: Console) -> int:
+    """Train, look, store, show."""
+    options, _ = parser().read(argv)
+    request = checked(options, argv)
+    found = train(request)
+    names = [f"{option(request.axis)[2:]} {v}" for v in request.values] or [""]
+    record = as_json(request, found)
+    files, problems = keep(request, record, found, names)
+    if request.json:
+        console.say(json.dumps({**record, **files}))
+    else:
+        tables = [as_table(d, name) for d, name in zip(found, names, strict=True)]
+        lines = [f"  {name:<9}{path or 'none'}" for name, path in files.items()]
+        console.say("\n".join([*tables, *lines, f"  {'again':<9}{request.command}"]))
+    for problem in problems:
+        console.fail(problem, FAILED)
+    return FAILED if problems else DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    return carry_out(NAME, run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

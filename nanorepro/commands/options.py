@@ -1,0 +1,51 @@
+"""Command lines whose options are the fields of a record, in groups."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import field
+from typing import Any
+
+import argparse_dataclass
+
+from nanorepro.commands.parser import Parser
+
+
+def opt(default: object, help: str, metavar: str | None = None) -> Any:
+    """A field of such a record that is no field of Config: text, which the command checks."""
+    metadata = {"help": help, "type": str} | ({"metavar": metavar} if metavar else {})
+    return field(default=default, metadata=metadata)
+
+
+class RecordParser(argparse_dataclass.ArgumentParser, Parser):  # type: ignore[misc]
+    """The parser of a command whose options are the fields of a record.
+
+    Parameters
+    ----------
+    record : type
+        The dataclass.
+    groups : mapping of str to sequence of str
+        The fields of each group of `--help`, by its title.
+    hidden : collection of str
+        Fields that are no options.
+    """
+
+    def __init__(
+        self,
+        record: type,
+        groups: Mapping[str, Sequence[str]],
+        hidden: Collection[str] = (),
+        **settings: Any,
+    ) -> None:
+        self.members, self.hidden = groups, frozenset(hidden)
+        self.titled: dict[str, Any] = {}
+        super().__init__(record, **settings)
+
+    def add_argument(self, *names: str, **settings: Any) -> Any:
+        name = names[-1].removeprefix("--").replace("-", "_")
+        if name in self.hidden:
+            return None
+        for title, members in self.members.items():
+            if name in members:
+                if title not in self.titled:
+                    self.titled[title] = self.add_argument_group(title)
+                return self.titled[title].add_argument(*names, **settings)
+        return super().add_argument(*names, **settings)
