@@ -55,7 +55,9 @@ class Evidence:
     def tables(self, name: str, note: str) -> dict[str, str]:
         """The numbers as CSV, a file for every size."""
         return {
-            table_name(name, size): observed.as_csv(list(runs.values()), f"{note}; {size.words}")
+            table_name(name, size): observed.as_csv(
+                [runs[key] for key in sorted(runs)], f"{note}; {size.words}"
+            )
             for size, runs in {self.size: self.runs, **self.more}.items()
             if runs
         }
@@ -92,9 +94,7 @@ def read(folder: Path, name: str) -> tuple[dict[str, Any], list[Row], Evidence]:
             for s, runs in {size: record["runs"], **more}.items()
         }
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        what = f"{type(error).__name__}: {error}"
+        what = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
         raise ConfigError(f"{str(folder / name)!r}.json: not a figure's record ({what})") from None
     own = found.pop(size)
     return record, rows(folder / f"{name}.csv"), Evidence(size, own, found)

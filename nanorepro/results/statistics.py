@@ -104,8 +104,10 @@ def contrast(
     # where one pair makes the mean, resamples without it have next to no standard error: no end
     # lies farther off than any resample's estimate
     deviations = np.concatenate([d for d, _ in found])
-    low = max(low, value + float(np.nan_to_num(deviations, nan=-math.inf).min()))
-    high = min(high, value + float(np.nan_to_num(deviations, nan=math.inf).max()))
+    # of a resample without a positive value nothing is known
+    deviations = np.where(np.isfinite(deviations), deviations, math.nan)
+    low = max(low, value + float(np.where(np.isnan(deviations), -math.inf, deviations).min()))
+    high = min(high, value + float(np.where(np.isnan(deviations), math.inf, deviations).max()))
     if log and ((rows > 0.0).sum(axis=1) >= FEWEST).all():
         lognormal = list(_lognormal(rows, weights, key, count))
         low2, high2 = _limits(lognormal, value, error, level)
@@ -136,7 +138,7 @@ def _limits(
         t = np.concatenate([np.where(np.abs(d) < ROUNDING, 0.0, d / s) for d, s in found])
     tail = (1.0 - level) / 2.0
     # of a resample without a positive value nothing is known: it counts at both ends
-    least, most = np.nan_to_num(t, nan=-math.inf), np.nan_to_num(t, nan=math.inf)
+    least, most = np.where(np.isnan(t), -math.inf, t), np.where(np.isnan(t), math.inf, t)
     at = round((1.0 - tail) * (len(t) - 1))
     return value - error * float(np.sort(most)[at]), value - error * float(-np.sort(-least)[at])
 

@@ -70,7 +70,9 @@ def test_a_figure_whose_picture_fails_has_its_numbers_and_its_page(tmp_path, mon
     words = ["4", "--scale", "smoke", "-q", "--out", str(tmp_path), "--report", str(page)]
     status, said, warned = call(figure.main, *words)
     assert status == 1
-    assert sorted(os.listdir(tmp_path / "p")) == ["figure4.csv", "figure4.json"]
+    assert sorted(os.listdir(tmp_path / "p")) == [
+        "figure4-T10-2pairs.csv", "figure4.csv", "figure4.json",
+    ]  # fmt: skip
     text = page.read_text(encoding="utf-8")
     assert "## Figure 4" in text and "The picture could not be drawn." in text
     assert ".png" not in text

@@ -234,7 +234,7 @@ def test_a_signal_that_is_ignored_stays_so(monkeypatch, elsewhere):
         monkeypatch.setattr(
             run,
             "train",
-            lambda job: (seen.append(os.kill(os.getpid(), signal.SIGHUP)), draw(job))[1],
+            lambda *job: (seen.append(os.kill(os.getpid(), signal.SIGHUP)), draw(*job))[1],
         )
         assert run.main([*TINY, "--out", "runs", "-q"]) == 0
         assert seen == [None]

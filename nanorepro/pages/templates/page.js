@@ -84,7 +84,11 @@
     };
     for (const changed of ["input", "change"]) form.addEventListener(changed, apply);
     form.addEventListener("submit", (event) => event.preventDefault());
-    form.addEventListener("reset", () => setTimeout(apply));
+    form.querySelector("button").addEventListener("click", (event) => {
+      event.preventDefault();
+      form.reset();
+      apply();
+    });
     apply();
     return () => {
       form.reset();
