@@ -177,7 +177,7 @@ def test_a_deeper_network_needs_no_more_functions():
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [2, 20])
 def test_a_network_needs_fewer_functions_than_it_has_layers(width):
-    """Of narrow layers the sums left over beside the loops depend on the depth, in a few kernels."""
+    """How many sums are left over beside the loops depends on the depth, for narrow layers."""
     config = Config(hidden=equal(width, 320), beta=0.9, act="relu")
     assert 0 < functions_compiled(config) < 320
 
