@@ -11,7 +11,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +25,16 @@ from nanorepro.commands.common import (
     whole,
 )
 from nanorepro.commands.console import Console, describe
-from nanorepro.commands.options import RecordParser, opt
+from nanorepro.commands.options import (
+    RecordParser,
+    json_option,
+    opt,
+    quiet_option,
+    threads_option,
+)
 from nanorepro.config import PARTS, Config, check_sequence
 from nanorepro.errors import ConfigError, option, shown, wrong
+from nanorepro.results.plain import finite_or_null
 from nanorepro.training.progress import Progress
 from nanorepro.training.signals import ends_at_once
 
@@ -64,17 +71,12 @@ class Options(Config):
         "4", "steps at which pairs are measured, for each doubling, 1 to 64 (default: 4)", "N"
     )
     backend: str = opt("numba", "what computes it (default: numba)", "{numba,reference}")
-    threads: str = opt(
-        "all", "threads, from 1 to 1024 (default: all CPUs that the process may use)", "N"
-    )
+    threads: str = threads_option()
     out: str = opt(
         "runs", "folder of the numbers, as JSON, and of the picture (default: runs)", "FOLDER"
     )
-    json: bool = opt(False, "print one JSON object instead of the table")
-    quiet: bool = field(
-        default=False,
-        metadata={"args": ["-q", "--quiet"], "help": "show no progress on standard error"},
-    )
+    json: bool = json_option()
+    quiet: bool = quiet_option()
 
     def __post_init__(self) -> None:
         pass
@@ -208,18 +210,10 @@ def as_json(request: Request, found: "Sequence[Divergence]") -> dict[str, Any]:
         "command": request.command,
         "axis": request.axis or None,
         "values": list(request.values),
-        "divergences": [_plain(d.as_record()) for d in found],
+        "divergences": [finite_or_null(d.as_record()) for d in found],
         "backend": request.backend,
         "provenance": provenance(request.configs[0]),
     }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def as_table(found: "Divergence", name: str) -> str:

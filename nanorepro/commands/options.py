@@ -15,6 +15,23 @@ def opt(default: object, help: str, metavar: str | None = None) -> Any:
     return field(default=default, metadata=metadata)
 
 
+def threads_option() -> Any:
+    """The field of `--threads`."""
+    meaning = "threads, from 1 to 1024 (default: all CPUs that the process may use)"
+    return opt("all", meaning, "N")
+
+
+def json_option() -> Any:
+    """The field of `--json`."""
+    return opt(False, "print one JSON object instead of the table")
+
+
+def quiet_option() -> Any:
+    """The field of `--quiet`."""
+    words = {"args": ["-q", "--quiet"], "help": "show no progress on standard error"}
+    return field(default=False, metadata=words)
+
+
 class RecordParser(argparse_dataclass.ArgumentParser, Parser):  # type: ignore[misc]
     """The parser of a command whose options are the fields of a record.
 

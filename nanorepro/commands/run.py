@@ -5,12 +5,11 @@ Nothing that is slow to import is imported before the command line has been chec
 
 import io
 import json
-import math
 import os
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,13 @@ from nanorepro.commands.common import (
     check_threads,
 )
 from nanorepro.commands.console import Console, describe
-from nanorepro.commands.options import RecordParser, opt
+from nanorepro.commands.options import (
+    RecordParser,
+    json_option,
+    opt,
+    quiet_option,
+    threads_option,
+)
 from nanorepro.config import (
     BACKENDS,
     CHECKPOINT_MINUTES,
@@ -35,6 +40,7 @@ from nanorepro.config import (
     with_paper_sizes,
 )
 from nanorepro.errors import ConfigError, option, wrong
+from nanorepro.results.plain import finite_or_null
 from nanorepro.training.progress import Progress
 from nanorepro.training.signals import Terminated, ends_when_kept
 
@@ -63,16 +69,11 @@ class Options(Config):
     )
     paper: bool = opt(False, "the paper's sizes: T = 2^26, N = 2^16, 16 pairs")
     backend: str = opt("numba", "what computes it (default: numba)", "{" + ",".join(BACKENDS) + "}")
-    threads: str = opt(
-        "all", "threads, from 1 to 1024 (default: all CPUs that the process may use)", "N"
-    )
+    threads: str = threads_option()
     out: str = opt("runs", "folder of the stored run and its picture (default: runs)", "FOLDER")
     checkpoint_minutes: str = opt(f"{CHECKPOINT_MINUTES:g}", MINUTES_HELP, "X")
-    json: bool = opt(False, "print one JSON object instead of the table")
-    quiet: bool = field(
-        default=False,
-        metadata={"args": ["-q", "--quiet"], "help": "show no progress on standard error"},
-    )
+    json: bool = json_option()
+    quiet: bool = quiet_option()
 
     def __post_init__(self) -> None:
         pass
@@ -236,16 +237,7 @@ def as_json(result: "Result", files: dict[str, str | None]) -> dict[str, Any]:
         **result.provenance,
         **files,
     }
-    return _numbers(report)
-
-
-def _numbers(value: Any) -> Any:
-    """The same with null in place of NaN and infinity."""
-    if isinstance(value, dict):
-        return {k: _numbers(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_numbers(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return finite_or_null(report)
 
 
 def as_table(result: "Result", files: dict[str, str | None]) -> str:

@@ -8,7 +8,6 @@ counts; the journal can be made again from them.
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
@@ -18,6 +17,7 @@ from typing import Any
 from nanorepro.config import Config
 from nanorepro.errors import ConfigError
 from nanorepro.results.metrics import METRICS
+from nanorepro.results.plain import finite_or_null
 from nanorepro.results.result import Result
 from nanorepro.settings import setting_of
 
@@ -127,7 +127,7 @@ def line(one: Entry) -> str:
 
 def sealed(record: dict[str, Any]) -> str:
     """A record as a JSON line whose last member is a digest of the rest; NaN is null."""
-    text = json.dumps(_plain(record), separators=(", ", ": "), allow_nan=False)[:-1]
+    text = json.dumps(finite_or_null(record), separators=(", ", ": "), allow_nan=False)[:-1]
     return text + CHECK % _check(text)
 
 
@@ -226,14 +226,3 @@ def read(folder: Path) -> dict[str, Entry]:
 
 def _check(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _plain(value: Any) -> Any:
-    """The same with null in place of NaN and infinity, and without NumPy's types."""
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value
