@@ -11,6 +11,8 @@ from nanorepro.backends.protocols import TracedModel
 from nanorepro.config import Config
 from nanorepro.model.activations import ACTIVATIONS
 from nanorepro.model.layers import Parameters
+from nanorepro.numerics import numpy_arrays
+from nanorepro.numerics.rounding import operations
 from nanorepro.results.metrics import Prediction
 from nanorepro.specification import ModelSpec
 
@@ -268,13 +270,14 @@ def mean_loss(z: np.ndarray, y: np.ndarray) -> float:
 
 def branches_of(spec: ModelSpec) -> Callable[[np.ndarray], np.ndarray]:
     """A function that gives for each z which formula of its activation it has: 0, 1, ..."""
-    activation, config = ACTIVATIONS[spec.config.act], spec.config
-    scale = config.beta if activation.uses_beta else 1.0
+    activation, d = ACTIVATIONS[spec.config.act], spec.dials
+    scale = spec.config.beta if activation.uses_beta else 1.0
+    const = operations(numpy_arrays, d.precision, d.rounding, d.fma).const
+    edges = [const(kink * scale) for kink in activation.kinks]  # as the formulas have them
 
     def branch(z: np.ndarray) -> np.ndarray:
         found = np.zeros(z.shape, np.int8)
-        for k, kink in enumerate(activation.kinks):
-            edge = z.dtype.type(kink * scale)
+        for k, edge in enumerate(edges):
             found += (z > edge) if k == 0 else (z >= edge)
         return found
 

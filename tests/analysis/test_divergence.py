@@ -117,6 +117,15 @@ KINKED = [  # the first three with another branch, the last two with none
     {"differ": "nudge", "nudge_at": 9, "nudge_ulps": 1 << 20, "nudge_weights": 40, "act": "relu"},
     {"differ": "init", "act": "smelu", "beta": 0.05},
     {"differ": "order", "leaf_order": "random", "act": "relu", "precision": "bits:8"},
+    {
+        "differ": "rounding",
+        "rounding": "stochastic",
+        "act": "smelu",
+        "beta": 0.3,
+        "init": "uniform",
+        "precision": "bits:2",
+        "seed": 3,
+    },  # β is rounded, too
     {"differ": "none", "unit_tree": "chain,pairwise", "act": "relu"},
     {"differ": "shuffle", "act": "swish"},
     {"differ": "init,shuffle", "hidden": "", "model": "linear"},
@@ -128,7 +137,7 @@ def brute_force(config):
     pair = make_pair(config, "reference", "TracedModel")
     branch = loss = None
     beta = config.beta if ACTIVATIONS[config.act].uses_beta else 1.0
-    kinks = [np.float32(k * beta) for k in ACTIVATIONS[config.act].kinks]
+    kinks = [pair.models[0].ops.const(k * beta) for k in ACTIVATIONS[config.act].kinks]
     for step in range(config.steps):
         rows, labels = [], None
         for spec, model in zip(pair.specs, pair.models, strict=True):
