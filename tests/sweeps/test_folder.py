@@ -166,8 +166,12 @@ def test_a_disk_that_fills_up_is_one_line_and_the_same_command_goes_on(mounted):
     for path in (disk / "runs").glob("*.h5"):
         store.load(path)
     subprocess.run(["mount", "-o", "remount,size=4m", str(disk)], check=True)
+    begun = [path.stem for path in (disk / "runs").glob("*.checkpoint")]
     status, out, err = call(command.main, *given)
-    assert (status, err) == (0, "") and f"{12 - len(finished)} of them new" in out
+    assert status == 0 and f"{12 - len(finished)} of them new" in out
+    assert len(err.splitlines()) == len(begun)  # each goes on from where it was
+    for name in begun:
+        assert f"run {name}: goes on from " in err
 
 
 def test_a_folder_that_can_only_be_read_is_read(mounted, made):
