@@ -430,9 +430,8 @@ def check_sequence(c: Config) -> None:
         raise wrong("batch", c.batch, f"a divisor of 2^{c.log2_examples} examples")
     if c.window > c.examples:
         longest = (c.examples // c.batch).bit_length() - 1
-        raise wrong(
-            "log2_window", c.log2_window, f"at most {longest}: a window fits in the sequence"
-        )
+        right = f"at most {longest} with {{log2_examples={c.log2_examples}}}: a window fits in it"
+        raise wrong("log2_window", c.log2_window, right)
     if c.examples % c.window:
         raise wrong("log2_window", c.log2_window, "a window that divides the sequence")
     if c.window > 2**31:

@@ -113,7 +113,7 @@ def sweep(words: Sequence[str], console: Console) -> int:
     minutes = check_checkpoint_minutes(o.checkpoint_minutes)
     blocks = grid.read(o.file) if o.file is not None else []
     blocks = grid.combine(blocks, grid.from_words(o.axes))
-    runs = grid.expand(blocks, None if o.yes else grid.MOST, starter(o.out))
+    runs = grid.expand(blocks, None if o.yes else grid.MOST, starter(o.out, blocks))
     path = check_folder(o.out)
     for text in runs.merged[:3]:
         console.warn(f"the same run twice, made once: {text}")
@@ -157,7 +157,7 @@ def sweep(words: Sequence[str], console: Console) -> int:
     return 1 if outcome.failed else 0
 
 
-def starter(folder: str) -> grid.Start:
+def starter(folder: str, blocks: Sequence[grid.Block]) -> grid.Start:
     """What finds the run that `warm_start` of a grid names: a file, or an id in the folder."""
     read: dict[str, tuple[str, Result]] = {}
 
@@ -175,7 +175,11 @@ def starter(folder: str) -> grid.Start:
                     found = named(Folder(folder), word)
                     read[word] = str(Folder(folder).file(found.config.id)), found
             except ConfigError as error:
-                raise ConfigError(str(error), "warm_start") from None
+                text = str(error)
+                if not os.path.lexists(word) and (id := grid.named(blocks, Path(word).stem)):
+                    text = f"{id} is a run of this grid that is not finished; make it in a sweep"
+                    text += " before this one, whose runs have their ids from its parameters"
+                raise ConfigError(text, "warm_start") from None
         file, stored = read[word]
         return continued(config, stored, file, given), file
 
@@ -324,8 +328,9 @@ def verify(words: Sequence[str], console: Console) -> int:
     """Open and check every file."""
     o, _ = folder_parser(
         "verify",
-        "Open every file of a folder, check its digest, schema and fingerprint, move bad ones into"
-        "\ndamaged/ and name them.  The journal is made whole.  Exit status 1 if one was bad.",
+        "Open every file of a folder, results and checkpoints, check its digest, schema and"
+        " fingerprint, move\nbad ones into damaged/ and name them.  The journal is made whole."
+        "  Exit status 1 if one was bad.",
     ).read(words)
     from nanorepro.sweeps.checking import verify as check
     from nanorepro.sweeps.progress import FileProgress
@@ -343,6 +348,8 @@ def verify(words: Sequence[str], console: Console) -> int:
     for id in found.lost:
         console.say(f"lost: {folder.file(id)}: the journal has a line of it, and there is no file")
     console.say(f"{found.sound} files are sound, {len(found.damaged)} bad, {len(found.lost)} lost")
+    if found.begun:
+        console.say(f"{found.begun} checkpoints of runs in the middle are sound")
     return 1 if found.damaged or found.lost else 0
 
 

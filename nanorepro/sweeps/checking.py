@@ -1,4 +1,4 @@
-"""Finished runs looked at once more: all files of a folder, or one run trained again."""
+"""Stored runs looked at once more: all files of a folder, or one run trained again."""
 
 from dataclasses import dataclass
 
@@ -6,11 +6,13 @@ import numpy as np
 
 from nanorepro.errors import ConfigError, shown
 from nanorepro.results import store
+from nanorepro.results.hdf5 import OtherVersion
 from nanorepro.results.labelled import contents
 from nanorepro.results.result import Result
 from nanorepro.sweeps import journal
 from nanorepro.sweeps.folder import Damaged, Folder, Report
 from nanorepro.sweeps.work import Task
+from nanorepro.training import checkpoints
 from nanorepro.training.simulation import simulate
 
 
@@ -28,26 +30,46 @@ class Verdict:
         Files that another version of the program made, left where they are.
     lost : list of str
         Ids of runs of which the journal has a line and the folder no file.
+    begun : int
+        Checkpoints of runs in the middle of their training that are as sound.
     """
 
     sound: int
     damaged: list[Damaged]
     others: list[Damaged]
     lost: list[str]
+    begun: int
 
 
 def verify(folder: Folder, report: Report | None = None) -> Verdict:
     """Open and check every file, whatever the journal says; damaged ones are moved aside.
+
+    Checkpoints of runs in the middle of their training are files, too.
 
     The journal is made whole from the files.  Raises ConfigError for a folder of a newer version,
     OSError if something cannot be moved.
     """
     known = journal.read(folder.path)
     damaged = folder.look(report=report, full=True)
-    moved = [folder.set_aside(one) for one in damaged]
     gone = {one.path.stem for one in [*damaged, *folder.others]}
     lost = sorted(id for id in known if id not in folder.entries and id not in gone)
-    return Verdict(len(folder.entries), moved, folder.others, lost)
+    begun, others = 0, list(folder.others)
+    for path in checkpoints.found_in(folder.path):
+        try:
+            state = checkpoints.read(path)
+            if state.config.id != path.stem:
+                raise ConfigError(f"holds the run {state.config.id} under another name")
+            begun += 1
+        except FileNotFoundError:
+            continue  # its run has just been stored
+        except OtherVersion as error:
+            others.append(Damaged(path, str(error)))
+        except ConfigError as error:
+            damaged.append(Damaged(path, str(error)))
+        except OSError as error:
+            damaged.append(Damaged(path, error.strerror or str(error)))
+    moved = [folder.set_aside(one) for one in damaged]
+    return Verdict(len(folder.entries), moved, others, lost, begun)
 
 
 def named(folder: Folder, id: str) -> Result:

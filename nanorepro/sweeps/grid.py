@@ -20,6 +20,7 @@ too.  Runs that are the same, whatever their words, are done once.  `warm_start`
 stored run, or the id of one in the folder of the runs, as in `python -m nanorepro.run`.
 """
 
+import contextlib
 import math
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -206,6 +207,20 @@ def expand(found: Iterable[Block], most: int | None = MOST, start: Start | None 
                     starts[config.id] = file
                 first[config.id] = f"{words} of {block.where}"
     return Grid(tuple(configs.values()), tuple(merged), starts)
+
+
+def named(found: Iterable[Block], name: str) -> str:
+    """The id, which begins with a name, of a run of blocks that starts from initial values.
+
+    Empty if there is none.
+    """
+    for block in found if name else ():
+        for settings in block.settings():
+            with contextlib.suppress(ConfigError):
+                id = "" if "warm_start" in settings else Config(**settings).id  # type: ignore[arg-type]
+                if id.startswith(name):
+                    return id
+    return ""
 
 
 def _config(

@@ -1,5 +1,8 @@
 """The command line of sweeps: every mistake is one line, status 2, and nothing is written."""
 
+import io
+
+import numpy as np
 import pytest
 
 from nanorepro.commands import sweep
@@ -114,6 +117,26 @@ def test_a_warm_start_that_cannot_be_is_one_line(axes, line, runs, tmp_path, cap
     assert "run 1 of --grid" in err and not (tmp_path / "x").exists()
 
 
+def test_a_run_that_starts_from_an_unfinished_one_of_its_grid_is_one_line(tmp_path, capsys):
+    from nanorepro import Config
+
+    first = Config(model="linear", log2_examples=6, log2_eval=4, pairs=1)
+    grid, base = tmp_path / "grid.toml", 'model = "linear"\nlog2_examples = 6\nlog2_eval = 4\n'
+    for word in (first.id, f"runs/{first.id}.h5"):
+        grid.write_text(f'{base}pairs = 1\n[[run]]\nseed = 0\n[[run]]\nwarm_start = "{word}"\n')
+        words = [grid, "--backend", "reference", "--threads", "1", "--out", tmp_path / "runs", "-q"]
+        status, out, err = command(capsys, *words)
+        assert (status, out, err.count("\n")) == (2, "", 1) and not (tmp_path / "runs").exists()
+        assert "run 1 of grid.toml [[run]] 2" in err
+        assert f"warm_start: {first.id} is a run of this grid that is not finished" in err
+    alone = tmp_path / "first.toml"
+    alone.write_text(f"{base}pairs = 1\n")
+    assert command(capsys, alone, *words[1:])[0] == 0
+    grid.write_text(grid.read_text().replace("runs/", f"{tmp_path}/runs/"))
+    status, out, _ = command(capsys, *words)
+    assert status == 0 and "2 of 2 runs are finished" in out and " 1 of them new" in out
+
+
 def test_status_verify_table_and_replay(runs, tmp_path, capsys):
     status, out, _ = command(capsys, "status", runs)
     assert status == 0 and "3 runs finished, 6 models" in out and "3 of 3 finished: python" in out
@@ -147,3 +170,42 @@ def test_verify_and_replay_tell_what_is_not_so(tmp_path, capsys):
     path.write_bytes(path.read_bytes()[:-5])
     status, out, _ = command(capsys, "verify", tmp_path, "-q")
     assert status == 1 and "0 files are sound, 1 bad, 0 lost" in out and not path.exists()
+
+
+@pytest.mark.parametrize("damage", ["cut", "another run's", "a directory", "newer"])
+def test_verify_checks_the_runs_in_the_middle(damage, tmp_path, capsys):
+    import h5py
+
+    from nanorepro import Config, initial_parameters
+    from nanorepro.backends.protocols import Snapshot
+    from nanorepro.model.optimizers import OPTIMIZERS
+    from nanorepro.results import hdf5
+    from nanorepro.training.checkpoints import Checkpoint
+
+    configs = [Config(model="linear", log2_examples=6, pairs=1, seed=seed) for seed in (0, 1)]
+    for config in configs:
+        kept, start = Checkpoint(config, tmp_path), initial_parameters(config)
+        kept.models[0, 0] = Snapshot(
+            1, start, dict.fromkeys(OPTIMIZERS["adagrad"].state, start), np.zeros((0, 4), "f4")
+        )
+        assert kept.write()
+    status, out, _ = command(capsys, "verify", tmp_path, "-q")
+    assert status == 0 and out.endswith("\n2 checkpoints of runs in the middle are sound\n")
+    path, other = (tmp_path / f"{config.id}.checkpoint" for config in configs)
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-5])
+    elif damage == "another run's":
+        path.write_bytes(other.read_bytes())
+    elif damage == "a directory":
+        path.unlink()
+        path.mkdir()
+    else:
+        buffer = io.BytesIO(hdf5.unsealed(path.read_bytes()))
+        with h5py.File(buffer, "r+") as f:
+            f.attrs["format"] = "nanorepro checkpoint 2"
+        path.write_bytes(hdf5.sealed(buffer.getvalue()))
+    status, out, _ = command(capsys, "verify", tmp_path, "-q")
+    bad = damage != "newer"
+    assert status == bad and f"{path}: " in out and path.exists() != bad and other.exists()
+    assert out.endswith("\n1 checkpoints of runs in the middle are sound\n")
+    assert (tmp_path / "damaged" / path.name).exists() == bad
