@@ -48,15 +48,17 @@ def weights(rows: Sequence[Row], title: str, note: str) -> Figure:
 
 def borders(ax: Axes, run: Sequence[Row]) -> None:
     """Lines between the layers' parameters, and their names above."""
-    ax.margins(y=0.16)
+    ax.margins(y=0.22)
     names = [r["parameter"] for r in run]
     starts = [k for k, n in enumerate(names) if k == 0 or n != names[k - 1]]
     for k, end in zip(starts, [*starts[1:], len(names)], strict=True):
         if k:
             ax.axvline(k - 0.5, color=GREY, lw=0.6, zorder=0)
+        narrow = end - k < 3
         ax.text(
-            (k + end - 1) / 2, 0.99, names[k], transform=ax.get_xaxis_transform(), ha="center",
-            va="top", fontsize=6.0, color="#666666", rotation=90 if end - k < 3 else 0,
+            k - 0.4 if narrow else (k + end - 1) / 2, 0.99, names[k], fontsize=6.0,
+            transform=ax.get_xaxis_transform(), ha="left" if narrow else "center", va="top",
+            color="#666666", rotation=90 if narrow else 0,
         )  # fmt: skip
 
 
@@ -105,7 +107,7 @@ def coefficient(rows: Sequence[Row], letters: str) -> float:
 
 def correlations(rows: Sequence[Row], title: str, note: str) -> Figure:
     """Figure 7: a colour for every layer."""
-    figure = Figure(figsize=(5.4, 5.8), layout="constrained")
+    figure = Figure(figsize=(6.4, 6.8), layout="constrained")
     ax = figure.subplots()
     if rows:
         colours = (BLUE, RED, GREEN, YELLOW, PURPLE, CYAN)
