@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,9 @@ from nanorepro.errors import ConfigError
 from nanorepro.results import files, store
 from nanorepro.results.hdf5 import OtherVersion
 from nanorepro.results.result import Result
-from nanorepro.sweeps import journal
+from nanorepro.sweeps import journal, reading
 from nanorepro.sweeps.journal import Entry, record_of
+from nanorepro.sweeps.reading import Reading
 
 FAILURES, SWEEPS = "failures.jsonl", "sweeps"
 RUN_FILE = re.compile(r"([0-9a-f]{16})\.h5")
@@ -116,27 +118,35 @@ class Folder:
         files = self.files()
         wanted = sorted(files) if ids is None else [id for id in ids if id in files]
         self.entries, self.others, damaged = {}, [], []
-        for done, id in enumerate(wanted):
-            if report and done % 50 == 0:
-                report(done, len(wanted))
-            try:
-                made = self._entry(id, files[id], known.get(id), full)
-                if id not in known or (full and not _agree(made, known[id])):
-                    with contextlib.suppress(OSError):  # of a folder that can only be read
-                        self.append(made)
-                self.entries[id] = made
-            except OtherVersion as error:  # there, nothing is wrong with it
-                if ids is not None:
-                    raise ConfigError(f"{error}; nothing was changed") from None
-                self.others.append(Damaged(self.file(id), _reason(error, self.file(id))))
-            except ConfigError as error:
-                damaged.append(Damaged(self.file(id), _reason(error, self.file(id))))
+        with Reading(self.path, [id for id in wanted if full or id not in known]) as source:
+            for done, id in enumerate(wanted):
+                if report and done % 50 == 0:
+                    report(done, len(wanted))
+                try:
+                    made = self._entry(id, files[id], known.get(id), full, source.entry)
+                    if id not in known or (full and not _agree(made, known[id])):
+                        with contextlib.suppress(OSError):  # of a folder that can only be read
+                            self.append(made)
+                    self.entries[id] = made
+                except OtherVersion as error:  # there, nothing is wrong with it
+                    if ids is not None:
+                        raise ConfigError(f"{error}; nothing was changed") from None
+                    self.others.append(Damaged(self.file(id), _reason(error, self.file(id))))
+                except ConfigError as error:
+                    damaged.append(Damaged(self.file(id), _reason(error, self.file(id))))
         if report:
             report(len(wanted), len(wanted))
         self.damaged = damaged
         return damaged
 
-    def _entry(self, id: str, found: os.stat_result, known: Entry | None, full: bool) -> Entry:
+    def _entry(
+        self,
+        id: str,
+        found: os.stat_result,
+        known: Entry | None,
+        full: bool,
+        read: Callable[[str], Entry],
+    ) -> Entry:
         """The entry of a run's file, which is read as far as needed; raises ConfigError."""
         path = self.file(id)
         if known and not full:
@@ -145,10 +155,7 @@ class Folder:
             if known.size != found.st_size or journal.digest(path) != known.sha256:
                 raise ConfigError(OTHER)
             return replace(known, modified=found.st_mtime_ns)
-        result = store.load(path)
-        if result.config.id != id:
-            raise ConfigError(f"holds the run {result.config.id} under another name")
-        made = journal.entry(result, path)
+        made = read(id)
         if known and made.sha256 != known.sha256:
             raise ConfigError(OTHER)
         return made
@@ -161,7 +168,8 @@ class Folder:
         if not path.exists():
             return None
         known = self.journal.read().get(id)  # its line may still be on its way
-        self.entries[id] = self._entry(id, path.stat(), known, full=False)
+        read = partial(reading.read, self.path)
+        self.entries[id] = self._entry(id, path.stat(), known, False, read)
         return self.entries[id]
 
     def append(self, made: Entry) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,9 @@ class Entry:
         return Config.from_record(self.config)
 
 
+NAMES = tuple(f.name for f in fields(Entry))
+
+
 def entry(result: Result, path: Path) -> Entry:
     """The entry of a result that is stored in a file."""
     found = os.stat(path)
@@ -101,7 +104,7 @@ def entry(result: Result, path: Path) -> Entry:
 
 def record_of(config: Config) -> dict[str, Any]:
     """The fields of a configuration that are not at the value that their absence means."""
-    values = asdict(config)
+    values = {name: getattr(config, name) for name in ABSENT}
     return {k: v for k, v in values.items() if v != ABSENT[k]}
 
 
@@ -121,8 +124,12 @@ def digest(path: Path) -> str:
 
 def line(one: Entry) -> str:
     """The line of an entry, without the line feed."""
-    record = {"version": VERSION, **asdict(one)}
-    return sealed(record)
+    return sealed({"version": VERSION, **{name: getattr(one, name) for name in NAMES}})
+
+
+def entry_of(record: dict[str, Any]) -> Entry:
+    """The entry that a record of a line says."""
+    return Entry(**{name: record[name] for name in NAMES})
 
 
 def sealed(record: dict[str, Any]) -> str:
@@ -215,8 +222,7 @@ class Journal:
                 f"{str(self.path)!r}: written by another version of nanorepro (journal"
                 f" {version}, this one has {VERSION}); give a folder of this version"
             )
-        names = [f.name for f in fields(Entry)]
-        self.entries[record["id"]] = Entry(**{name: record[name] for name in names})
+        self.entries[record["id"]] = entry_of(record)
 
 
 def read(folder: Path) -> dict[str, Entry]:
