@@ -120,15 +120,16 @@ def sweep(words: Sequence[str], console: Console) -> int:
     if len(runs.merged) > 3:
         console.warn(f"and {len(runs.merged) - 3:,} more that are the same as others")
     from nanorepro.sweeps.folder import Folder
-    from nanorepro.sweeps.runner import Broken, Runner, cpus
+    from nanorepro.sweeps.runner import Broken, Runner
     from nanorepro.sweeps.work import Settings, Task
+    from nanorepro.training.threads import usable_cpus
 
     again = shlex.join(["python", "-m", NAME, *words])
     settings = Settings(str(path), o.backend, again, minutes)
     folder = Folder(path)
     tasks = [Task(c, *started(c, runs.starts.get(c.id))) for c in runs.configs]
     runner = Runner(tasks, folder, settings, console.warn)
-    cores, engine = threads or cpus(), None
+    cores, engine = threads or usable_cpus(), None
     if address and runner.pending:
         from nanorepro.sweeps.cluster import Cluster
 

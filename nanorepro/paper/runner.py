@@ -1,4 +1,4 @@
-"""Running what a figure needs: stored runs found, missing ones made with progress, or planned.
+"""Running what a figure needs: stored runs found, missing ones made as a sweep of their folder.
 
 A second call finds everything stored; an interrupted one goes on where it was.
 """
@@ -13,24 +13,27 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from nanorepro.config import CHECKPOINT_MINUTES, Config, command
+from nanorepro.config import CHECKPOINT_MINUTES, Config
 from nanorepro.paper import curves
 from nanorepro.paper.speed import Speed, calibrate
 from nanorepro.results import store
 from nanorepro.results.result import Result
+from nanorepro.sweeps.engines import ThisProcess
+from nanorepro.sweeps.folder import Failure, Folder
+from nanorepro.sweeps.progress import SweepProgress
+from nanorepro.sweeps.runner import Runner
+from nanorepro.sweeps.work import Settings, Task
 from nanorepro.training.compiling import says_when_compiling
-from nanorepro.training.progress import Progress, clock
 from nanorepro.training.signals import ends_when_kept
 from nanorepro.training.simulation import simulate
 
 NAME = "nanorepro.figure"  # the command whose runs these are
-COST = {"linear": 10, "single": 15, "double": 20, "tower": 70, "wide": 600, "deep": 60000}
 
 
-class NotStored(RuntimeError):
-    """A finished run that could not be stored."""
+class Failed(RuntimeError):
+    """Runs that failed; the others are finished."""
 
 
 @dataclass
@@ -73,63 +76,24 @@ class StoredRuns:
             result, parameters=parameters, logits=result.logits[:, :, :, :0]
         )
 
-    def start(self, key: tuple[str, int]) -> Any:
-        """The parameters a run starts from, None for a run from initial values."""
+    def task(self, key: tuple[str, int], again: str) -> Task | None:
+        """The run as a sweep makes it, None where the run it starts from is not there.
+
+        `again`: the command of the figure, for runs that no command of their own makes.
+        """
+        config = self.config(key)
         source = self.curves[key[0]].source
-        if not source:
-            return None
-        config = self.config((source, self.size.windows[0]))
-        assert config is not None
-        return store.check(store.path_of(config, self.folder), config).parameters
+        if config is None or not source:
+            return Task(config) if config else None
+        first = self.config((source, self.size.windows[0]))
+        assert first is not None
+        made = f"{again} --out {shlex.quote(str(self.folder))}"
+        return Task(config, str(store.path_of(first, self.folder)), made)
 
     def found(self, keys: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Result]:
         """Those of the runs that are there."""
         every = {key: self.find(key) for key in keys}
         return {key: result for key, result in every.items() if result is not None}
-
-
-class RunsProgress(Progress):
-    """The progress of many runs: runs and models done, examples a second, time left."""
-
-    def __init__(self, stream: TextIO, name: str, costs: Sequence[int]):
-        super().__init__(stream, "preparing ...", name)
-        self.total = sum(costs)
-        self.runs, self.number, self.models, self.examples = 0, len(costs), 0, 0
-        self.now: tuple[int, int] = 0, 0  # examples of the run at work, and its models
-
-    def of(self, config: Config, cost: int) -> Callable[[int, int], None]:
-        """What reports the progress of the next run."""
-        before, models = self.done, 2 * config.pairs
-
-        def report(done: int, total: int) -> None:
-            self.now = done, models * done // total
-            self(before + cost * done // total, self.total)
-
-        return report
-
-    def end(self, config: Config, done: int) -> None:
-        """A run is finished, or given up with nothing done."""
-        self.runs += 1
-        self.models += 2 * config.pairs
-        self.examples += 2 * config.pairs * config.examples
-        self.now, self.done = (0, 0), done
-
-    def text(self) -> str:
-        passed = time.perf_counter() - self.begin
-        runs = f"{self.runs} of {self.number} runs"
-        if self.first is None:
-            return f"{runs}, {self.waiting} {clock(passed)}"
-        models = self.models + self.now[1]
-        rate = (self.examples + self.now[0]) / max(passed, 1e-9)
-        line = f"{runs}, {models} models, {rate:,.0f} examples/s"
-        if self.runs == self.number:
-            return f"{line}, {clock(passed)}"
-        begin, before = self.first
-        share = f"{line}, {self.done / self.total:.0%}"
-        if self.done == before:
-            return share
-        left = (time.perf_counter() - begin) * (self.total - self.done) / (self.done - before)
-        return f"{share}, {clock(left)} left"
 
 
 class Deadline:
@@ -141,20 +105,25 @@ class Deadline:
     def __init__(self, at: float, threads: int):
         self.at, self.threads = at, threads
         self.begin, self.expected = time.perf_counter(), 0.0
-        self.speeds: dict[str, Speed] = {}  # by curve
+        self.speeds: dict[str, Speed] = {}  # by kind of run
 
-    def allows(self, curve: str, config: Config) -> bool:
+    def allows(self, task: Task) -> bool:
         """Whether a run that starts now would end in time."""
         if not math.isfinite(self.at):
             return True
-        if curve not in self.speeds:
-            self.speeds[curve] = calibrate(config, self.threads)
-        seconds, now = self.speeds[curve].seconds(config), time.perf_counter()
+        kind = json.dumps(tiny(task.config), sort_keys=True)
+        if kind not in self.speeds:
+            self.speeds[kind] = calibrate(task.config, self.threads)
+        seconds, now = self.speeds[kind].seconds(task.config), time.perf_counter()
         slower = max((now - self.begin) / self.expected, 1.0) if self.expected else 1.0
         if now + min(slower, 3.0) * seconds > self.at:
             return False
         self.expected += seconds
         return True
+
+    def over(self) -> bool:
+        """Whether the time has come."""
+        return time.perf_counter() > self.at
 
 
 def train(
@@ -168,7 +137,7 @@ def train(
     checkpoint_minutes: float = CHECKPOINT_MINUTES,
     say: Callable[[str], None] | None = None,
 ) -> list[tuple[str, int]]:
-    """Make and store the runs of a figure that are not there.
+    """Make and store the runs of a figure that are not there, as a sweep of their folder.
 
     Parameters
     ----------
@@ -183,7 +152,7 @@ def train(
     deadline : float
         Value of `time.perf_counter` after which no run should end.
     again : str
-        The command of the figure, for runs that no command of their own makes.
+        The command of the figure.
     shown : bool, optional
         Whether progress is shown on standard error.
     checkpoint_minutes : float, optional
@@ -198,67 +167,46 @@ def train(
 
     Raises
     ------
-    NotStored
+    Broken
         Where a finished run cannot be stored.
+    Failed
+        Where runs failed.
     """
     missing = [key for key in keys if stored.find(key) is None]
     if not missing:
         return []
-    left_out: list[tuple[str, int]] = []
-    time_left = Deadline(deadline, threads)
-    configs = [stored.curves[name].config for name, _ in missing]
-    costs = [cost(config) for config in configs]
+    limit = Deadline(deadline, threads)
+    planned = {stored.curves[name].at(window).id: Task(stored.curves[name].at(window))
+               for name, window in keys}  # fmt: skip
+    left = {stored.curves[name].at(window).id for name, window in missing}
+    costs = sum(planned[id].cost for id in left)
     stream = sys.stderr if shown else io.StringIO()
-    progress = RunsProgress(stream, f"{NAME} {figure}", costs)
+    name = f"{NAME} {figure}"
+    progress = SweepProgress(stream, name, len(planned), len(planned) - len(left), costs)
+    settings = Settings(str(stored.folder), "numba", again, checkpoint_minutes)
+    engine = ThisProcess(settings, progress, say or progress.say)
+    failed: list[Failure] = []
 
     def kept() -> bool:
-        return checkpoint_minutes > 0.0 and progress.now[0] > 0
+        return checkpoint_minutes > 0.0 and any(done for _, done in progress.at.values())
 
-    with progress, says_when_compiling(progress):
-        compile_ahead(configs, threads)
-        done = 0
-        for key, planned, price in zip(missing, configs, costs, strict=True):
-            config = stored.config(key)
-            if config is None or stored.load(config) is None:  # not the same of another curve
-                if config is None or not time_left.allows(key[0], config):
-                    left_out.append(key)
+    with progress, says_when_compiling(progress), ends_when_kept(NAME, kept):
+        compile_ahead([planned[id].config for id in left], threads)
+        started = [key for key in keys if stored.curves[key[0]].source]
+        plain = [key for key in keys if key not in started]
+        for some in filter(None, (plain, started)):  # those that start from others follow them
+            tasks = []
+            for key in some:
+                if task := stored.task(key, again):
+                    tasks.append(task)
                 else:
-                    with ends_when_kept(NAME, kept):
-                        result = simulate(
-                            config, "numba", threads, progress.of(config, price),
-                            stored.start(key), checkpoint_minutes, stored.folder,
-                            say or progress.say,
-                        )  # fmt: skip
-                    _keep(result, key, stored, again)
-            progress.end(planned, done := done + price)
-    return left_out
-
-
-def _keep(result: Result, key: tuple[str, int], stored: StoredRuns, again: str) -> None:
-    """Store one run, and hold what is drawn of it."""
-    made = command(result.config)
-    if stored.curves[key[0]].source:
-        made = f"{again} --out {shlex.quote(str(stored.folder))}"
-    result = replace(result, provenance={**result.provenance, "command": made})
-    _save(result, stored.folder)
-    stored.keep(result)
-
-
-def _save(result: Result, folder: Path) -> None:
-    """Store a run; where that fails, raise NotStored, which says what was measured."""
-    try:
-        store.save(result, folder)
-    except Exception as error:
-        raise NotStored(
-            f"run {result.config.id} could not be stored: {error}; its fingerprint is"
-            f" {result.fingerprint}, its relative PD {result.relative_pd:.4g}, its excess loss"
-            f" {result.excess_loss:.4g}; again: {result.provenance['command']}"
-        ) from error
-
-
-def cost(config: Config) -> int:
-    """About how long a run takes, in ns on one core; only the ratios matter."""
-    return COST[config.model] * 2 * config.pairs * config.examples
+                    progress.leave_out(Task(stored.curves[key[0]].at(key[1])))
+            runner = Runner(tasks, Folder(stored.folder), settings, engine.say, True, limit)
+            failed += runner.run(threads, None, engine, name, progress).failed
+    if failed:
+        reasons = "; ".join(f"run {failure.id} failed: {failure.reason}" for failure in failed[:3])
+        raise Failed(f"{len(failed)} runs failed; {reasons}")
+    return [key for key in missing if stored.find(key) is None]
 
 
 def compile_ahead(configs: Sequence[Config], threads: int) -> None:

@@ -1,8 +1,7 @@
-"""What an engine is, and the one of this machine: processes that make one run after another."""
+"""What an engine is, and those of this machine: processes that make one run after another."""
 
 import contextlib
 import json
-import os
 import queue
 import subprocess
 import sys
@@ -12,11 +11,13 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import IO, Any, Protocol
 
 from nanorepro.sweeps.journal import Entry
-from nanorepro.sweeps.work import Settings, Task
+from nanorepro.sweeps.progress import SweepProgress
+from nanorepro.sweeps.reading import environment
+from nanorepro.sweeps.work import Settings, Task, make, words
+from nanorepro.training.checkpoints import Say
 
 TRIES = 3  # times that a run is begun whose workers die
 AHEAD = 0.25  # seconds of work that a worker is given ahead
@@ -93,6 +94,55 @@ class Engine(Protocol):
 
     def events(self, timeout: float) -> Sequence[Event]:
         """What happened since the last call; waits for something to happen."""
+
+
+class ThisProcess:
+    """The process of the sweep itself, which makes one run after another with all threads.
+
+    Parameters
+    ----------
+    settings : Settings
+        What holds for all runs.
+    progress : SweepProgress
+        Told of the run at work.
+    say : callable
+        Takes a line about a checkpoint.
+    """
+
+    def __init__(self, settings: Settings, progress: SweepProgress, say: Say):
+        self.name, self.slots = "one process", 1
+        self.settings, self.progress, self.say = settings, progress, say
+        self.given: tuple[Task, int] | None = None
+
+    def __enter__(self) -> "ThisProcess":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def wants(self) -> bool:
+        return self.given is None
+
+    def give(self, task: Task, threads: int) -> None:
+        self.given = task, threads
+
+    def events(self, timeout: float) -> Sequence[Event]:
+        if self.given is None:
+            time.sleep(timeout)
+            return []
+        (task, threads), self.given = self.given, None
+        self.progress.begin_run(task)
+
+        def report(done: int, total: int) -> None:
+            self.progress.report(task, done)
+
+        try:
+            entry, trained = make(task, self.settings, self.name, threads, report, self.say)
+        except OSError as error:  # the disk is full, or the folder is gone: so for all runs
+            return [Fatal(words(error))]
+        except Exception as error:
+            return [Failed(task.config.id, words(error), 1)]
+        return [Ended(task.config.id, entry, trained)]
 
 
 @dataclass(eq=False)
@@ -210,15 +260,13 @@ class Local:
         return sum(task.cost * pace for task, _ in worker.given)
 
     def _start(self) -> None:
-        root = str(Path(__file__).resolve().parents[2])
-        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
         errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
         process = subprocess.Popen(
             [sys.executable, "-m", "nanorepro.sweeps.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            env=environment(),
             start_new_session=True,  # Ctrl-C is for the sweep, which tells its workers
         )
         worker = Process(process, errors)

@@ -25,6 +25,7 @@ class SweepProgress(Progress):
     def __init__(self, stream: TextIO, name: str, number: int, done: int, total: int):
         super().__init__(stream, "starting ...", name)
         self.number, self.runs, self.total = number, done, max(total, 1)
+        self.left_out = 0
         self.failed = self.elsewhere = self.models = self.examples = self.cost = 0
         self.at: dict[str, tuple[Task, int]] = {}
 
@@ -51,6 +52,12 @@ class SweepProgress(Progress):
             self.examples += 2 * task.config.pairs * task.config.examples
         self._count()
 
+    def leave_out(self, task: Task) -> None:
+        """A run is not made, for want of time or of the run that it starts from."""
+        self.cost += task.cost
+        self.left_out += 1
+        self._count()
+
     def _count(self) -> None:
         share = sum(
             task.cost * done // (2 * task.config.pairs * task.config.examples)
@@ -63,6 +70,8 @@ class SweepProgress(Progress):
         text = f"{self.runs} of {self.number} runs"
         if self.failed:
             text += f", {self.failed} failed"
+        if self.left_out:
+            text += f", {self.left_out} left out"
         if self.elsewhere:
             text += f", {self.elsewhere} in another sweep"
         if self.first is None:

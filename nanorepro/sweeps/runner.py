@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from nanorepro.results.store import NotWritten
 from nanorepro.sweeps.claims import Claims
@@ -21,10 +21,21 @@ from nanorepro.sweeps.planning import kind
 from nanorepro.sweeps.progress import SweepProgress
 from nanorepro.sweeps.work import Settings, Task
 from nanorepro.training.checkpoints import found_in
+from nanorepro.training.threads import usable_cpus
 
 LOOK = 0.5  # seconds between two looks at the runs of other sweeps
 WAIT = 0.1  # seconds for which nothing need happen
 Say = Callable[[str], None]
+
+
+class Limit(Protocol):
+    """What ends a sweep before all its runs are made."""
+
+    def allows(self, task: Task) -> bool:
+        """Whether a run may begin now."""
+
+    def over(self) -> bool:
+        """Whether nothing is waited for any more."""
 
 
 class Broken(RuntimeError):
@@ -45,19 +56,15 @@ class Outcome:
         Those that failed, with the reason.
     damaged : list of Damaged
         Files that were found damaged and moved aside; their runs were made again.
+    left_out : list of Task
+        Those that a limit did not allow.
     """
 
     finished: int
     trained: int
     failed: list[Failure]
     damaged: list[Damaged]
-
-
-def cpus() -> int:
-    """CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    left_out: list[Task]
 
 
 def sweep(
@@ -98,27 +105,52 @@ def sweep(
     ConfigError
         If the folder was written by a newer version; nothing was changed.
     """
-    return Runner(tasks, folder, settings, say).run(threads or cpus(), stream, engine, name)
+    return Runner(tasks, folder, settings, say).run(threads or usable_cpus(), stream, engine, name)
 
 
 class Runner:
-    """The state of one sweep."""
+    """The state of one sweep.
 
-    def __init__(self, tasks: Sequence[Task], folder: Folder, settings: Settings, say: Say):
+    Parameters
+    ----------
+    tasks, folder, settings, say
+        As of `sweep`.
+    in_order : bool
+        Make the runs in the order given; otherwise those that need the same compiled code follow
+        each other.
+    limit : Limit, optional
+        What may leave runs out; none if None.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        folder: Folder,
+        settings: Settings,
+        say: Say,
+        in_order: bool = False,
+        limit: Limit | None = None,
+    ):
         self.tasks = {task.config.id: task for task in tasks}
-        self.folder, self.settings, self.say = folder, settings, say
+        self.folder, self.settings, self.say, self.limit = folder, settings, say, limit
         self.damaged = folder.look(self.tasks)
         todo = [task for id, task in self.tasks.items() if id not in folder.entries]
-        # runs that need the same compiled code one after another
         kinds: dict[tuple[object, ...], int] = {}
-        order = [kinds.setdefault(kind(task.config), len(kinds)) for task in todo]
+        order = [0 if in_order else kinds.setdefault(kind(t.config), len(kinds)) for t in todo]
         self.pending = deque(task for _, task in sorted(zip(order, todo, strict=True), key=_first))
         self.working: dict[str, Task] = {}
         self.elsewhere: deque[Task] = deque()
-        self.trained, self.failed = 0, list[Failure]()
+        self.trained, self.failed, self.left_out = 0, list[Failure](), list[Task]()
 
-    def run(self, threads: int, stream: TextIO | None, engine: Engine | None, name: str) -> Outcome:
-        """Make what is left."""
+    def run(
+        self,
+        threads: int,
+        stream: TextIO | None,
+        engine: Engine | None,
+        name: str,
+        progress: SweepProgress | None = None,
+    ) -> Outcome:
+        """Make what is left; a progress that is given counts these runs among others."""
         for path in found_in(self.folder.path):  # of runs that were stored, and then killed
             if path.stem in self.folder.entries:
                 with contextlib.suppress(OSError):
@@ -131,12 +163,14 @@ class Runner:
                 self.claims = stack.enter_context(Claims(self.folder.path))
                 slots = min(threads, len(self.pending))
                 made: Engine = engine or Local(self.settings, slots)
-                total = sum(task.cost for task in self.pending)
-                done = len(self.tasks) - len(self.pending)
-                shown = stream or stack.enter_context(open(os.devnull, "w"))
-                self.progress = SweepProgress(shown, name, len(self.tasks), done, total)
                 stack.enter_context(made)
-                stack.enter_context(self.progress)
+                if progress is None:
+                    total = sum(task.cost for task in self.pending)
+                    done = len(self.tasks) - len(self.pending)
+                    shown = stream or stack.enter_context(open(os.devnull, "w"))
+                    progress = SweepProgress(shown, name, len(self.tasks), done, total)
+                    stack.enter_context(progress)
+                self.progress = progress
                 self._loop(made, threads)
         except NotWritten as error:  # which says what and why
             raise Broken(str(error)) from error
@@ -176,9 +210,18 @@ class Runner:
             return
         if self._there(task):
             return
+        if self.limit and not self.limit.allows(task):
+            self._leave_out(task)
+            return
         at_work = min(engine.slots, len(self.working) + len(self.pending) + 1)
         self.working[id] = task
         engine.give(task, max(1, threads // at_work))
+
+    def _leave_out(self, task: Task) -> None:
+        """Do not make a run."""
+        self.claims.release(task.config.id)
+        self.left_out.append(task)
+        self.progress.leave_out(task)
 
     def _there(self, task: Task) -> bool:
         """Whether another sweep has finished a run meanwhile."""
@@ -227,13 +270,15 @@ class Runner:
             elif self.claims.take(task.config.id):
                 if not self._there(task):
                     self.pending.append(task)
+            elif self.limit and self.limit.over():
+                self._leave_out(task)
             else:
                 self.elsewhere.append(task)
         self.progress.elsewhere = len(self.elsewhere)
 
     def _outcome(self) -> Outcome:
         finished = sum(id in self.folder.entries for id in self.tasks)
-        return Outcome(finished, self.trained, self.failed, self.damaged)
+        return Outcome(finished, self.trained, self.failed, self.damaged, self.left_out)
 
 
 def _first(pair: tuple[int, Task]) -> int:

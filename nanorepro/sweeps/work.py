@@ -21,6 +21,10 @@ from nanorepro.training.simulation import simulate
 Report = Callable[[int, int], None]
 
 
+class NotStored(OSError):
+    """A finished run that could not be stored; the message says what was measured."""
+
+
 @dataclass(frozen=True)
 class Task:
     """A run to be made.
@@ -116,12 +120,23 @@ def make(
     report: Report,
     say: Say | None = None,
 ) -> tuple[Entry, bool]:
-    """A finished run, and whether it was trained: another sweep may have made it meanwhile."""
+    """A finished run, and whether it was trained: another sweep may have made it meanwhile.
+
+    Raises NotStored where the system refuses to store it.
+    """
     folder = Folder(Path(settings.folder))
     there = folder.find(task.config.id)
     if there:
         return there, False
-    return folder.publish(train(task, settings, engine, threads, report, say=say)), True
+    result = train(task, settings, engine, threads, report, say=say)
+    try:
+        return folder.publish(result), True
+    except OSError as error:
+        raise NotStored(
+            f"run {task.config.id} could not be stored: {error}; its fingerprint is"
+            f" {result.fingerprint}, its relative PD {result.relative_pd:.4g}, its excess loss"
+            f" {result.excess_loss:.4g}; again: {result.provenance['command']}"
+        ) from error
 
 
 def words(error: BaseException) -> str:

@@ -16,6 +16,7 @@ from nanorepro.commands import common, console, figure, reveal, run
 from nanorepro.commands import main as listing
 from nanorepro.paper import runner
 from nanorepro.results import store
+from nanorepro.sweeps import work
 from nanorepro.training.compiling import says_when_compiling
 from nanorepro.training.progress import Progress
 
@@ -74,7 +75,7 @@ def test_a_folder_that_cannot_be_encoded(folder, monkeypatch, elsewhere):
 
 
 def test_the_page_is_utf_8_whatever_is_printed(monkeypatch, elsewhere):
-    monkeypatch.setattr(runner, "simulate", lambda config, *_: simulate(config, "reference", 1))
+    monkeypatch.setattr(work, "simulate", lambda config, *_: simulate(config, "reference", 1))
     monkeypatch.setattr(runner, "compile_ahead", lambda *_: None)
     words = ["3", "--log2-examples", "5", "--pairs", "2", "--out", "runs", "--report", "p.md"]
     status, said = written(figure.main, words, monkeypatch, "cp1252")

@@ -17,12 +17,14 @@ from matplotlib.text import Text
 from support.pages import parse
 from support.processors import ROOT
 
-from nanorepro.commands import figure
+from nanorepro.commands import figure, sweep
 from nanorepro.config import Config
 from nanorepro.paper import claims, curves, evidence, report, runner, speed
 from nanorepro.paper.figures import FIGURES
 from nanorepro.plots import style
 from nanorepro.results import metrics, store
+from nanorepro.sweeps import work
+from nanorepro.sweeps.folder import Folder
 
 DOCS = Path(__file__).parents[2] / "docs" / "paper"
 
@@ -113,7 +115,8 @@ def test_labels_do_not_overlap(number):
 
 
 def made_files(folder):
-    return {p.name: p.read_bytes() for p in folder.iterdir() if p.suffix != ".h5"}
+    """What is made of runs: neither these nor what a sweep keeps beside them."""
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.name.startswith("figure")}
 
 
 def test_a_figure_is_drawn_and_judged_from_its_records_alone(folder, tmp_path, monkeypatch):
@@ -125,7 +128,7 @@ def test_a_figure_is_drawn_and_judged_from_its_records_alone(folder, tmp_path, m
     for name, data in made_files(folder).items():
         if name.endswith((".csv", ".json")):
             (records / name).write_bytes(data)
-    monkeypatch.setattr(runner, "simulate", None)
+    monkeypatch.setattr(work, "simulate", None)
     monkeypatch.setattr(store, "load", None)
     for number in FIGURES:
         out = tmp_path / "out"
@@ -181,6 +184,59 @@ def test_a_figure_goes_on_from_a_folder_that_was_copied(folder, tmp_path):
     assert again["claims"] == record["claims"] and again["missing"] == []
 
 
+def test_the_runs_of_a_figure_are_a_sweep_of_its_folder(folder, capsys):
+    record = made(folder, 4)
+    ids, place = {r["id"] for r in record["runs"]}, Folder(folder)
+    assert ids <= set(place.journal.read())
+    asked = {run["id"]: sweep["command"] for sweep in place.sweeps() for run in sweep["runs"]}
+    assert ids <= set(asked)  # by this figure, or by another that has the same runs
+    assert all(command.startswith("python -m nanorepro.figure ") for command in asked.values())
+    capsys.readouterr()
+    assert sweep.main(["verify", str(folder), "-q"]) == 0
+    assert " 0 bad, 0 lost" in capsys.readouterr().out
+    for id in ids:
+        origin = store.load(folder / f"{id}.h5").provenance
+        assert origin["sweep"].startswith("python -m nanorepro.figure ")
+        assert origin["engine"] == "one process" and origin["command"].startswith("python -m nano")
+
+
+def test_a_run_that_fails_is_kept_with_its_reason_and_the_rest_goes_on(
+    folder, tmp_path, monkeypatch, capsys
+):
+    of, wanted = work.simulate, {r["id"] for r in made(folder, 4)["runs"]}
+    bad = min(wanted)
+
+    def fails(config, *more):
+        if config.id == bad:
+            raise MemoryError("too large")
+        return of(config, *more)
+
+    monkeypatch.setattr(work, "simulate", fails)
+    words = ["4", "--scale", "smoke", "--out", str(tmp_path), "-q"]
+    capsys.readouterr()
+    assert figure.main(words) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and f"run {bad} failed: MemoryError: too large" in err
+    assert {path.stem for path in tmp_path.glob("*.h5")} == wanted - {bad}
+    assert set(Folder(tmp_path).failures()) == {bad}
+    monkeypatch.undo()
+    assert figure.main(words) == 0
+    assert {path.stem for path in tmp_path.glob("*.h5")} == wanted
+    assert not Folder(tmp_path).failures()
+
+
+def test_runs_start_from_those_that_were_made_before(folder):
+    """Of figure 10: the lower rate goes on from the parameters of the run before, in its folder."""
+    record = made(folder, 10)
+    of = curves.curves(curves.size(10, "smoke"))
+    runs = {r["id"]: store.load(folder / f"{r['id']}.h5") for r in record["runs"]}
+    later = [r for r in runs.values() if r.config.warm_start]
+    assert later and any(curve.source for curve in of.values())
+    for run in later:
+        assert run.config.warm_start in {r.fingerprint for r in runs.values()}
+        assert "figure 10 --scale smoke --out " in run.provenance["command"]
+
+
 def test_claims_that_are_open_ask_for_more_pairs(folder, monkeypatch, capsys):
     """What decides is trained only where the figure's own runs leave a claim open."""
     more = curves.Size(8, 8, 4, (0, 1, 3), series=False)
@@ -222,7 +278,7 @@ def test_second_call_only_draws(folder, monkeypatch):
     made(folder, 6)
     pictures = {p.name: p.read_bytes() for p in folder.glob("figure6-smoke.*")}
     before = {p.name: p.stat().st_mtime_ns for p in folder.glob("*.h5")}
-    monkeypatch.setattr(runner, "simulate", None)
+    monkeypatch.setattr(work, "simulate", None)
     made(folder, 6)
     assert before == {p.name: p.stat().st_mtime_ns for p in folder.glob("*.h5")}
     assert pictures == {p.name: p.read_bytes() for p in folder.glob("figure6-smoke.*")}
