@@ -32,7 +32,7 @@ from nanorepro.version import __version__
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-PATIENCE = 8.0  # seconds in which a scheduler must answer and a worker be there
+PATIENCE = 7.0  # seconds in which a scheduler must answer and a worker be there
 LOOK = 2.0  # seconds between two looks at which workers there are
 PULSE = 0.5  # and at whether the scheduler is there
 ALONE = 10.0  # seconds without a worker after which the user is told
