@@ -20,6 +20,7 @@ from nanorepro.model.initializers import INITIALIZERS
 from nanorepro.model.optimizers import OPTIMIZERS, OptimizerSettings
 from nanorepro.numerics.accumulators import ACCUMULATORS
 from nanorepro.numerics.formats import PRECISIONS, ROUNDINGS, significand_bits
+from nanorepro.numerics.single_sums import accumulators_at, sites, text_of
 from nanorepro.numerics.trees import LEAF_ORDERS, TREES, find_tree, split_kind
 from nanorepro.parsing import real_number, whole_number
 from nanorepro.settings import parameters_section, setting, setting_of, summaries
@@ -44,6 +45,8 @@ class Dials:
         Of the sums over the mini-batch.
     unit_order, unit_tree, unit_accumulator : str
         Of the sums over units.
+    accumulator_at : str
+        Of single sums, where it is another one (`numerics.single_sums`).
     precision, rounding : str
         Of every operation.
     fma : bool
@@ -56,9 +59,22 @@ class Dials:
     unit_order: str
     unit_tree: str
     unit_accumulator: str
+    accumulator_at: str
     precision: str
     rounding: str
     fma: bool
+
+    def accumulator_of(self, layer: int, kind: str) -> str:
+        """The accumulator of one sum: `forward`, `backward` or `batch` of a layer."""
+        usual = self.accumulator if kind == "batch" else self.unit_accumulator
+        return accumulators_at(self.accumulator_at).get((layer, kind), usual)
+
+    @property
+    def other_accumulators(self) -> dict[tuple[int, str], str]:
+        """The sums whose accumulator is not that of all sums of their kind."""
+        named = accumulators_at(self.accumulator_at).items()
+        usual = replace(self, accumulator_at="")
+        return {site: name for site, name in named if name != usual.accumulator_of(*site)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,6 +204,12 @@ class DialSettings:
     unit_order: str = setting("given", "order of the terms in a sum over units", shown=LEAF_ORDERS)
     unit_tree: str = setting("chain", "tree of a sum over units", shown=TREES)
     unit_accumulator: str = setting("plain", "accumulator of a sum over units", shown=ACCUMULATORS)
+    accumulator_at: str = setting(
+        "",
+        "accumulators of single sums in place of these: LAYER:SUM=ACCUMULATOR joined by +, as in"
+        " 1:batch=exact+2:forward=kahan; layers from 0 at the inputs, SUM forward, backward or"
+        " batch, the gradients by a layer's weights and biases",
+    )
     precision: str = setting(
         "float32", "every operation's precision; p is 2 to 24 significand bits", shown=PRECISIONS
     )
@@ -245,7 +267,12 @@ class Config(DialSettings, OptimizerSettings, PairSettings, DataSettings, ModelS
         OPTIMIZERS[self.optimizer].check(self)
         _check_lists(self)
         for model in (0, 1):
-            check_dials(dials(self, model))
+            check_dials(dials(self, model), self.layers)
+
+    @property
+    def layers(self) -> int:
+        """Layers of a model: hidden ones, the output, and embeddings where it has some."""
+        return len(self.widths) + 1 + bool(ARCHITECTURES[self.model].embeddings)
 
     @property
     def checkpoints(self) -> tuple[int, ...]:
@@ -309,7 +336,11 @@ def canonical(config: Config) -> str:
     widths = () if config.widths == ARCHITECTURES[config.model].widths else config.widths
     record["hidden"] = ",".join(map(str, widths))
     for f in fields(Dials):
-        record[f.name] = ",".join(dict.fromkeys(map(_plain_kind, record[f.name].split(","))))
+        if f.name == "accumulator_at":
+            values = [text_of(dials(config, model).other_accumulators) for model in (0, 1)]
+        else:
+            values = [_plain_kind(value) for value in record[f.name].split(",")]
+        record[f.name] = ",".join(dict.fromkeys(values))
     unused = without_effect(config)
     kept = {
         f.name: record[f.name]
@@ -364,7 +395,7 @@ def with_paper_sizes(config: Config) -> Config:
     return replace(config, log2_examples=26, log2_eval=16, pairs=16)
 
 
-def check_dials(d: Dials) -> None:
+def check_dials(d: Dials, layers: int) -> None:
     """Raise ConfigError for a dial out of range or dials that contradict each other."""
     one_of = {
         "leaf_order": LEAF_ORDERS, "unit_order": LEAF_ORDERS, "rounding": ROUNDINGS,
@@ -375,6 +406,10 @@ def check_dials(d: Dials) -> None:
             raise wrong(name, getattr(d, name), " or ".join(allowed))
     for name in ("tree", "unit_tree"):
         find_tree(name, getattr(d, name))
+    at = accumulators_at(d.accumulator_at)
+    if missing := set(at) - set(sites(layers)):
+        right = f"layers from 0 to {layers - 1}, and backward from 1 on"
+        raise wrong("accumulator_at", text_of({s: at[s] for s in missing}), right)
     try:
         p = significand_bits(d.precision)
     except ValueError:
@@ -383,8 +418,9 @@ def check_dials(d: Dials) -> None:
     if p == 53:
         if d.rounding != "nearest":
             raise wrong("rounding", d.rounding, "nearest, the only one with {precision=float64}")
-        for name in ("accumulator", "unit_accumulator"):
-            if ACCUMULATORS[getattr(d, name)].below_float64:
+        used = {n: [getattr(d, n)] for n in ("accumulator", "unit_accumulator")}
+        for name, values in (used | {"accumulator_at": [*at.values()]}).items():
+            if any(ACCUMULATORS[value].below_float64 for value in values):
                 others = " or ".join(n for n, a in ACCUMULATORS.items() if not a.below_float64)
                 raise wrong(name, getattr(d, name), others + " with {precision=float64}")
 

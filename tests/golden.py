@@ -146,6 +146,16 @@ def cases() -> dict[str, dict[str, Any]]:
             "leaf_order": "random",
             "differ": "order",
         }
+    found["single-sums"] = net(
+        tree="lanes:3", unit_tree="pairwise", unit_order="random", differ="order", act="swish",
+        accumulator_at="0:forward=kahan+0:batch=wide+1:backward=wide+1:batch=exact"
+        "+2:forward=exact+2:batch=kahan",
+    )  # fmt: skip
+    found["single-sums-exact"] = low(
+        accumulator="exact", unit_accumulator="exact", leaf_order="random", differ="order",
+        accumulator_at="1:batch=plain",
+    )  # fmt: skip
+    found["two-single-sums"] = low(differ="none", accumulator_at=",0:batch=kahan")
     found["exact-no-fma"] = {**short, "accumulator": "exact", "fma": "off", "optimizer": "sgd"}
     found["exact-toward-zero"] = {**short, "accumulator": "exact", "rounding": "toward-zero"}
     return found

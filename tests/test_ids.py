@@ -61,6 +61,7 @@ ABSENT = {
     "accumulator": "plain", "unit_order": "given", "unit_tree": "chain",
     "unit_accumulator": "plain", "precision": "float32", "rounding": "nearest", "fma": "on",
     "beta1": 0.9, "beta2": 0.999, "nudge_at": 0, "nudge_ulps": 1, "nudge_weights": 1,
+    "accumulator_at": "",
 }  # fmt: skip
 
 
@@ -124,6 +125,12 @@ def test_another_contract_is_another_run(monkeypatch):
         ({"epsilon_place": "none", "epsilon": 0.5}, {"epsilon_place": "none"}),
         ({"optimizer": "sgd", "epsilon": 0.5}, {"optimizer": "sgd"}),
         ({"fma": True, "lr": "0.1"}, {}),
+        (
+            {"accumulator_at": "2:batch=exact+01:forward=kahan"},
+            {"accumulator_at": "1:forward=kahan+2:batch=exact"},
+        ),
+        ({"accumulator_at": "1:forward=plain", "accumulator": "kahan"}, {"accumulator": "kahan"}),
+        ({"accumulator_at": "0:batch=exact,0:batch=exact"}, {"accumulator_at": "0:batch=exact"}),
     ],
 )
 def test_equal_runs_have_equal_ids(a, b):
@@ -137,7 +144,7 @@ OTHER = {
     "epsilon_place": "inside", "optimizer": "sgd", "leaf_order": "random", "tree": "pairwise",
     "accumulator": "kahan", "unit_order": "random", "unit_tree": "pairwise",
     "unit_accumulator": "kahan", "precision": "bits:8", "rounding": "toward-zero", "fma": "off",
-    "nudge_at": 1, "nudge_ulps": 2, "nudge_weights": 2,
+    "nudge_at": 1, "nudge_ulps": 2, "nudge_weights": 2, "accumulator_at": "0:batch=exact",
 }  # fmt: skip
 OTHER |= {f.name: f.default / 2 for f in fields(Config) if f.name not in OTHER}
 

@@ -19,6 +19,7 @@ from nanorepro.numerics.exact_sum import fsum
 from nanorepro.numerics.exp_log import exp64, log64
 from nanorepro.numerics.plans import plan
 from nanorepro.numerics.rounding import Operations, operations
+from nanorepro.numerics.single_sums import sites
 from nanorepro.specification import ModelSpec
 
 examples, pack = sampling.examples, packing.pack
@@ -61,8 +62,9 @@ class Model:
         config, dials = spec.config, spec.dials
         self.spec, self.net, self.step = spec, spec.net, step
         self.ops = operations(numpy_arrays, dials.precision, dials.rounding, dials.fma)
-        self.sum_batch = Sum(dials.accumulator, self.ops)
-        self.sum_units = Sum(dials.unit_accumulator, self.ops)
+        self.sums = {
+            site: Sum(dials.accumulator_of(*site), self.ops) for site in sites(len(self.net))
+        }
         self.value, self.backward = ACTIVATIONS[config.act].make(
             numpy_arrays, self.ops, config.beta
         )
@@ -135,7 +137,7 @@ class Model:
             plan = self.unit_plan(k, 0, n)
             if k == 0:
                 sums = [
-                    self.sum_units.terms(
+                    self.sums[k, "forward"].terms(
                         plan,
                         bits[:, part * n : (part + 1) * n].T[:, :, None],
                         self.w[layer.names[part]][:, None, :],
@@ -146,7 +148,8 @@ class Model:
                 total = np.concatenate(sums, axis=1)
             else:
                 w = self.w[layer.names[0]]
-                total = self.sum_units.products(plan, h[-1].T[:, :, None], w[:, None, :], t)
+                left, right = h[-1].T[:, :, None], w[:, None, :]
+                total = self.sums[k, "forward"].products(plan, left, right, t)
             if layer.bias:
                 total = self.ops.add(total, self.w[layer.names[-1]][None, :], t)
             z.append(total)
@@ -167,15 +170,16 @@ class Model:
                 delta = self.backward(delta, z[k], t)
             if layer.bias:
                 present = np.ones((len(y), 1), bool)
-                g[layer.names[-1]] = self.sum_batch.terms(plan, present, delta, t)
+                g[layer.names[-1]] = self.sums[k, "batch"].terms(plan, present, delta, t)
             if k == 0:
                 g.update(self.first_gradients(layer, plan, bits, delta, t))
             else:
                 name = layer.names[0]
-                g[name] = self.sum_batch.products(plan, h[k - 1][:, :, None], delta[:, None, :], t)
+                left, right = h[k - 1][:, :, None], delta[:, None, :]
+                g[name] = self.sums[k, "batch"].products(plan, left, right, t)
                 back = self.unit_plan(k, 1, layer.fan_out)
                 w = self.w[name].T[:, None, :]
-                delta = self.sum_units.products(back, w, delta.T[:, :, None], t)
+                delta = self.sums[k, "backward"].products(back, w, delta.T[:, :, None], t)
         return g
 
     def first_gradients(
@@ -184,7 +188,7 @@ class Model:
         """Of the first layer: Σ of the δ of the examples that have the feature."""
         n, row = layer.fan_in // layer.sets, layer.row
         return {
-            layer.names[part]: self.sum_batch.terms(
+            layer.names[part]: self.sums[0, "batch"].terms(
                 plan,
                 bits[:, part * n : (part + 1) * n, None],
                 delta[:, None, part * row : (part + 1) * row],

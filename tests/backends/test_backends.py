@@ -25,6 +25,7 @@ from nanorepro.model.optimizers import OPTIMIZERS
 from nanorepro.model.optimizers.adagrad import EPSILON_PLACES
 from nanorepro.numerics.accumulators import ACCUMULATORS
 from nanorepro.numerics.formats import ROUNDINGS
+from nanorepro.numerics.single_sums import sites, text_of
 from nanorepro.numerics.streams import permutation, stream_key
 from nanorepro.numerics.trees import LEAF_ORDERS
 from nanorepro.results.result import fingerprint
@@ -75,6 +76,11 @@ TABLE = [
     small(hidden="3", rounding="toward-zero", optimizer="sgd", accumulator="kahan"),
     small(hidden="3", tree="chain,pairwise", precision="float32,bits:11", fma="on,off"),
     small(hidden="3", accumulator="exact", unit_accumulator="exact", leaf_order="random"),
+    small(
+        hidden="5,3",
+        tree="lanes:3",
+        accumulator_at="0:batch=kahan+1:forward=exact,1:backward=wide+2:batch=exact",
+    ),
     small(hidden="3", precision="bits:8", rounding="stochastic", differ="rounding"),
     small(hidden="5,3", act="swish", optimizer="adam", lr=0.01, epsilon=1e-3, tree="lanes:3"),
     small(hidden="3", init="zero", optimizer="sgd", differ="nudge", momentum=0.0, decay=0.0),
@@ -123,12 +129,20 @@ SUMS = st.sampled_from(["plain", "kahan", "wide"])
 
 
 @st.composite
+def single_sums(draw, layers, accumulators):
+    """Accumulators of some single sums, or of none."""
+    named = st.lists(st.sampled_from(sites(layers)), max_size=4, unique=True)
+    return text_of({site: draw(accumulators) for site in draw(named)})
+
+
+@st.composite
 def configurations(draw):
     precision = draw(st.sampled_from(["float32", "float64", "bits:5", "bits:8", "bits:24"]))
     sums = st.sampled_from(["plain", "kahan"]) if precision == "float64" else SUMS
     nearest = precision == "float64" or draw(st.booleans())
+    hidden = draw(st.sampled_from(["1", "2", "3,2", "9", "17", "3,64", "16,12,4", "40,16,33"]))
     return Config(
-        hidden=draw(st.sampled_from(["1", "2", "3,2", "9", "17", "3,64", "16,12,4", "40,16,33"])),
+        hidden=hidden,
         act=draw(st.sampled_from(sorted(ACTIVATIONS))),
         beta=draw(st.sampled_from([0.25, 1.0, 3.0])),
         batch=draw(st.sampled_from([1, 3, 8, 13, 33])),
@@ -141,6 +155,7 @@ def configurations(draw):
         unit_order=draw(ORDERS),
         unit_tree=draw(TREES),
         unit_accumulator=draw(sums),
+        accumulator_at=draw(single_sums(hidden.count(",") + 2, sums)),
         precision=precision,
         rounding="nearest" if nearest else "toward-zero",
         fma=draw(st.sampled_from(["on", "off"])),
@@ -257,6 +272,11 @@ def print_of(config):
         {"rounding": "stochastic"},
         {"accumulator": "exact"},
         {"unit_accumulator": "exact"},
+        {"accumulator_at": "0:forward=exact"},
+        {"accumulator_at": "0:batch=exact"},
+        {"accumulator_at": "1:forward=exact"},
+        {"accumulator_at": "1:batch=kahan,"},
+        {"accumulator_at": "1:batch=exact"},
         {"fma": "off"},
         {"seed": 1},
         {"first_example": 1},

@@ -207,6 +207,7 @@ WRONG = {
     "--unit-order": "given,given,given",
     "--unit-tree": "blocks:0",
     "--unit-accumulator": "",
+    "--accumulator-at": "0:backward=exact",
     "--precision": "bits:1",
     "--rounding": "up",
     "--fma": "yes",

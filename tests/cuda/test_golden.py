@@ -6,7 +6,9 @@ import pytest
 from nanorepro.backends.cuda import device as seam
 from nanorepro.errors import ConfigError
 
-ROWS = golden.read()["rows"]
+EVERY = golden.read()["rows"]
+OTHER = {name for name, options in golden.cases().items() if "accumulator_at" in options}
+ROWS = {name: row for name, row in EVERY.items() if name not in OTHER}
 # a second or two each; the others take longer, as they take every launch of every step
 QUICK = [
     "linear", "linear-sgd", "single", "double", "tower-init", "later", "identity-1",
@@ -36,6 +38,12 @@ def test_fingerprint_on_a_gpu(name):
     except ConfigError as error:
         pytest.skip(f"NO GPU: {error}")
     assert golden.check(name, "cupy", ROWS[name]) == ""
+
+
+@pytest.mark.parametrize("name", sorted(OTHER))
+def test_accumulators_of_single_sums_are_refused_in_one_line(name, interpreter):
+    with pytest.raises(ConfigError, match="accumulator_at: cupy has one accumulator"):
+        golden.check(name, "cupy", EVERY[name])
 
 
 def test_forty_rows_are_checked_by_default():

@@ -198,7 +198,10 @@ def streams() -> str:
 
 @lru_cache(KEPT)
 def program_of(config: Config, dials: Dials, features: int) -> Program:
-    """The programs of a model with these dials over so many features."""
+    """The programs of a model with these dials over so many features; raises ConfigError."""
+    if dials.other_accumulators:
+        problem = "cupy has one accumulator for all sums over units, one over the mini-batch"
+        raise ConfigError(problem, "accumulator_at", "none, or {backend=numba}")
     shape = shape_of(layers(config, features))
     found = formulas(config, dials, shape.parameters)
     head = source_text("common.cu") + found.text + shape.text()

@@ -14,6 +14,7 @@ from nanorepro.model.activations import ACTIVATIONS, sigmoid
 from nanorepro.model.layers import Layer
 from nanorepro.model.optimizers import OPTIMIZERS, Optimizer
 from nanorepro.numerics.rounding import Operations, operations
+from nanorepro.numerics.single_sums import KINDS
 from nanorepro.specification import layers
 
 
@@ -38,6 +39,21 @@ class KernelContext:
     skip_unchanged: bool  # a gradient of 0 leaves weight and state as they are
     zeros: bool  # A(z) is 0 for so many z that it is worth asking for which
     costly: bool  # A(z) takes so long that it is not computed twice
+
+    def sums(self, k: int, kind: str) -> Sums:
+        """The sums of layer k that are `forward`, `backward` or `batch`."""
+        usual = self.batch_sums if kind == "batch" else self.unit_sums
+        name = self.dials.accumulator_of(k, kind)
+        return usual if name == usual.accumulator else replace(usual, accumulator=name)
+
+    def accumulators(self, k: int) -> tuple[str, ...]:
+        """Those of all sums of layer k, on which the code of its kernels depends."""
+        return tuple(self.dials.accumulator_of(k, kind) for kind in KINDS)
+
+    @property
+    def alike(self) -> bool:
+        """Whether no single sum has an accumulator of its own."""
+        return not self.dials.other_accumulators
 
 
 @lru_cache(KEPT)

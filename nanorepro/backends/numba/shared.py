@@ -354,7 +354,7 @@ def feature_gradient(ctx: KernelContext, layout: Layout) -> Callable:
     in_rows = place.examples_contiguous and layout.table_width > 0
     pitch, d_at = (layout.table_width, place.column) if in_rows else (place.by_example, place.z)
     ahead = in_rows or row <= 2 * ctx.longest
-    total = terms(ctx.batch_sums, batch, row, pitch, 0, ahead=ahead)
+    total = terms(ctx.sums(0, "batch"), batch, row, pitch, 0, ahead=ahead)
 
     @inlined
     def gradient(m, j, to, t):

@@ -57,7 +57,7 @@ def input_forward(ctx: KernelContext, layout: Layout, k: int) -> Callable:
     layer, sets, row, pitch = place.layer, place.layer.sets, place.row, place.by_example
     w_at, z_at, n = place.w, place.z, layer.fan_in // layer.sets
     ahead = sets == 1 and row <= 2 * ctx.longest
-    total = terms(ctx.unit_sums, n, row, row, place.forward_plan, ahead=ahead)
+    total = terms(ctx.sums(0, "forward"), n, row, row, place.forward_plan, ahead=ahead)
     features, activate = features_of_one(ctx), activation_forward(ctx, layout, place, 1)
 
     @inlined
@@ -79,7 +79,8 @@ def layer_forward(ctx: KernelContext, layout: Layout, k: int) -> Callable:
     h, w = Matrix(under.z, under.by_unit, under.by_example), Matrix(place.w, place.by_input, 0)
     n, z_at, pitch = place.layer.fan_in, place.z, place.by_example
     plan = place.forward_plan
-    total = products(ctx.unit_sums, n, batch, place.width, h, w, plan, pitch, streamed=True)
+    sums = ctx.sums(k, "forward")
+    total = products(sums, n, batch, place.width, h, w, plan, pitch, streamed=True)
     activate = activation_forward(ctx, layout, place, batch)
 
     @inlined
@@ -127,7 +128,8 @@ def layer_backward(ctx: KernelContext, layout: Layout, k: int) -> Callable:
     def block_of(rows: int) -> Callable:
         w, d = Matrix(place.w, 1, place.by_input), Matrix(0, examples, 0)
         plan = place.backward_plan
-        total = products(ctx.unit_sums, fan_out, rows, examples, w, d, plan, examples)
+        sums = ctx.sums(k, "backward")
+        total = products(sums, fan_out, rows, examples, w, d, plan, examples)
         turn_back = transposing_deltas(ctx, layout, under, rows)
 
         @inlined
@@ -166,7 +168,7 @@ def weight_gradients(ctx: KernelContext, layout: Layout, k: int) -> Callable:
     h = Matrix(under.z, under.by_example, under.by_unit)
     d = Matrix(place.z, place.by_example, 0)
     fan_in, w_at, pitch = place.layer.fan_in, place.w, place.by_input
-    total = products(ctx.batch_sums, ctx.batch, fan_in, place.width, h, d, 0, pitch)
+    total = products(ctx.sums(k, "batch"), ctx.batch, fan_in, place.width, h, d, 0, pitch)
 
     @inlined
     def kernel(m, x, first, rate, t):
@@ -179,7 +181,7 @@ def bias_gradients(ctx: KernelContext, layout: Layout, k: int) -> Callable:
     """g_b[u] = Σ_i δ[i, u], as sums of products 1·δ[i, u], which are exact."""
     place, one, b_at = layout[k], Matrix(0, 0, 0), layout[k].b
     d = Matrix(place.z, place.by_example, 0)
-    total = products(ctx.batch_sums, ctx.batch, 1, place.width, one, d, 0, 0)
+    total = products(ctx.sums(k, "batch"), ctx.batch, 1, place.width, one, d, 0, 0)
 
     @inlined
     def kernel(m, x, first, rate, t):

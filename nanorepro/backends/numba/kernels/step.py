@@ -3,6 +3,8 @@
 A step is a list of equations (docs/arithmetic.md, "One step"), each for the layers that have it.
 `select` goes through the table from the most special kernels to the general ones: a kernel is
 picked for every layer to which it applies and of whose equations none is carried out already.
+Special kernels take all sums of a kind in one way: where a single one has an accumulator of its
+own, general kernels carry out the whole step.
 What the picked kernels read and no equation gives (the columns of the features, the rows of the
 table) is prepared by further kernels.
 """
@@ -60,6 +62,7 @@ class Pick:
 
     def part(self, ctx: KernelContext, layout: Layout) -> Part:
         code, places = self.kernel.works_on(layout, self.k)
+        code = code, ctx.accumulators(self.k)
         return Part((self.kernel, code), places, partial(self.build, ctx, layout))
 
 
@@ -98,7 +101,8 @@ def select(ctx: KernelContext, general_only: bool = False) -> list[Pick]:
     """The kernels that carry out each equation of a step once, most special ones first."""
     every, picks = equations(ctx), []
     left = {*every}
-    for kernel in (() if general_only else SPECIAL) + GENERAL:
+    special = () if general_only or not ctx.alike else SPECIAL
+    for kernel in special + GENERAL:
         for k in range(len(ctx.net)):
             if not kernel.applies(ctx, k):
                 continue
