@@ -18,6 +18,7 @@ compare             where and how far two runs, checkpoints or files of tensors 
 open_results        all runs of a folder as one xarray Dataset
 initial_parameters  a model's record before training, for any number of features
 diverge             where, when and how fast the two models of each pair part: a `Divergence`
+attribute           which source makes the models of a pair differ: an `Attribution`
 fit, predict        train and evaluate models on your own arrays of 0 and 1
 ConfigError         what is wrong with an argument, in one line
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from nanorepro.analysis.divergence import diverge
     from nanorepro.results.result import Result
     from nanorepro.results.store import load, save
+    from nanorepro.sweeps.attributing import attribute
     from nanorepro.sweeps.table import open_results
     from nanorepro.training.fitting import fit, predict
     from nanorepro.training.parameters import initial_parameters
@@ -44,6 +46,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "Result",
+    "attribute",
     "compare",
     "diverge",
     "fit",
@@ -58,6 +61,7 @@ __all__ = [
 # imported on first use, so that `--help` answers without NumPy and Numba
 _WHERE = {
     "Result": "results.result",
+    "attribute": "sweeps.attributing",
     "compare": "analysis.comparison",
     "diverge": "analysis.divergence",
     "fit": "training.fitting",

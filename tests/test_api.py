@@ -15,13 +15,14 @@ from nanorepro import Config
 from tests.support.processors import environment
 
 NAMES = [
-    "Config", "ConfigError", "Result", "compare", "diverge", "fit", "initial_parameters", "load",
-    "open_results", "predict", "save", "simulate",
+    "Config", "ConfigError", "Result", "attribute", "compare", "diverge", "fit",
+    "initial_parameters", "load", "open_results", "predict", "save", "simulate",
 ]  # fmt: skip
 MODULES = [
     "nanorepro", "nanorepro.analysis.comparison", "nanorepro.results.result",
     "nanorepro.results.store", "nanorepro.training.fitting",
-    "nanorepro.training.parameters", "nanorepro.training.simulation",
+    "nanorepro.sweeps.attributing", "nanorepro.training.parameters",
+    "nanorepro.training.simulation",
 ]  # fmt: skip
 
 

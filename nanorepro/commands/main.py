@@ -21,6 +21,7 @@ COMMANDS = {
     "sweep": "make many runs; resume, check, repeat and tabulate them",
     "compare": "say where and how far two runs, checkpoints or files of tensors differ",
     "diverge": "train pairs in step, and say where, when and how fast they part",
+    "attribute": "say which source makes the models of a pair differ, and how much",
     "reveal": "show the order of a sum, found from its results alone",
 }  # each is a module of nanorepro.commands with `main`
 

@@ -53,6 +53,7 @@ def contrast(
     log: bool = True,
     level: float = 0.95,
     count: int = RESAMPLES,
+    whole: np.ndarray | None = None,
 ) -> Interval:
     """Σ_i w_i·g(mean of row i) over pairs, g = log or identity, with its interval.
 
@@ -77,6 +78,8 @@ def contrast(
         Of the interval.
     count : int, optional
         Resamples.
+    whole : ndarray (quantity,), optional
+        Weights of a second sum, of which the share is wanted that the first one is.
 
     Returns
     -------
@@ -89,16 +92,19 @@ def contrast(
         return Interval(math.nan, math.nan, math.nan)
     # ratios do not depend on the scale, and the squares of small values do not underflow
     scale = rows.mean(axis=1, keepdims=True) if log else np.ones((len(rows), 1))
-    value = float(weights @ np.log(scale[:, 0])) if log else 0.0
+    value = float(weights @ np.log(scale[:, 0])) if log and whole is None else 0.0
+    share = None if whole is None else Share(whole, np.log(scale))
     rows = rows / scale
-    estimate, error = (float(x[0]) for x in _studentize(rows[:, None, :], weights, log))
+    estimate, error = (float(x[0]) for x in _studentize(rows[:, None, :], weights, log, share))
     value += estimate
+    if not math.isfinite(value):  # a share of nothing
+        return Interval(math.nan, math.nan, math.nan)
     if error == 0.0:
         return Interval(value, value, value)
     found = [
         (e - estimate, s)
         for picked in resamples(key, n, count)
-        for e, s in [_studentize(rows[:, picked], weights, log)]
+        for e, s in [_studentize(rows[:, picked], weights, log, share)]
     ]
     low, high = _limits(found, value, error, level)
     # where one pair makes the mean, resamples without it have next to no standard error: no end
@@ -109,21 +115,35 @@ def contrast(
     low = max(low, value + float(np.where(np.isnan(deviations), -math.inf, deviations).min()))
     high = min(high, value + float(np.where(np.isnan(deviations), math.inf, deviations).max()))
     if log and ((rows > 0.0).sum(axis=1) >= FEWEST).all():
-        lognormal = list(_lognormal(rows, weights, key, count))
+        lognormal = list(_lognormal(rows, weights, key, count, share))
         low2, high2 = _limits(lognormal, value, error, level)
         low, high = min(low, low2), max(high, high2)
     return Interval(value, low, high)
 
 
+class Share(NamedTuple):
+    """Of what a contrast is a share: weights (quantity,), and the logarithms (quantity, 1) of the
+    scales that its rows were divided by.
+    """
+
+    weights: np.ndarray
+    scale: np.ndarray
+
+
 def _studentize(
-    samples: np.ndarray, weights: np.ndarray, log: bool
+    samples: np.ndarray, weights: np.ndarray, log: bool, share: Share | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Estimates and standard errors (resample,) of samples (quantity, resample, pair)."""
     n = samples.shape[-1]
     means = samples.mean(axis=-1)
     with np.errstate(all="ignore"):
-        estimates = weights @ (np.log(means) if log else means)
-        slopes = weights[:, None] / means if log else np.broadcast_to(weights[:, None], means.shape)
+        values = np.log(means) if log else means
+        estimates, weighted = weights @ values, weights[:, None]
+        if share is not None:
+            total = share.weights @ (values + share.scale)
+            estimates = (weights @ (values + share.scale)) / total
+            weighted = (weighted - estimates * share.weights[:, None]) / total
+        slopes = weighted / means if log else np.broadcast_to(weighted, means.shape)
         influence = np.einsum("qr,qrp->rp", slopes, samples - means[..., None])
         errors = np.sqrt((influence**2).sum(axis=-1) / (n * (n - 1)))
     errors[errors < ROUNDING] = 0.0
@@ -144,7 +164,7 @@ def _limits(
 
 
 def _lognormal(
-    rows: np.ndarray, weights: np.ndarray, key: np.ndarray, count: int
+    rows: np.ndarray, weights: np.ndarray, key: np.ndarray, count: int, share: Share | None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Deviations and standard errors of log-normal pairs.
 
@@ -172,13 +192,18 @@ def _lognormal(
         np.exp(s[:, 0] ** 2 / 2.0) * special.ndtr(sign * s[:, 0])
         for s, sign in ((above, 1.0), (below, -1.0))
     )
-    truth = float(weights @ np.log(there.mean(axis=1) * means))
+    logs = np.log(there.mean(axis=1) * means)
+    if share is None:
+        truth = float(weights @ logs)
+    else:
+        logs = logs + share.scale[:, 0]
+        truth = float((weights @ logs) / (share.weights @ logs))
     done, n = 0, rows.shape[1]
     for picked in resamples(key, n, count):
         z = _normals(key, done, (len(rows), *picked.shape))
         z = np.einsum("ij,jrp->irp", mix, z)
         z *= np.where(z > 0.0, above[:, :, None], below[:, :, None])
-        estimates, errors = _studentize(np.exp(z) * there[:, picked], weights, log=True)
+        estimates, errors = _studentize(np.exp(z) * there[:, picked], weights, True, share)
         yield estimates - truth, errors
         done += z.size
 

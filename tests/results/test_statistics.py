@@ -111,3 +111,24 @@ def test_pairs_that_are_needed():
     assert statistics.equivalence_power(n, 0.3, 0.05) >= 0.9
     assert statistics.equivalence_power(n - 1, 0.3, 0.05) < 0.9
     assert n == pytest.approx((0.3 / 0.05 * 2 * 1.645) ** 2, rel=0.02)
+
+
+def test_shares_of_a_whole_add_up_and_are_exact_where_pairs_are_equal():
+    key = stream_key(0, "bootstrap")
+    rows = np.random.default_rng(5).lognormal(0.0, 1.0, (3, 16)) + 1.0
+    whole = np.array([1.0, 1.0, 1.0])
+    for log in (True, False):
+        parts = [statistics.contrast(rows, w, key, log, whole=whole) for w in np.eye(3)]
+        assert sum(p.value for p in parts) == pytest.approx(1.0)
+        assert all(p.low < p.value < p.high for p in parts)
+        equal = np.repeat([[1.0], [2.0], [5.0]], 4, axis=1)
+        same = statistics.contrast(equal, np.array([0.0, 1.0, 0.0]), key, log, whole=whole)
+        right = np.log(2.0) / np.log(10.0) if log else 0.25
+        assert same == pytest.approx((right,) * 3)
+        assert np.isnan(statistics.contrast(equal, whole, key, log, whole=0.0 * whole).value)
+
+
+@pytest.mark.parametrize("log", [True, False])
+def test_intervals_of_shares_of_16_log_normal_pairs_cover(log):
+    missed = sum(coverage.share_misses(0.5, log, 16, TRIALS))
+    assert stats.binomtest(TRIALS - missed, TRIALS, 0.93, alternative="less").pvalue > 0.01

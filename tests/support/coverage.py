@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from nanorepro.analysis.shapley import shapley_weights
 from nanorepro.numerics.streams import stream_key
 from nanorepro.results import statistics
 
@@ -98,4 +99,31 @@ def misses(
         low, high = of(population.draw(np.random.default_rng([n, k]), n), k)
         below += population.truth < low
         above += population.truth > high
+    return below, above
+
+
+MEDIANS = np.array([0.0, 1e-3, 1e-5, 1.2e-3])  # PD without sources, with one of two, with both
+ROUNDOFF = 2.0**-24
+
+
+def share_misses(spread: float, log: bool, n: int, trials: int) -> tuple[int, int]:
+    """`misses` of the weaker of two sources' Shapley share of log PD, or of PD, of n pairs.
+
+    PD is log-normal, its logarithm has the deviation `spread`, independently in each run.
+    """
+    weights, whole = shapley_weights(2)[1], np.array([-1.0, 0.0, 0.0, 1.0])
+
+    def scaled(pd: np.ndarray) -> np.ndarray:
+        return (pd + ROUNDOFF) / ROUNDOFF if log else pd
+
+    means = scaled(MEDIANS * np.exp(spread**2 / 2.0))
+    values = np.log(means) if log else means
+    truth, below, above = (weights @ values) / (whole @ values), 0, 0
+    for k in range(trials):
+        normal = np.random.default_rng([n, k]).standard_normal((len(MEDIANS), n))
+        rows = scaled(MEDIANS[:, None] * np.exp(spread * normal))
+        key = stream_key(k, "bootstrap")
+        _, low, high = statistics.contrast(rows, weights, key, log, count=999, whole=whole)
+        below += truth < low
+        above += truth > high
     return below, above
