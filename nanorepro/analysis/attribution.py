@@ -16,7 +16,7 @@ import numpy as np
 from nanorepro.analysis.shapley import interaction_weights, members, shapley_weights
 from nanorepro.analysis.single_sums import SingleSums, mean_of, runs_of_sums, single_sums
 from nanorepro.config import ROLES, Config, Dials, command, dials
-from nanorepro.errors import ConfigError
+from nanorepro.errors import ConfigError, wrong
 from nanorepro.numerics.formats import significand_bits
 from nanorepro.numerics.plans import is_drawn
 from nanorepro.numerics.streams import stream_key
@@ -100,6 +100,8 @@ def runs_of(config: Config) -> tuple[Config, ...]:
     if len(sources) > MOST:
         problem = f"{len(sources)} sources are {1 << len(sources)} runs"
         raise ConfigError(problem, "differ", f"{MOST} sources at most, dials with two values too")
+    if config.pairs < 2:
+        raise wrong("pairs", config.pairs, "2 or more: the intervals are over pairs")
     if config.warm_start:
         raise ConfigError("no warm start here", "warm_start", "none")
     return tuple(differing_in(config, sources, there) for there in members(len(sources)))

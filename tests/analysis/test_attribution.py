@@ -129,6 +129,7 @@ def test_a_dial_that_draws_makes_the_order_a_source():
         (Config(differ="none"), "differ in nothing; give sources out of init,shuffle"),
         (Config(tree="chain,chain", differ="none"), "differ in nothing"),
         (Config(warm_start="0" * 64), "no warm start here"),
+        (Config(pairs=1), "pairs: 1 is not allowed; give 2 or more"),
         (
             Config(
                 differ="init,shuffle,order,rounding,nudge", tree="chain,pairwise", fma="on,off",
