@@ -94,23 +94,26 @@ def short(given) -> list[list[str]]:
     """Short runs a second."""
     simulate(replace(SHORT, log2_examples=8), threads=1)
     count = 5 * given.runs
-    rows = [["short runs, T = 2^14", "runs", "wall s", "runs/s"]]
-    with folder(given) as path:
-        plain_begin = time.perf_counter()
-        plain(SHORT, count, given.processes, path)
-        seconds = time.perf_counter() - plain_begin
-    rows.append(["plain loop", str(count), f"{seconds:.2f}", f"{count / seconds:.0f}"])
-    for name, made in (("local", None), ("cluster", cluster)):
+    rows = [["short runs, T = 2^14", "runs", "wall s", "runs/s", "CPU s", "CPU ms/run"]]
+
+    def row(name: str, seconds: float, cpu: float) -> None:
+        pace, each = f"{count / seconds:.0f}", f"{1e3 * cpu / count:.1f}"
+        rows.append([name, str(count), f"{seconds:.2f}", pace, f"{cpu:.2f}", each])
+
+    for name in ("plain loop", "local"):
         with folder(given) as path:
-            settings, tasks = Settings(str(path)), seeds(SHORT, count)
-            if made is None:
-                begin = time.perf_counter()
-                sweep(tasks, Folder(path), settings, given.processes)
-                seconds = time.perf_counter() - begin
+            begin = clocks()
+            if name == "local":
+                sweep(seeds(SHORT, count), Folder(path), Settings(str(path)), given.processes)
             else:
-                seconds = made(given, tasks, path)
+                plain(SHORT, count, given.processes, path)
+            row(name, *(b - a for a, b in zip(begin, clocks(), strict=True)))
             assert len(list(path.glob("*.h5"))) == count
-        rows.append([name, str(count), f"{seconds:.2f}", f"{count / seconds:.0f}"])
+    begin = clocks()
+    with folder(given) as path:
+        seconds = cluster(given, seeds(SHORT, count), path)
+        assert len(list(path.glob("*.h5"))) == count
+    row("cluster, CPU with its start", seconds, clocks()[1] - begin[1])
     return rows
 
 
