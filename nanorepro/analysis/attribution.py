@@ -23,7 +23,7 @@ from nanorepro.numerics.streams import stream_key
 from nanorepro.numerics.trees import LEAF_ORDERS
 from nanorepro.results.statistics import Interval, contrast
 
-MOST = 10  # sources: 1024 runs
+MOST = 8  # sources: 256 runs
 MATTERS = 0.1  # part of the whole from which an interaction is named
 NAMED = 3  # interactions of a kind, at most, that are named one by one
 KINDS = "overlap", "amplify each other"
