@@ -222,3 +222,12 @@ def test_a_sum_that_alone_is_not_exact_in_a_run_is_found(planted):
     assert found.whole.value > 0.0
     assert found.sums.sites == (planted,) and found.sums.responsible == planted
     assert found.sums.means[1] == (0.0, 0.0, 0.0) and found.sums.means[2] == found.whole
+
+
+def test_a_sum_that_two_models_take_in_two_ways_is_found():
+    at = "0:batch=plain,0:batch=kahan"
+    config = Config(hidden="3", log2_examples=7, log2_eval=4, pairs=2, differ="none",
+                    precision="bits:11", accumulator_at=at)  # fmt: skip
+    found = attribute(config, backend="reference", sums=True)
+    assert [e.source.name for e in found.effects] == [f"accumulator_at={at}"]
+    assert found.whole.value > 0.0 and found.sums.responsible == (0, "batch")
