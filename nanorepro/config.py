@@ -166,6 +166,13 @@ class PairSettings:
         shown=("N", "log"),
     )
     seed: int = setting(0, "seed of all streams, from 0 to 2^64 - 1", low=0, high=2**64 - 1)
+    first_stream: int = setting(
+        0,
+        "pair whose streams the first pair has (initial values, orders, rounding, nudge), the next"
+        " one those of the next; the examples stay",
+        low=0,
+        high=2**31,
+    )
     nudge_at: int = setting(
         0,
         "step before which the second model is nudged, 0 for before training, where they differ"

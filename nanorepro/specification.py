@@ -42,7 +42,8 @@ class ModelSpec:
     def key(self, role: str, stream: str = "") -> np.ndarray:
         """Key of a stream: the pair's, or the model's own where the two differ in that role."""
         model = self.model if role in self.config.roles else 0
-        return stream_key(self.config.seed, stream or role, self.pair, model)
+        number = self.config.first_stream + self.pair
+        return stream_key(self.config.seed, stream or role, number, model)
 
 
 def layers(config: Config, features: int) -> tuple[Layer, ...]:
@@ -58,5 +59,6 @@ def layers(config: Config, features: int) -> tuple[Layer, ...]:
 
 def initial_values(config: Config, net: tuple[Layer, ...], pair: int, model: int) -> Parameters:
     """Initial parameters of one model, float64, before they are rounded to its precision."""
-    key = stream_key(config.seed, "init", pair, model if "init" in config.roles else 0)
+    number = config.first_stream + pair
+    key = stream_key(config.seed, "init", number, model if "init" in config.roles else 0)
     return draw_initial_values(net, config.init, key)

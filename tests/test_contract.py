@@ -157,7 +157,7 @@ def fma(a, b, c):
 def trained(config, pair, model, world):
     """The parameters of a tower: relu, AdaGrad with epsilon outside the root, all sums chains."""
     widths = [32, *config.widths, 1]
-    k = key(config.seed, "init", pair, model if "init" in config.roles else 0)
+    k = key(config.seed, "init", config.first_stream + pair, model if "init" in config.roles else 0)
     w, b = [], []
     for at, (rows, columns) in enumerate(zip(widths, widths[1:], strict=False)):
         limit = math.sqrt(6 / (rows + columns))
@@ -166,9 +166,9 @@ def trained(config, pair, model, world):
         w.append(values.reshape(rows, columns))
         b.append(np.zeros(columns, f32))
     state = [np.full_like(v, config.initial_accumulator) for v in (*w, *b)]
-    examples, shuffle = key(config.seed, "examples", pair), key(
-        config.seed, "shuffle", pair, model if "shuffle" in config.roles else 0
-    )  # fmt: skip
+    number, shuffled = config.first_stream + pair, "shuffle" in config.roles
+    examples = key(config.seed, "examples", pair)
+    shuffle = key(config.seed, "shuffle", number, model if shuffled else 0)
     order = []
     for window in range(config.examples // config.window):
         places = permutation(shuffle, window, config.window)

@@ -61,7 +61,7 @@ ABSENT = {
     "accumulator": "plain", "unit_order": "given", "unit_tree": "chain",
     "unit_accumulator": "plain", "precision": "float32", "rounding": "nearest", "fma": "on",
     "beta1": 0.9, "beta2": 0.999, "nudge_at": 0, "nudge_ulps": 1, "nudge_weights": 1,
-    "accumulator_at": "",
+    "accumulator_at": "", "first_stream": 0,
 }  # fmt: skip
 
 
@@ -145,6 +145,7 @@ OTHER = {
     "accumulator": "kahan", "unit_order": "random", "unit_tree": "pairwise",
     "unit_accumulator": "kahan", "precision": "bits:8", "rounding": "toward-zero", "fma": "off",
     "nudge_at": 1, "nudge_ulps": 2, "nudge_weights": 2, "accumulator_at": "0:batch=exact",
+    "first_stream": 1,
 }  # fmt: skip
 OTHER |= {f.name: f.default / 2 for f in fields(Config) if f.name not in OTHER}
 

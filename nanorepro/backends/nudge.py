@@ -42,7 +42,8 @@ def nudged_weights(spec: ModelSpec) -> list[tuple[str, int]]:
     total, wanted = sum(sizes.values()), spec.config.nudge_weights
     if wanted > total:
         raise wrong("nudge_weights", wanted, f"at most {total}, all weights of the model")
-    key, places = stream_key(spec.config.seed, "nudge", spec.pair), dict[int, None]()
+    number = spec.config.first_stream + spec.pair
+    key, places = stream_key(spec.config.seed, "nudge", number), dict[int, None]()
     for k in count(step=wanted):
         high, low = words(key, np.arange(k, k + wanted))[:2]
         drawn: np.ndarray = bounded(high, low, np.uint64(total))

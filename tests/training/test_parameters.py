@@ -1,9 +1,16 @@
 """Records of parameters: those before training, and the caller's."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from nanorepro import Config, ConfigError, fit, initial_parameters, predict
+from nanorepro import Config, ConfigError, fit, initial_parameters, predict, simulate
+from nanorepro.analysis.lockstep import PairExamples
+from nanorepro.backends import reference
+from nanorepro.config import ROLES
+from nanorepro.data.worlds import make_world
+from nanorepro.specification import ModelSpec
 from tests.support.records import assert_same_record
 
 TINY = Config(model="double", pairs=2, batch=2)
@@ -25,6 +32,43 @@ def test_a_starting_record_fits_any_number_of_features(model, features):
 
 def test_the_worlds_32_features_are_the_default():
     assert_same_record(initial_parameters(TINY), initial_parameters(TINY, features=32), "default")
+
+
+@pytest.mark.parametrize("differ", ["shuffle", "init"])
+def test_the_streams_of_other_pairs(differ):
+    """Pair k of first_stream = N starts as pair N + k does, and sees its own examples."""
+    later = replace(TINY, differ=differ, first_stream=3, log2_examples=4, log2_eval=2)
+    every = replace(later, first_stream=0, pairs=5)
+    for k in (0, 1):
+        for m in (0, 1):
+            record, same = initial_parameters(later, k, m), initial_parameters(every, 3 + k, m)
+            assert_same_record(record, same, f"pair {k}")
+            ours, theirs = ModelSpec(later, 32, k, m), ModelSpec(every, 32, 3 + k, m)
+            for role in ROLES:
+                assert np.array_equal(ours.key(role), theirs.key(role))
+    found, plain = (
+        simulate(c, backend="reference") for c in (later, replace(later, first_stream=0))
+    )
+    assert found.fingerprint != plain.fingerprint
+
+
+@pytest.mark.parametrize("pair", [0, 1])
+def test_the_examples_stay_whatever_the_streams(pair):
+    config = replace(TINY, log2_examples=5, differ="none")
+    world = make_world(config.seed, config.data)
+    seen = []
+    for c in (config, replace(config, first_stream=9)):
+        examples = PairExamples(c, pair, world, reference)
+        (piece,) = examples.pieces(ModelSpec(c, 32, pair, 0), 0, c.steps)
+        seen.append(piece)
+    (x, y), (x2, y2) = seen
+    # each window in another order: of both there is the same multitude
+    for low in range(0, len(y), config.window):
+        a, b = (sorted(zip(v[low : low + config.window, 0].tolist(),
+                           w[low : low + config.window].tolist(), strict=True))
+                for v, w in ((x, y), (x2, y2)))  # fmt: skip
+        assert a == b
+    assert not np.array_equal(x, x2)
 
 
 @pytest.mark.parametrize(
