@@ -189,6 +189,7 @@ WRONG = {
     "--log2-eval": "-1",
     "--first-example": "1.5",
     "--pairs": "0",
+    "--first-stream": "-1",
     "--batch": "33",
     "--differ": "shuffle,shuffle",
     "--optimizer": "rmsprop",
