@@ -119,6 +119,19 @@ def test_programs_are_kept_on_disk(interpreter, monkeypatch, tmp_path):
     assert seam.cached_binary("// another", "90") not in kept
 
 
+def test_so_many_programs_stay_loaded(monkeypatch, tmp_path):
+    monkeypatch.setattr(seam, "PROGRAMS", 2)
+    stand_in.install(monkeypatch, tmp_path)
+    device, source = seam.current(), 'extern "C" __global__ void k%d() {}'
+    first = device.compile(source % 0)
+    assert device.compile(source % 0) is first
+    device.compile(source % 1)
+    assert device.compile(source % 0) is first  # used last: the other one goes
+    device.compile(source % 2)
+    assert device.compile(source % 0) is first
+    assert device.programs.cache_info().currsize == 2
+
+
 def test_a_program_that_cannot_be_kept_is_used(monkeypatch, tmp_path):
     (tmp_path / "nanorepro").write_text("a file where the folder should be")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

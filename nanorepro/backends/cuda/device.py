@@ -8,18 +8,20 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from nanorepro.backends.cuda import nvrtc
+from nanorepro.backends.cuda.program import KEPT
 from nanorepro.errors import ConfigError
 
 OLDEST = 80  # compute capability: the first with a reduction over the lanes of a warp
 INSTALL = "first pip install 'nanorepro[gpu]' for CUDA 12, 'nanorepro[gpu13]' for CUDA 13"
 Grid = tuple[int, int]
+PROGRAMS = 1 + 2 * KEPT  # loaded at a time: what draws, and training and evaluation of each kind
 STATIC_SHARED = 48 << 10  # bytes that need no permission
 
 
@@ -140,24 +142,22 @@ class CupyDevice:
             nvrtc.library()
         except nvrtc.NoCompiler as error:
             raise refused(str(error), "pip install nvidia-cuda-nvrtc") from None
-        self.programs: dict[str, CupyModule] = {}
+        self.programs = lru_cache(PROGRAMS)(self._loaded)
 
     def compile(self, source: str) -> CupyModule:
         self.gpu.use()  # also in a thread that was begun after the caller chose a GPU
-        if source not in self.programs:
-            path = self._binary(source)
-            failures = (
-                self.cupy.cuda.driver.CUDADriverError, self.cupy.cuda.runtime.CUDARuntimeError
-            )  # fmt: skip
-            module = self.cupy.RawModule(path=str(path))
-            try:
-                module.compile()  # loads it
-                self.programs[source] = CupyModule(module)
-            except failures as error:
-                major, minor = nvrtc.version()
-                what = f"the driver does not load what CUDA {major}.{minor} compiled ({error})"
-                raise refused(what, "update the driver") from None
-        return self.programs[source]
+        return self.programs(source)
+
+    def _loaded(self, source: str) -> CupyModule:
+        module = self.cupy.RawModule(path=str(self._binary(source)))
+        failures = self.cupy.cuda.driver.CUDADriverError, self.cupy.cuda.runtime.CUDARuntimeError
+        try:
+            module.compile()  # loads it
+        except failures as error:
+            major, minor = nvrtc.version()
+            what = f"the driver does not load what CUDA {major}.{minor} compiled ({error})"
+            raise refused(what, "update the driver") from None
+        return CupyModule(module)
 
     def _binary(self, source: str) -> Path:
         try:
