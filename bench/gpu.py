@@ -11,6 +11,7 @@ part: what is interrupted has lost nothing.  Only what was measured is written.
 import argparse
 import importlib.util
 import json
+import os
 import statistics
 import sys
 import time
@@ -127,8 +128,13 @@ def step_time(name: str, models: int, examples: int) -> dict[str, float]:
     }
 
 
-def jax_time(name: str, models: int, examples: int) -> dict[str, float]:
-    """The same by JAX: all steps in one scan, the models by vmap; its examples are all alike."""
+def jax_time(name: str, models: int, examples: int) -> dict[str, Any]:
+    """The same by JAX: all steps in one scan, the models by vmap; its examples are all alike.
+
+    Products in float32, and as JAX has them by default, which on a GPU may be in TF32.
+    """
+    # else it takes three quarters of the GPU's memory, which CuPy has need of
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     import jax
     import jax.numpy as jnp
 
@@ -140,14 +146,18 @@ def jax_time(name: str, models: int, examples: int) -> dict[str, float]:
     step = jax.vmap(stepping(case, logits), (0, None), 0)
     rates = jnp.full(case.steps, case.config.lr, jnp.float32)
     batches = (*(jnp.asarray(a) for a in case.arrays), rates)
-    scan = jax.jit(lambda state: jax.lax.scan(step, state, batches)[0])
     w = {k: jnp.asarray(v) for k, v in stacked.items()}
     state = (w, {k: jnp.full_like(v, case.state_start) for k, v in w.items()})
-    best = min(seconds_of(lambda: jax.block_until_ready(scan(state))))
-    return {
-        "microseconds a step": 1e6 * best / case.steps,
-        "nanoseconds an example and model": 1e9 * best / (examples * models),
-    }
+    found: dict[str, Any] = {"device": jax.devices()[0].device_kind}
+    for precision in ("float32", None):
+        with jax.default_matmul_precision(precision):
+            scan = jax.jit(lambda state: jax.lax.scan(step, state, batches)[0])
+            best = min(seconds_of(lambda scan=scan: jax.block_until_ready(scan(state))))
+        found[precision or "by default"] = {
+            "microseconds a step": 1e6 * best / case.steps,
+            "nanoseconds an example and model": 1e9 * best / (examples * models),
+        }
+    return found
 
 
 def steps(report: Report) -> None:

@@ -1,5 +1,6 @@
 """The script for the day a card is at hand, on the interpreter: every part of it runs."""
 
+import importlib.util
 import json
 import re
 
@@ -16,6 +17,13 @@ def sass_is_there():
         return False
 
 
+def beside(name, models, examples):
+    """In the place of JAX, which is not among the tests' packages: it fails with one model."""
+    if name == "linear":
+        raise RuntimeError("no memory")
+    return {"microseconds a step": float(models)}
+
+
 def test_all_parts_are_run_and_written(interpreter, monkeypatch, tmp_path, capsys):
     rows = [row for row in gpu.golden_rows() if row[0] in ("linear", "single")]
     monkeypatch.setattr(gpu, "golden_rows", lambda: rows)
@@ -23,7 +31,8 @@ def test_all_parts_are_run_and_written(interpreter, monkeypatch, tmp_path, capsy
     monkeypatch.setattr(gpu, "OTHERS", {"linear": (3,)})
     monkeypatch.setattr(gpu, "REPEATS", 1)
     monkeypatch.setattr(gpu, "EXAMPLES", {"tower": 64, "linear": 64})
-    monkeypatch.setattr(gpu, "installed", lambda name: False)
+    monkeypatch.setattr(gpu, "installed", lambda name: True)
+    monkeypatch.setattr(gpu, "jax_time", beside)
     small = curves.Size(6, 4, 1, (0, 1))
     monkeypatch.setattr(curves, "size", lambda figure, scale: small)
     monkeypatch.setattr(gpu, "plotted", lambda figure: ["ReLU tower"] if figure == 6 else [])
@@ -34,10 +43,21 @@ def test_all_parts_are_run_and_written(interpreter, monkeypatch, tmp_path, capsy
     assert found["fingerprints"] == {"linear": True, "single": True}
     assert set(found["steps"]) == {"2 tower", "3 linear"}
     assert all(value > 0 for value in found["steps"]["2 tower"].values())
+    assert found["steps, JAX"]["2 tower"] == {"microseconds a step": 2.0}
+    assert found["steps, JAX"]["3 linear"] == "RuntimeError: no memory"
     assert found["device"]["name"] == "NumPy"
     assert list(found["figure 6"]) == ["ReLU tower, log2 z = 0", "ReLU tower, log2 z = 1"]
     assert all(len(run["fingerprint"]) == 64 for run in found["figure 6"].values())
     assert "fingerprints differ" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
+@pytest.mark.parametrize("name", ["linear", "tower-sgd"])
+def test_jax_trains_the_same_models(name, monkeypatch):
+    monkeypatch.setattr(gpu, "REPEATS", 1)
+    found = gpu.jax_time(name, 3, 64)
+    assert set(found) == {"device", "float32", "by default"}
+    assert all(value > 0 for way in ("float32", "by default") for value in found[way].values())
 
 
 def test_another_fingerprint_is_told(interpreter, monkeypatch, tmp_path):
