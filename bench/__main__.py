@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from bench import harness
-from bench.cases import CONFIGS, GOALS, SIZES, SMALL
+from bench.cases import CONFIGS, GOALS, SIZES
 from bench.harness import median
 from nanorepro.errors import ConfigError
 
@@ -107,7 +107,7 @@ def check(case: str, losses: dict[str, list[float]], before: float) -> None:
 
 def compare(given: Namespace, case: str, workers: list[Worker]) -> list[Found]:
     """Check and time one case: every engine of every worker."""
-    sizes = SIZES.get(case, SMALL)
+    sizes = SIZES[case]
     losses: dict[str, list[float]] = {}
     before = None
     engines: list[tuple[Worker, str]] = []

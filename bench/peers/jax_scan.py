@@ -3,20 +3,20 @@
 import jax
 import jax.numpy as jnp
 
-from bench.cases import MODELS, Case, Engine, Job, ends_of
+from bench.cases import MODELS, Case, Engine, Job, activation, ends_of
 
 
-def logits(w, x, last):
+def logits(w, x, last, active):
     """(s,) of one model, from x (s, 32)."""
     if "e0" in w:
         x = jnp.concatenate([x[:, :16] @ w["e0"], x[:, 16:] @ w["e1"]], axis=1)
     for k in range(last + 1):
         x = x @ w[f"w{k}"] + w[f"b{k}"]
-        x = jax.nn.relu(x) if k < last else x
+        x = active(x) if k < last else x
     return x[:, 0]
 
 
-def logits_of_all(w, x, last):
+def logits_of_all(w, x, last, active):
     """(s, models), the models side by side in the last axis of every array."""
     if "e0" in w:
         parts = [jnp.einsum("sj,jum->sum", x[:, 16 * k :][:, :16], w[f"e{k}"]) for k in (0, 1)]
@@ -27,20 +27,21 @@ def logits_of_all(w, x, last):
         else:
             x = (x[:, :, None, :] * w[f"w{k}"]).sum(1)
         x = x + w[f"b{k}"]
-        x = jax.nn.relu(x) if k < last else x
+        x = active(x) if k < last else x
     return x[:, 0]
 
 
 def stepping(case: Case, logits):
     """One step: (w, a), (x, y, rate) → (w, a)."""
     c = case.config
+    active = activation(c, jax.nn.relu, jax.nn.sigmoid, jnp.where)
 
     def step(state, batch):
         w, a = state
         x, y, rate = batch
 
         def loss(w):
-            z = logits(w, x, case.last)
+            z = logits(w, x, case.last, active)
             # the gradient of the mean loss by z is (σ(z) - y)/s: less work than by the loss
             slope = (jax.nn.sigmoid(z) - y.reshape(-1, *[1] * (z.ndim - 1))) / c.batch
             return (jax.lax.stop_gradient(slope) * z).sum()

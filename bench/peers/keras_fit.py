@@ -7,7 +7,7 @@ from keras import layers
 from keras.optimizers import SGD, Adagrad
 from keras.optimizers.schedules import InverseTimeDecay
 
-from bench.cases import Case, Engine, Job
+from bench.cases import Case, Engine, Job, activation
 
 tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -21,13 +21,14 @@ def names_of(layer: str) -> list[str]:
 
 def make(case: Case, steps_per_execution: int) -> Job:
     c, initial = case.config, case.start(0)
+    active = activation(c, tf.nn.relu, tf.sigmoid, tf.where)
     x = keras.Input((32,))
     h, made = x, {}
     if c.model == "wide":
         made = {f"e{k}": layers.Dense(2, use_bias=False) for k in (0, 1)}
         h = layers.Concatenate()([made["e0"](x[:, :16]), made["e1"](x[:, 16:])])
     for k, width in enumerate((*c.widths, 1)):
-        made[f"w{k}"] = layers.Dense(width, None if k == case.last else "relu")
+        made[f"w{k}"] = layers.Dense(width, None if k == case.last else active)
         h = made[f"w{k}"](h)
     model = keras.Model(x, h)
     for name, layer in made.items():

@@ -2,12 +2,17 @@
 
 import torch
 
-from bench.cases import MODELS, Case, Engine, Job, ends_of
+from bench.cases import MODELS, Case, Engine, Job, activation, ends_of
 
 torch.set_num_threads(1)
 torch._inductor.config.compile_threads = 1
 torch._dynamo.config.recompile_limit = 64  # every job is a recompilation of the same lines
 UNROLLED = 4  # steps of a compiled call
+
+
+def active(case: Case):
+    """A(z) of PyTorch's functions."""
+    return activation(case.config, torch.relu, torch.sigmoid, torch.where)
 
 
 class Net(torch.nn.Module):
@@ -26,13 +31,13 @@ class Net(torch.nn.Module):
             if name.startswith("w"):
                 layer.bias.data = record["b" + name[1:]]
             self.layers[name] = layer
-        self.last = case.last
+        self.last, self.active = case.last, active(case)
 
     def forward(self, x):
         if self.embedded:
             x = torch.cat([self.layers["e0"](x[:, :16]), self.layers["e1"](x[:, 16:])], 1)
         for k in range(self.last):
-            x = torch.relu(self.layers[f"w{k}"](x))
+            x = self.active(self.layers[f"w{k}"](x))
         return self.layers[f"w{self.last}"](x)[:, 0]
 
     def record(self):
@@ -96,7 +101,7 @@ def eager(case: Case) -> Job:
     return Job(start, train, lambda state: [state[0].record()], case.n)
 
 
-def logits(w, x, last):
+def logits(w, x, last, active):
     """(models, s) of an ensemble (models first, by bmm) or (s,) of one model, from x (s, 32)."""
     many = w["b0"].dim() == 2
     if "e0" in w:
@@ -107,11 +112,11 @@ def logits(w, x, last):
             x = torch.baddbmm(w[f"b{k}"][:, None, :], x, w[f"w{k}"])
         else:
             x = torch.addmm(w[f"b{k}"], x, w[f"w{k}"])
-        x = torch.relu(x) if k < last else x
+        x = active(x) if k < last else x
     return x[..., 0]
 
 
-def logits_of_all(w, x, last):
+def logits_of_all(w, x, last, active):
     """(models, s) from x (s, 32), the models side by side in the last axis of every array."""
     if "e0" in w:
         parts = [
@@ -124,7 +129,7 @@ def logits_of_all(w, x, last):
         else:
             x = (x[:, :, None, :] * w[f"w{k}"]).sum(1)
         x = x + w[f"b{k}"]
-        x = torch.relu(x) if k < last else x
+        x = active(x) if k < last else x
     return x[:, 0].T
 
 
@@ -141,7 +146,7 @@ def ensemble(case: Case) -> Job:
         w, steps = state
         for x, y in zip(xs, ys, strict=True):
             steps.zero_grad()
-            z = logits(w, x, case.last)
+            z = logits(w, x, case.last, active(case))
             # the gradient of the mean loss by z, handed to backward: no loss is formed
             z.backward((torch.sigmoid(z.detach()) - y) / c.batch)
             steps.step()
@@ -159,14 +164,14 @@ def compiled(case: Case, axis: int | None) -> Job | None:
     if axis == -1 and c.model == "deep":
         return None  # its sums would be one array of 2 GB
     initial = case.start(0) if axis is None else case.starts(axis)
-    z_of = logits_of_all if axis == -1 else logits
+    z_of, act = logits_of_all if axis == -1 else logits, active(case)
     xs, ys = (torch.from_numpy(a) for a in case.arrays)
     decay = 0.0 if case.adagrad else c.decay
     rates = c.lr / (1.0 + decay * torch.arange(case.steps, dtype=torch.float32))
 
     def step(w, a, x, y, rate):
         def loss(w):
-            z = z_of(w, x, case.last)
+            z = z_of(w, x, case.last, act)
             return (((torch.sigmoid(z) - y) / c.batch).detach() * z).sum()
 
         g = torch.func.grad(loss)(w)

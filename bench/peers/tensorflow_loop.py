@@ -2,20 +2,20 @@
 
 import tensorflow as tf
 
-from bench.cases import MODELS, Case, Engine, Job, ends_of
+from bench.cases import MODELS, Case, Engine, Job, activation, ends_of
 
 tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(1)
 tf.get_logger().setLevel("ERROR")
 
 
-def logits(w, x, last):
+def logits(w, x, last, active):
     """(s,) of one model or (models, s) of an ensemble, from x (s, 32)."""
     if "e0" in w:
         x = tf.concat([x[:, :16] @ w["e0"], x[:, 16:] @ w["e1"]], axis=-1)
     for k in range(last + 1):
         x = tf.matmul(x, w[f"w{k}"]) + w[f"b{k}"][..., None, :]
-        x = tf.nn.relu(x) if k < last else x
+        x = active(x) if k < last else x
     return x[..., 0]
 
 
@@ -23,6 +23,7 @@ def make(case: Case, models: int) -> Job:
     c = case.config
     initial = case.start(0) if models == 1 else case.starts(0)
     xs, ys = (tf.constant(a) for a in case.arrays)
+    active = activation(c, tf.nn.relu, tf.sigmoid, tf.where)
 
     def update(w, a, g, step):
         if case.adagrad:
@@ -35,7 +36,7 @@ def make(case: Case, models: int) -> Job:
     def body(step, w, a):
         with tf.GradientTape() as tape:
             tape.watch(w)
-            z = logits(w, xs[step], case.last)
+            z = logits(w, xs[step], case.last, active)
             # the gradient of the mean loss by z is (σ(z) - y)/s: less work than by the loss
             slope = tf.stop_gradient((tf.sigmoid(z) - ys[step]) / c.batch)
             loss = tf.reduce_sum(slope * z)
