@@ -88,17 +88,23 @@ class FastArrayNamespace(ArrayNamespace, Protocol):
     ----------
     DIRECTED : bool
         Whether there are operations on float32 rounded in any direction, `add_to` and the others.
+    TABLES : bool
+        Whether there is `lookup`.
     UP, DOWN, TOWARD_ZERO
         The directions.
     """
 
     DIRECTED: bool
+    TABLES: bool
     UP: Any
     DOWN: Any
     TOWARD_ZERO: Any
 
     def any_true(self, conditions: Value) -> Any:
         """Whether one of some conditions holds."""
+
+    def lookup(self, table: tuple[Value, ...], index: Value) -> Value:
+        """table[index % 32] of 32 float32."""
 
     def add_to(self, direction: Any, a: Value, b: Value) -> Value:
         """a + b in float32, rounded in a direction."""

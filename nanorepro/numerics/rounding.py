@@ -21,6 +21,7 @@ from nanorepro.numerics.error_free import (
     odd_sqrt,
     odd_sub,
 )
+from nanorepro.numerics.exp_by_table import exp_by_table
 from nanorepro.numerics.exp_log import exp, exp64, quick_exp
 from nanorepro.numerics.fast_rounding import directed_operations, fast_operations
 from nanorepro.numerics.formats import ROUNDINGS, significand_bits
@@ -162,7 +163,10 @@ def _native(xp: ArrayNamespace, dtype: type[np.floating], fused: bool) -> Operat
     """float32 and float64 to nearest: the machine's own operations."""
     add, mul, double, narrow = xp.add, xp.mul, dtype == np.float64, xp.narrow
     short = xp.FAST_FORMULAS and not double
-    exponential = quick_exp(xp) if short else exp(xp, dtype)  # type: ignore[arg-type]
+    if short and cast(FastArrayNamespace, xp).TABLES:
+        exponential = exp_by_table(cast(FastArrayNamespace, xp))
+    else:
+        exponential = quick_exp(xp) if short else exp(xp, dtype)  # type: ignore[arg-type]
 
     @xp.function
     def product_then_sum(a: Value, b: Value, c: Value, t: Any = None) -> Value:

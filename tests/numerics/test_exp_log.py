@@ -16,6 +16,7 @@ from nanorepro.backends import reference
 from nanorepro.backends.numba import backend as numba_backend
 from nanorepro.backends.numba.llvm import simd
 from nanorepro.numerics import exp_log, numpy_arrays
+from nanorepro.numerics.exp_by_table import exp_by_table
 
 
 @cache
@@ -95,9 +96,24 @@ def test_every_float32_result_is_correctly_rounded(name):
             assert result == truth, (argument.hex(), result.hex(), truth.hex())
 
 
+# the faster formulas of exp in float32 that this machine can carry out
+FASTER = [exp_log.quick_exp, exp_by_table] if simd.TABLES else [exp_log.quick_exp]
+
+
+@pytest.mark.parametrize("way", FASTER)
+def test_faster_formulas_give_the_bits_of_exp(way):
+    rng = np.random.default_rng(3)
+    with np.errstate(over="ignore"):
+        x = [SPECIAL, draw_arguments("exp", 20_000), rng.normal(0.0, 4.0, 100_000)]
+        x = np.concatenate([*x, 2.0 ** rng.uniform(-40.0, 0.0, 20_000)]).astype(np.float32)
+    plain = compiled(exp_log.exp(simd, np.float32))(x)
+    assert_same_bits(plain, compiled(way(simd))(x))
+
+
 @pytest.mark.slow  # all 2^32 inputs
-def test_quick_exp_is_exp_for_every_float32():
-    plain, quick = exp_log.exp(simd, np.float32), exp_log.quick_exp(simd)
+@pytest.mark.parametrize("way", FASTER)
+def test_faster_formulas_give_the_bits_of_exp_for_every_float32(way):
+    plain, quick = exp_log.exp(simd, np.float32), way(simd)
     load, store, bits, from_bits = simd.load, simd.store, simd.bits, simd.from_bits
     block, parts = 4096, 64
 

@@ -152,7 +152,7 @@ class Namespace:
     `DIRECTED` chooses how p-bit operations are taken (`numerics.fast_rounding`).
     """
 
-    FAST_FORMULAS = True
+    FAST_FORMULAS, TABLES = True, False
     TOWARD_ZERO, UP, DOWN = "rz", "ru", "rd"
 
     def __init__(self, directed: bool) -> None:

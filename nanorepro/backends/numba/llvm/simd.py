@@ -27,6 +27,7 @@ from nanorepro.numerics import streams
 FAST_FORMULAS = True  # operations may take any way to their bits
 # what the compiler may use of the processor is a part of the key of all it compiles
 DIRECTED = "+avx512f" in cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+TABLES = DIRECTED  # whether there is `lookup`
 # as numbers of lanes are: in a type
 DOWN, UP, TOWARD_ZERO = ((0,) * n for n in (1, 2, 3))
 
@@ -164,11 +165,20 @@ def machine(name, arity):
     return typing
 
 
-def _directed(name):
-    """Typing of an operation on float32 that says itself where to round; AVX-512 has them.
+def in_sixteens(builder, result, operation, values):
+    """An operation of 16 numbers: longer vectors are cut, shorter ones filled up with anything."""
+    if not isinstance(result, Vector):
+        found = operation(*(splat(builder, value, 16) for value in values))
+        return builder.extract_element(found, ir.IntType(32)(0))
+    n, parts = result.lanes, []
+    for k in range(0, n, 16):
+        index = [min(lane, n - 1) for lane in range(k, k + 16)]
+        parts.append(operation(*(shuffle(builder, value, index) for value in values)))
+    return joined(builder, parts, n)
 
-    They take 16 numbers: longer vectors are cut, shorter ones filled up with anything.
-    """
+
+def _directed(name):
+    """Typing of an operation on float32 that says itself where to round; AVX-512 has them."""
     kind = ir.VectorType(ir.FloatType(), 16)
 
     def typing(direction, *kinds):
@@ -182,20 +192,38 @@ def _directed(name):
                 ir.FunctionType(kind, [kind] * len(kinds) + [mode.type]),
                 f"llvm.x86.avx512.{name}.ps.512",
             )
-            if not isinstance(result, Vector):
-                values = [splat(builder, value, 16) for value in values]
-                found = builder.call(function, [*values, mode])
-                return builder.extract_element(found, ir.IntType(32)(0))
-            n, parts = result.lanes, []
-            for k in range(0, n, 16):
-                index = [min(lane, n - 1) for lane in range(k, k + 16)]
-                part = [shuffle(builder, value, index) for value in values]
-                parts.append(builder.call(function, [*part, mode]))
-            return joined(builder, parts, n)
+            return in_sixteens(
+                builder, result, lambda *part: builder.call(function, [*part, mode]), values
+            )
 
         return result, codegen
 
     return typing
+
+
+def _lookup(table, index):
+    """Typing of a look-up in a table of 32 numbers, as AVX-512 has it: for 16 at a time."""
+    result, half = of_type(types.float32, index), ir.VectorType(ir.FloatType(), 16)
+    numbers = ir.VectorType(ir.IntType(32), 16)
+
+    def codegen(context, builder, sig, args):
+        parts = []
+        for k in (0, 16):
+            part = ir.Constant(half, ir.Undefined)
+            for n in range(16):
+                number = builder.extract_value(args[0], k + n)
+                part = builder.insert_element(part, number, ir.IntType(32)(n))
+            parts.append(part)
+        function = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(half, [half, numbers, half]),
+            "llvm.x86.avx512.vpermi2var.ps.512",
+        )
+        return in_sixteens(
+            builder, result, lambda v: builder.call(function, [parts[0], v, parts[1]]), args[1:]
+        )
+
+    return result, codegen
 
 
 def _where(condition, a, b):
@@ -396,6 +424,10 @@ def fma_to(direction, a, b, c):
     """a·b + c."""
 
 
+def lookup(table, index):
+    """table[index % 32] of a tuple of 32 float32; only where TABLES."""
+
+
 def where(condition, a, b):
     """a where the condition holds, else b."""
 
@@ -480,6 +512,7 @@ for _function, _typing in {
     div_to: _directed("div"),
     sqrt_to: _directed("sqrt"),
     fma_to: _directed("vfmadd"),
+    lookup: _lookup,
     where: _where,
     widen: _convert(64),
     narrow: _convert(32),
