@@ -5,6 +5,7 @@ Another activation is a factory here, and its record in ACTIVATIONS.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import frexp
 from typing import TYPE_CHECKING, Any
 
 from nanorepro.numerics.array_namespace import ArrayNamespace, Function
@@ -30,8 +31,9 @@ class Activation:
         does not matter: all δ of such an example are NaN.
     often_zero : bool
         Whether A(z) is 0 for half of all z and more; A'(z) is then 0, too, and else 1.
-    costly : bool
-        Whether to compute A(z) again takes longer than to read it from memory.
+    with_slope : callable or None
+        Where A(z) is costly: (xp, ops, beta) -> a function (z, t) -> (A(z), A'(z)), for backends
+        that keep both; d·A'(z) is then their product.
     uses_beta : bool
         Whether β has an effect.
     kinks : tuple of float
@@ -42,7 +44,7 @@ class Activation:
     summary: str
     make: "Callable[[ArrayNamespace, Operations, float], Pair]"
     often_zero: bool = False
-    costly: bool = False
+    with_slope: "Callable[[ArrayNamespace, Operations, float], Function] | None" = None
     uses_beta: bool = False
     kinks: tuple[float, ...] = ()
 
@@ -85,22 +87,53 @@ def relu(xp: ArrayNamespace, ops: "Operations", beta: float) -> Pair:
     return value, backward
 
 
+def divided_by(xp: ArrayNamespace, ops: "Operations", divisor: float) -> Function:
+    """A function (a, t) -> a/divisor; by a power of two a product has the same exact value."""
+    mul, div, by = ops.mul, ops.div, ops.const(divisor)
+    inverse = ops.const(1.0 / float(by))
+    power_of_two = frexp(by)[0] == 0.5 and xp.FAST_FORMULAS
+
+    @xp.function
+    def quotient(a: Any, t: Any) -> Any:
+        return mul(a, inverse, t) if power_of_two else div(a, by, t)
+
+    return quotient
+
+
 def smelu(xp: ArrayNamespace, ops: "Operations", beta: float) -> Pair:
     """A(z) = (z + β)²/(4β) for |z| < β, 0 for z ≤ -β, z for z ≥ β (section 6)."""
     where, zero, one = xp.where, ops.const(0.0), ops.const(1.0)
-    b, minus_b, b2, b4 = (ops.const(k * beta) for k in (1.0, -1.0, 2.0, 4.0))
-    add, mul, div = ops.add, ops.mul, ops.div
+    b, minus_b, b2 = (ops.const(k * beta) for k in (1.0, -1.0, 2.0))
+    by_2b, by_4b = (divided_by(xp, ops, k * beta) for k in (2.0, 4.0))
+    add, mul = ops.add, ops.mul
 
-    @xp.function
-    def value(z: Any, t: Any) -> Any:
-        s = add(z, b, t)
-        inside = div(mul(s, s, t), b4, t)
-        return where(z <= minus_b, zero, where(z >= b, z, inside))
+    if xp.FAST_FORMULAS:
 
-    @xp.function
-    def backward(d: Any, z: Any, t: Any) -> Any:
-        inside = div(add(z, b, t), b2, t)
-        return mul(d, where(z <= minus_b, zero, where(z >= b, one, inside)), t)
+        @xp.function
+        def value(z: Any, t: Any) -> Any:
+            # a sum is below 0 or above 2β only where z is below -β or above β
+            s = add(z, b, t)
+            s = where(zero > s, zero, s)
+            return where(z >= b, z, by_4b(mul(s, s, t), t))
+
+        @xp.function
+        def backward(d: Any, z: Any, t: Any) -> Any:
+            s = add(z, b, t)
+            s = where(zero > s, zero, s)
+            return mul(d, by_2b(where(s > b2, b2, s), t), t)
+
+    else:
+
+        @xp.function
+        def value(z: Any, t: Any) -> Any:
+            s = add(z, b, t)
+            inside = by_4b(mul(s, s, t), t)
+            return where(z <= minus_b, zero, where(z >= b, z, inside))
+
+        @xp.function
+        def backward(d: Any, z: Any, t: Any) -> Any:
+            inside = by_2b(add(z, b, t), t)
+            return mul(d, where(z <= minus_b, zero, where(z >= b, one, inside)), t)
 
     return value, backward
 
@@ -119,21 +152,32 @@ def sigmoid(xp: ArrayNamespace, ops: "Operations") -> Function:
 
 def swish(xp: ArrayNamespace, ops: "Operations", beta: float) -> Pair:
     """A(z) = z·s with s = σ(βz); A'(z) = s + (βz)·(s·(1 - s))."""
+    both, mul = swish_with_slope(xp, ops, beta), ops.mul
+
+    @xp.function
+    def value(z: Any, t: Any) -> Any:
+        return both(z, t)[0]
+
+    @xp.function
+    def backward(d: Any, z: Any, t: Any) -> Any:
+        return mul(d, both(z, t)[1], t)
+
+    return value, backward
+
+
+def swish_with_slope(xp: ArrayNamespace, ops: "Operations", beta: float) -> Function:
+    """(z, t) -> (A(z), A'(z)) of `swish`."""
     b, one = ops.const(beta), ops.const(1.0)
     add, sub, mul = ops.add, ops.sub, ops.mul
     sigmoid_of = sigmoid(xp, ops)
 
     @xp.function
-    def value(z: Any, t: Any) -> Any:
-        return mul(z, sigmoid_of(mul(b, z, t), t), t)
-
-    @xp.function
-    def backward(d: Any, z: Any, t: Any) -> Any:
+    def both(z: Any, t: Any) -> Any:
         u = mul(b, z, t)
         s = sigmoid_of(u, t)
-        return mul(d, add(s, mul(u, mul(s, sub(one, s, t), t), t), t), t)
+        return mul(z, s, t), add(s, mul(u, mul(s, sub(one, s, t), t), t), t)
 
-    return value, backward
+    return both
 
 
 ACTIVATIONS = {
@@ -144,6 +188,6 @@ ACTIVATIONS = {
         Activation(
             "smelu", "relu, quadratic from -β to β", smelu, uses_beta=True, kinks=(-1.0, 1.0)
         ),
-        Activation("swish", "z·σ(β·z)", swish, costly=True, uses_beta=True),
+        Activation("swish", "z·σ(β·z)", swish, with_slope=swish_with_slope, uses_beta=True),
     )
 }

@@ -32,7 +32,8 @@ class KernelContext:
     batch_sums: Sums
     unit_sums: Sums
     value: Callable  # A(z)
-    backward: Callable  # d·A'(z)
+    value_and_kept: Callable  # A(z), and what is kept in place of z: A'(z) where A(z) is costly
+    backward: Callable  # d·A'(z), of d and what is kept
     sigmoid: Callable
     update: Callable  # of a weight and its state by a gradient
     starts: tuple[float, ...]  # of the optimizer's state: so many numbers for each weight
@@ -66,11 +67,17 @@ def compile_key(config: Config) -> Config:
     return replace(config, **{name: getattr(plain, name) for name in names})
 
 
-def make_context(config: Config, dials: Dials, features: int) -> KernelContext:
-    """The context of a configuration and of one model's dials."""
+def make_context(
+    config: Config, dials: Dials, features: int, keeps_z: bool = False
+) -> KernelContext:
+    """The context of a configuration and of one model's dials; for a trace all z are kept."""
     ops = operations(simd, dials.precision, dials.rounding, dials.fma)
     activation, optimizer = ACTIVATIONS[config.act], OPTIMIZERS[config.optimizer]
     value, backward = activation.make(simd, ops, config.beta)
+    costly = activation.with_slope is not None
+    value_and_kept = with_z(value)
+    if activation.with_slope and not keeps_z:
+        value_and_kept, backward = activation.with_slope(simd, ops, config.beta), ops.mul
     return KernelContext(
         net=layers(config, features),
         batch=config.batch,
@@ -82,11 +89,22 @@ def make_context(config: Config, dials: Dials, features: int) -> KernelContext:
         batch_sums=Sums(ops, dials.accumulator, dials.tree, True),
         unit_sums=Sums(ops, dials.unit_accumulator, dials.unit_tree, dials.unit_order == "given"),
         value=value,
+        value_and_kept=value_and_kept,
         backward=backward,
         sigmoid=sigmoid(simd, ops),
         update=optimizer.make_update(simd, ops, config),
         starts=optimizer.starts(config),
         skip_unchanged=optimizer.zero_gradient_changes_nothing,
         zeros=activation.often_zero,
-        costly=activation.costly,
+        costly=costly,
     )
+
+
+def with_z(value: Callable) -> Callable:
+    """The function (z, t) → (A(z), z)."""
+
+    @simd.inlined
+    def both(z, t):
+        return value(z, t), z
+
+    return both

@@ -28,7 +28,7 @@ class Memory(NamedTuple):
     """What one model in training works on; arrays are flat unless a shape is given.
 
     w: parameters; a: optimizer state, number k of the parameter at w[i] at a[i + k·parameters]
-    z, h, d: of every layer: before and after the activation, and δ
+    z, h, d: of every layer: before the activation (or A'(z), if that is kept), after it, and δ
     transposed: h or δ of one layer the other way round; scratch: of some of its units
     delta_rows: (examples, width), δ of the layers of a few units, side by side, zeros below them
     output_rows: likewise h, of those under another of them

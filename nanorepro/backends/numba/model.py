@@ -93,7 +93,7 @@ def compile_model(
 ) -> Compiled:
     """The functions for a configuration as `compile_key` gives it."""
     forget_parts()
-    ctx = make_context(config, dials, features)
+    ctx = make_context(config, dials, features, keeps_z=general_only)
     step = make_step(ctx, general_only)
     layout, batch = step.layout, config.batch
     ascend, descend = (build(ctx, layout, picks) for picks in (step.forward, step.backward))

@@ -58,15 +58,15 @@ def nothing(m, x, first, rate, t):
 def activation_forward(ctx: KernelContext, layout: Layout, place: LayerLayout, rows: int):
     """A function (m, r, u, t): z ← z + b (embeddings have no b); h = A(z), z where no A follows.
 
-    Of the `rows` units from u on, which lie from row r on, or of the examples from r on where the
-    units are contiguous.
+    In place of z what the activation keeps.  Of the `rows` units from u on, which lie from row r
+    on, or of the examples from r on where the units are contiguous.
     """
     across, z_at, b_at = place.examples_contiguous, place.z, place.b
     stride = place.by_unit if across else place.by_example
     width = layout.examples if across else place.width
     bias, active = place.layer.bias, place.layer.active
     above = active or not bias  # nothing reads the h of the output
-    add, value = ctx.ops.add, ctx.value
+    add, value_and_kept = ctx.ops.add, ctx.value_and_kept
     step = ctx.longest if across else place.lanes
     lanes = lanes_of(step)
 
@@ -83,11 +83,13 @@ def activation_forward(ctx: KernelContext, layout: Layout, place: LayerLayout, r
                         else load(m.biases, b_at + c, lanes)
                     )
                     z = add(z, b, t)
-                    store(m.z, at, z)
+                h = z
                 if active:
-                    z = value(z, t)
+                    h, z = value_and_kept(z, t)
+                if bias:
+                    store(m.z, at, z)
                 if above:
-                    store(m.h, at, z)
+                    store(m.h, at, h)
 
     return activate
 

@@ -187,7 +187,7 @@ def paired_products(
 def put_activation(ctx: KernelContext, place: Stacked) -> Callable:
     """`put` of a pass upwards: z[i, u] ← v + b[u], h = A(z); nothing reads h of the output."""
     z_at, b_at, pitch, models = place.z, place.b, place.width, place.models
-    add, value, active = ctx.ops.add, ctx.value, place.layer.active
+    add, value_and_kept, active = ctx.ops.add, ctx.value_and_kept, place.layer.active
 
     def make_put(size):
         lanes = lanes_of(size)
@@ -196,9 +196,10 @@ def put_activation(ctx: KernelContext, place: Stacked) -> Callable:
         def put(m, v, i, u, rate, t):
             at = z_at + i * pitch + u * models
             z = add(v, load(m.w, b_at + u * models, lanes), t)
-            store(m.z, at, z)
             if active:
-                store(m.h, at, value(z, t))
+                h, z = value_and_kept(z, t)
+                store(m.h, at, h)
+            store(m.z, at, z)
 
         return put
 
