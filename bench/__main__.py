@@ -216,7 +216,7 @@ def picture(found: Sequence[Found], title: str):
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter
 
-    from nanorepro.plots.overview import BLUE, GREY, RED, STYLE
+    from nanorepro.plots.style import BLUE, GREY, RED, STYLE
 
     cases = by_case(found)
     columns = min(2, len(cases))

@@ -182,7 +182,7 @@ def picture(found: Sequence[Series], title: str):
     import matplotlib
     from matplotlib.figure import Figure
 
-    from nanorepro.plots.overview import BLUE, GREY, STYLE
+    from nanorepro.plots.style import BLUE, GREY, STYLE
 
     units = {"width": "seconds per example", "depth": "seconds per example"}
     columns = min(3, len(found))
