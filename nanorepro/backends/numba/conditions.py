@@ -69,6 +69,13 @@ def by_example(ctx: KernelContext) -> bool:
 # Layers above it
 
 
+def four_vectors(ctx: KernelContext, k: int) -> bool:
+    """A layer above the first whose units are whole groups of four vectors, padding included; the
+    sums over units are plain.
+    """
+    return k > 0 and row(ctx, k) % (4 * ctx.longest) == 0 and plain(ctx)
+
+
 def small(ctx: KernelContext, k: int) -> bool:
     """A layer above the first of at most 4096 weights."""
     return k > 0 and ctx.net[k].fan_in * row(ctx, k) <= LARGE
@@ -77,6 +84,11 @@ def small(ctx: KernelContext, k: int) -> bool:
 def large(ctx: KernelContext, k: int) -> bool:
     """A layer above the first of more than 4096 weights."""
     return k > 0 and not small(ctx, k)
+
+
+def by_distinct_examples(ctx: KernelContext, k: int) -> bool:
+    """A large layer of four vectors of units: equal examples have their sums once."""
+    return large(ctx, k) and four_vectors(ctx, k)
 
 
 def examples_contiguous(ctx: KernelContext, k: int) -> bool:

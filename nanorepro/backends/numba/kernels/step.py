@@ -16,6 +16,7 @@ from functools import partial
 from nanorepro.backends.numba.context import KernelContext
 from nanorepro.backends.numba.kernel import Equation, Kernel, Phase
 from nanorepro.backends.numba.kernels import (
+    distinct_forward,
     fused_layer,
     general,
     input_layer,
@@ -37,6 +38,7 @@ SPECIAL = (
     *table_layers.KERNELS,
     *input_layer.KERNELS,
     *sparse_forward.KERNELS,
+    *distinct_forward.KERNELS,
     *sparse_backward.KERNELS,
     *large_layers.KERNELS,
     *small_layers.KERNELS,
