@@ -6,7 +6,7 @@ Another activation is a factory here, and its record in ACTIVATIONS.
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import frexp
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from nanorepro.numerics.array_namespace import ArrayNamespace, Function
 
@@ -105,9 +105,25 @@ def smelu(xp: ArrayNamespace, ops: "Operations", beta: float) -> Pair:
     where, zero, one = xp.where, ops.const(0.0), ops.const(1.0)
     b, minus_b, b2 = (ops.const(k * beta) for k in (1.0, -1.0, 2.0))
     by_2b, by_4b = (divided_by(xp, ops, k * beta) for k in (2.0, 4.0))
-    add, mul = ops.add, ops.mul
+    add, mul, fma = ops.add, ops.mul, ops.fma
 
-    if xp.FAST_FORMULAS:
+    if xp.FAST_FORMULAS and fma is cast(Any, xp).fma and frexp(beta)[0] == 0.5:
+        # scaled by powers of two, sums and products are rounded as they are
+        half, per_2b = ops.const(0.5), ops.const(0.5 / beta)
+
+        @xp.function
+        def value(z: Any, t: Any) -> Any:
+            s = fma(z, per_2b, half, t)
+            s = where(zero > s, zero, s)
+            return where(z >= b, z, mul(b, mul(s, s, t), t))
+
+        @xp.function
+        def backward(d: Any, z: Any, t: Any) -> Any:
+            s = fma(z, per_2b, half, t)
+            s = where(zero > s, zero, s)
+            return mul(d, where(s > one, one, s), t)
+
+    elif xp.FAST_FORMULAS:
 
         @xp.function
         def value(z: Any, t: Any) -> Any:
