@@ -147,8 +147,16 @@ class Backend(Protocol):
     def draw(self, world: World, key: np.ndarray, first: int, joined: np.ndarray, /) -> None:
         """Fill `joined` (n,) uint64 with examples first, ... of a stream, each as x + y·2^32."""
 
+    def uniform(self, key: np.ndarray, n: int, block: int, /) -> np.ndarray:
+        """`streams.uniform`: n values in (0, 1), float64, of a block of a stream."""
+
     def shuffle(self, rows: np.ndarray, key: np.ndarray, first: int, /) -> None:
         """Bring rows (windows, n) into the order of the permutations first, first + 1, ..."""
+
+    def shuffle_and_split(
+        self, rows: np.ndarray, key: np.ndarray, first: int, x: np.ndarray, y: np.ndarray, /
+    ) -> None:
+        """`split` of the rows in the order that `shuffle` would bring them into; they stay."""
 
     def split(self, joined: np.ndarray, x: np.ndarray, y: np.ndarray, /) -> None:
         """Features x (n,) uint32 and labels y (n,) uint8 of joined examples."""

@@ -28,9 +28,12 @@ RoundingKey = tuple[np.uint64, np.uint64, np.uint64]
 State = tuple[np.ndarray, ...]  # of an accumulator
 
 __all__ = [
-    "Model", "draw", "examples", "exp", "fsum", "log", "pack", "permutations", "shuffle", "split",
-    "train_models",
+    "Model", "draw", "examples", "exp", "fsum", "log", "pack", "permutations", "shuffle",
+    "shuffle_and_split", "split", "train_models", "uniform",
 ]  # fmt: skip
+
+
+uniform = streams.uniform
 
 
 def draw(world: worlds.World, key: np.ndarray, first: int, joined: np.ndarray) -> None:
@@ -42,6 +45,15 @@ def shuffle(rows: np.ndarray, key: np.ndarray, first: int) -> None:
     """Bring the rows into the order of the permutations first, first + 1, ... of a stream."""
     for k, row in enumerate(rows):
         row[:] = row[streams.permutation(key, first + k, len(row))]
+
+
+def shuffle_and_split(
+    rows: np.ndarray, key: np.ndarray, first: int, x: np.ndarray, y: np.ndarray
+) -> None:
+    """`shuffle` of a copy of the rows, and its `split`."""
+    rows = rows.copy()
+    shuffle(rows, key, first)
+    split(rows.ravel(), x, y)
 
 
 def split(joined: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:

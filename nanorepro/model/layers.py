@@ -6,6 +6,7 @@ import numpy as np
 
 from nanorepro.errors import ConfigError
 from nanorepro.model.initializers import EMBEDDING_LIMIT, INITIALIZERS
+from nanorepro.numerics.array_namespace import Function
 from nanorepro.numerics.streams import uniform
 
 Parameters = dict[str, np.ndarray]
@@ -87,7 +88,9 @@ def shapes(net: tuple[Layer, ...]) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def draw_initial_values(net: tuple[Layer, ...], init: str, key: np.ndarray) -> Parameters:
+def draw_initial_values(
+    net: tuple[Layer, ...], init: str, key: np.ndarray, uniform: Function = uniform
+) -> Parameters:
     """Initial parameters, float64: w = limit·(2u - 1), biases 0.
 
     Parameters
@@ -98,6 +101,8 @@ def draw_initial_values(net: tuple[Layer, ...], init: str, key: np.ndarray) -> P
         The initializer's name, which says the limit; that of embeddings is ±0.05.
     key : np.ndarray
         (2,) uint64, the key of the stream `init`: the k-th parameter draws u from its block k.
+    uniform : callable
+        `streams.uniform`, or a backend's.
     """
     initializer, values = INITIALIZERS[init], {}
     for block, (name, shape) in enumerate(shapes(net).items()):

@@ -55,15 +55,22 @@ class ExampleStream:
         """Examples of chunk k."""
         return min(self.size, self.examples - k * self.size)
 
-    def take(self, model: int, k: int, joined: np.ndarray) -> None:
-        """Fill `joined` (length(k),) uint64 with chunk k, the next of `model`."""
+    def take(self, model: int, k: int, own: np.ndarray) -> np.ndarray:
+        """Chunk k (length(k),) uint64, the next of `model`: in memory for both, or else in `own`.
+
+        The memory for both is as it is until both models say that they are `done`.
+        """
         drawn = self._claimed(model, k)
         if drawn is None:
+            joined = own[: self.length(k)]
             self._draw(k, joined)
-        else:
-            if not drawn.done():
-                self._claimed(model, k + 1)
-            np.copyto(joined, drawn.result()[: len(joined)])
+            return joined
+        if not drawn.done():
+            self._claimed(model, k + 1)
+        return drawn.result()[: self.length(k)]
+
+    def done(self, model: int, k: int) -> None:
+        """`model` has what it needs of chunk k."""
         with self.lock:
             self.next[model] = k + 1
             if k in self.shared and self.next[1 - model] > k:

@@ -15,7 +15,7 @@ from nanorepro.backends.protocols import (
     Trained,
 )
 from nanorepro.config import Config
-from nanorepro.training.example_stream import ExampleStream
+from nanorepro.training.example_stream import CHUNK, ExampleStream
 
 PIECE = 1 << 16  # examples of one call of the training kernel at most, or one mini-batch
 SECONDS = 0.5  # about the longest call: so long a signal waits, and a checkpoint that is due
@@ -34,8 +34,10 @@ def train_group(
     logits: list[list[np.ndarray]] = [[*start.logits] for start in group.start]
     patterns = group.patterns[:, None]
     pace = Pace(config.batch)
-    joined = np.empty(stream.size, np.uint64)
-    x, y = np.empty(pace.longest, np.uint32), np.empty(pace.longest, np.uint8)
+    # the features and labels of a chunk, or where that is a long window, of a part of it
+    whole = stream.size <= CHUNK
+    own, size = np.empty(stream.size, np.uint64), stream.size if whole else pace.longest
+    x, y = np.empty(size, np.uint32), np.empty(size, np.uint8)
 
     def snapshots() -> list[Snapshot]:
         return [
@@ -51,14 +53,20 @@ def train_group(
             begin = max(0, model.step * config.batch - first)
             if begin >= n:
                 continue
-            stream.take(group.models[at].model, k, joined[:n])
-            windows = joined[:n].reshape(-1, config.window)
-            backend.shuffle(windows, shuffles[at], first // config.window)
+            joined = stream.take(group.models[at].model, k, own)
+            windows, number = joined.reshape(-1, config.window), first // config.window
+            if whole:
+                backend.shuffle_and_split(windows, shuffles[at], number, x[:n], y[:n])
+            else:
+                backend.shuffle(windows, shuffles[at], number)
+            stream.done(group.models[at].model, k)
             for low, high, evaluate in segments(config, first, begin, n, pace):
-                spec, xs, ys = group.models[at], x[: high - low], y[: high - low]
+                part = slice(low, high) if whole else slice(0, high - low)
+                spec, xs, ys = group.models[at], x[part], y[part]
                 if 0 < first + low == (nudge_step(spec) or 0) * config.batch:
                     model.set_parameters(nudged(spec, model.parameters()))
-                backend.split(joined[low:high], xs, ys)
+                if not whole:
+                    backend.split(joined[low:high], xs, ys)
                 since = time.perf_counter()
                 model.train(xs[:, None], ys)
                 pace.took(high - low, time.perf_counter() - since)

@@ -11,7 +11,9 @@ from nanorepro.data import sampling
 from nanorepro.errors import ConfigError, wrong
 from nanorepro.model.layers import Parameters, shapes
 from nanorepro.numerics import numpy_arrays
+from nanorepro.numerics.array_namespace import Function
 from nanorepro.numerics.rounding import operations
+from nanorepro.numerics.streams import uniform
 from nanorepro.specification import ModelSpec, initial_values
 
 MOST_FEATURES = 1 << 20
@@ -72,7 +74,13 @@ def initial_parameters(
     pair = whole_number("pair", pair, 0, config.pairs - 1)
     model = whole_number("model", model, 0, 1)
     spec = ModelSpec(config, whole_number("features", features, 1, MOST_FEATURES), pair, model)
-    return starting_record(spec, initial_values(config, spec.net, pair, model))
+    return initial_record(spec, uniform)
+
+
+def initial_record(spec: ModelSpec, uniform: Function) -> Parameters:
+    """`initial_parameters` of a specification, drawn by `streams.uniform` or a backend's."""
+    values = initial_values(spec.config, spec.net, spec.pair, spec.model, uniform)
+    return starting_record(spec, values)
 
 
 def starting_record(spec: ModelSpec, values: Parameters) -> Parameters:

@@ -32,6 +32,7 @@ from nanorepro.training.measuring import Measurer, Measures, evaluation_set, in_
 from nanorepro.training.parameters import (
     check_parameters,
     initial_parameters,
+    initial_record,
     starting_record,
 )
 from nanorepro.training.threads import check_threads
@@ -126,7 +127,7 @@ class Simulation:
     def _first(self, spec: ModelSpec) -> Parameters:
         """What a model starts from: its initial parameters, or those of the warm start."""
         if self.start is None:
-            return initial_parameters(self.config, spec.pair, spec.model)
+            return initial_record(spec, self.backend.uniform)
         records = self.start[spec.pair % len(self.start)]
         record = records[spec.model if "init" in self.config.roles else 0]
         return starting_record(spec, record)

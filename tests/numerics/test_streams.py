@@ -121,6 +121,24 @@ def test_permutations_of_both_backends_and_by_integers(n, first):
         assert sorted(rows[k] - k * n) == list(range(n))
 
 
+@pytest.mark.parametrize(("count", "n"), [(1, 1), (70, 32), (33, 33), (3, 257), (2, 3000)])
+def test_shuffled_and_split_is_shuffled_then_split(count, n):
+    rows = np.random.default_rng(0).integers(0, 2**33, (count, n), np.uint64)
+    before = rows.copy()
+    x, y = np.empty((2, count * n), np.uint32), np.empty((2, count * n), np.uint8)
+    for k, backend in enumerate((reference, draws)):
+        backend.shuffle_and_split(rows, KEY, 2**32 - 2, x[k], y[k])
+    assert np.array_equal(rows, before)
+    reference.shuffle(rows, KEY, 2**32 - 2)
+    for k in range(2):
+        assert np.array_equal(x[k] + (y[k].astype(np.uint64) << np.uint64(32)), rows.ravel())
+
+
+@pytest.mark.parametrize("n", [1, 15, 16, 17, 5000])
+def test_both_backends_draw_the_same_uniform_values(n):
+    assert np.array_equal(draws.uniform(KEY, n, 3), uniform(KEY, n, 3))
+
+
 def test_a_long_permutation():
     n = 100_003
     assert np.array_equal(draws.permutations(KEY, 5, 1, n), permutation(KEY, 5, n))

@@ -29,6 +29,13 @@ class Counting:
         numba_backend.draw(world, key, first, joined)
 
 
+def taken(stream, model, k, own):
+    """Chunk k as `model` gets it, and that it is done with it."""
+    found = stream.take(model, k, own).copy()
+    stream.done(model, k)
+    return found
+
+
 def expected(config, pair):
     joined = np.empty(config.examples, np.uint64)
     key = stream_key(config.seed, "examples", pair)
@@ -51,8 +58,7 @@ def test_each_model_gets_all_examples_in_any_interleaving(turns, first, size):
         if k == stream.count:
             continue
         joined = np.empty(stream.length(k), np.uint64)
-        stream.take(model, k, joined)
-        assert np.array_equal(joined, wanted[k * size :][:size])
+        assert np.array_equal(taken(stream, model, k, joined), wanted[k * size :][:size])
         at[model] += 1
         assert len(stream.shared) + len(stream.free) <= AHEAD + 1
     assert at == [stream.count, stream.count]
@@ -66,8 +72,8 @@ def test_models_side_by_side_cost_one_draw_a_chunk(monkeypatch):
     stream = ExampleStream(Config(model="linear", log2_examples=10), 0, WORLD, backend)
     joined = np.empty(64, np.uint64)
     for k in range(stream.count):
-        stream.take(k % 2, k, joined)
-        stream.take(1 - k % 2, k, joined)
+        taken(stream, k % 2, k, joined)
+        taken(stream, 1 - k % 2, k, joined)
     assert backend.firsts == [64 * k for k in range(16)]
     assert len(stream.free) == 1
 
@@ -88,8 +94,12 @@ def test_who_would_wait_draws_the_next_chunk(monkeypatch):
             second_drawn.set()
 
     stream = ExampleStream(config, 0, WORLD, SimpleNamespace(draw=draw))
-    taken = np.empty((2, 64), np.uint64)
-    threads = [threading.Thread(target=stream.take, args=(m, 0, taken[m])) for m in (0, 1)]
+    found = np.empty((2, 64), np.uint64)
+
+    def take(model):
+        found[model] = taken(stream, model, 0, np.empty(64, np.uint64))
+
+    threads = [threading.Thread(target=take, args=(m,)) for m in (0, 1)]
     threads[0].start()
     assert began.wait(30)
     threads[1].start()
@@ -98,8 +108,8 @@ def test_who_would_wait_draws_the_next_chunk(monkeypatch):
     go_on.set()
     for thread in threads:
         thread.join(30)
-    assert np.array_equal(taken[0], taken[1])
-    assert np.array_equal(taken[0], expected(config, 0)[:64])
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[0], expected(config, 0)[:64])
     assert counting.firsts == [64, 0]
 
 
@@ -121,7 +131,6 @@ def test_a_long_window_is_in_no_memory_but_the_models():
     assert stream.size == config.window == 2 * CHUNK and stream.count == 1
     joined = np.empty(stream.size, np.uint64)
     for model in (0, 1):
-        stream.take(model, 0, joined)
-        assert np.array_equal(joined, expected(config, 0))
+        assert np.array_equal(taken(stream, model, 0, joined), expected(config, 0))
     assert backend.firsts == [0, 0]
     assert not stream.shared and not stream.free

@@ -20,7 +20,9 @@ from nanorepro.backends.numba.backend import (
     pack,
     permutations,
     shuffle,
+    shuffle_and_split,
     split,
+    uniform,
 )
 from nanorepro.backends.protocols import Group, Report, State, Trained
 from nanorepro.model.layers import Parameters
@@ -37,9 +39,11 @@ __all__ = [
     "pack",
     "permutations",
     "shuffle",
+    "shuffle_and_split",
     "split",
     "train_group",
     "train_models",
+    "uniform",
 ]
 
 

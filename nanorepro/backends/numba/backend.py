@@ -1,6 +1,14 @@
 """The compiled backend: what `training` asks of a backend, from the files that hold it."""
 
-from nanorepro.backends.numba.draws import draw, examples, permutations, shuffle, split
+from nanorepro.backends.numba.draws import (
+    draw,
+    examples,
+    permutations,
+    shuffle,
+    shuffle_and_split,
+    split,
+    uniform,
+)
 from nanorepro.backends.numba.exp_log import exp, fsum, log
 from nanorepro.backends.numba.model import Model, train_models
 from nanorepro.backends.numba.packing import pack
@@ -17,6 +25,8 @@ __all__ = [
     "pack",
     "permutations",
     "shuffle",
+    "shuffle_and_split",
     "split",
     "train_models",
+    "uniform",
 ]

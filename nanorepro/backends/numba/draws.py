@@ -41,19 +41,29 @@ def swap(values, i, j):
     values[i], values[j] = values[j], values[i]
 
 
-@cached_njit
-def shuffle(rows, key, first):
-    """Bring the rows into the order of the permutations first, first + 1, ... of a stream.
+@inlined
+def blocks_of(n):
+    """Blocks of calls that the permutation of n takes."""
+    return (n - 1) // (2 * CALLS) + 1
+
+
+@inlined
+def room_for_places():
+    """Memory of `permute_rows`: places to swap with, and 0, 1, ..."""
+    return np.empty(BLOCKS * 2 * CALLS, np.uint64), np.arange(CALLS).astype(np.uint64)
+
+
+@inlined
+def permute_rows(rows, windows, n, key, first, room):
+    """Bring `windows` rows of n into the order of the permutations first, ... of a stream.
 
     `streams.permute` with the words of some calls drawn at once, and the places of some such
-    blocks before any of their swaps, so that no swap waits for a word.
+    blocks, the last of a row first, before any of their swaps, so that no swap waits for a word.
     """
-    n = rows.shape[1]
-    of_row = (n - 1) // (2 * CALLS) + 1  # blocks of a row, the last first
-    places = np.empty((BLOCKS, 2, CALLS), np.uint64)
-    count, k0, k1 = np.arange(CALLS).astype(np.uint64), key[0] & LOW32, key[1] & LOW32
-    for start in range(0, rows.shape[0] * of_row, BLOCKS):
-        end = min(start + BLOCKS, rows.shape[0] * of_row)
+    places, count = room
+    of_row, k0, k1 = blocks_of(n), key[0] & LOW32, key[1] & LOW32
+    for start in range(0, windows * of_row, BLOCKS):
+        end = min(start + BLOCKS, windows * of_row)
         for b in range(start, end):
             block, c = np.uint64(first + b // of_row), (of_row - 1 - b % of_row) * CALLS
             at = (load(count, 0, LANES) + np.uint64(c)) & LOW32
@@ -63,7 +73,7 @@ def shuffle(rows, key, first):
             store(places, j, bounded(w0, w1, (at * TWO + ONE) & LOW32))
             store(places, j + CALLS, bounded(w2, w3, (at * TWO + TWO) & LOW32))
         for b in range(start, end):
-            values = offset(pointer(rows), b // of_row * n)
+            values = offset(rows, b // of_row * n)
             c = (of_row - 1 - b % of_row) * CALLS
             even = offset(pointer(places), 2 * CALLS * (b - start))
             odd = offset(even, CALLS)
@@ -77,11 +87,62 @@ def shuffle(rows, key, first):
 
 
 @cached_njit
+def shuffle(rows, key, first):
+    """Bring the rows into the order of the permutations first, first + 1, ... of a stream."""
+    permute_rows(pointer(rows), rows.shape[0], rows.shape[1], key, first, room_for_places())
+
+
+@inlined
+def copy(source, target, n):
+    for i in range(n):
+        target[i] = source[i]
+
+
+@inlined
+def split_some(joined, x, y, n):
+    for i in range(n):
+        x[i] = joined[i] & LOW32
+    for i in range(n):
+        y[i] = joined[i] >> U32
+
+
+@cached_njit
+def shuffle_and_split(rows, key, first, x, y):
+    """`shuffle` of a copy of the rows, and its `split`: some windows at a time, in the L1 cache."""
+    windows, n = rows.shape
+    together = max(1, BLOCKS // blocks_of(n))
+    some, room = np.empty(together * n, np.uint64), room_for_places()
+    for w in range(0, windows, together):
+        now, at = min(together, windows - w), w * n
+        copy(offset(pointer(rows), at), pointer(some), now * n)
+        permute_rows(pointer(some), now, n, key, first + w, room)
+        split_some(pointer(some), offset(pointer(x), at), offset(pointer(y), at), now * n)
+
+
+@cached_njit
 def random_trees(plans, n, key, first):
     """The random trees of the blocks first, first + 1, ... of a stream."""
     for k in range(plans.shape[0]):
         block = np.uint64(first + k)
         random_tree(n, key, block & LOW32, block >> U32, plans[k])
+
+
+@cached_njit
+def fill_uniform(key, block, values):
+    """`streams.uniform` into whole groups of values."""
+    count, none = np.arange(CALLS).astype(np.uint64), fill(ZERO, LANES)
+    k0, k1, third = key[0] & LOW32, key[1] & LOW32, fill(np.uint64(block), LANES)
+    for i in range(0, values.shape[0], CALLS):
+        c = load(count, 0, LANES) + np.uint64(i)
+        word, _, _, _ = philox(c & LOW32, c >> U32, third, none, k0, k1)
+        store(values, i, from_bits(word | SCALE) - (2.0**20 - 2.0**-33))
+
+
+def uniform(key: np.ndarray, n: int, block: int) -> np.ndarray:
+    """n values in (0, 1), float64, of a block of a stream."""
+    values = np.empty(-(-n // CALLS) * CALLS)
+    fill_uniform(key, block, values)
+    return values[:n]
 
 
 def permutations(key: np.ndarray, first: int, count: int, n: int) -> np.ndarray:
@@ -144,8 +205,7 @@ def draw(world: World, key: np.ndarray, first: int, joined: np.ndarray) -> None:
 @cached_njit
 def split(joined, x, y):
     """Features x and labels y of joined examples."""
-    for i in range(joined.shape[0]):
-        x[i], y[i] = joined[i] & LOW32, joined[i] >> U32
+    split_some(pointer(joined), pointer(x), pointer(y), joined.shape[0])
 
 
 def examples(world: World, key: np.ndarray, first: int, n: int) -> tuple[np.ndarray, np.ndarray]:
