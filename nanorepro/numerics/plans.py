@@ -4,6 +4,8 @@ A plan is an (m, 2) int64 array of the instructions of `plans`, in the order of 
 leaves.
 """
 
+from functools import lru_cache
+
 import numpy as np
 
 from nanorepro.numerics.array_namespace import Value
@@ -75,11 +77,13 @@ def is_drawn(tree: str) -> bool:
     return tree in TREES and TREES[tree].instructions is None
 
 
+@lru_cache(1024)
 def plan_rows(tree: str, n: int) -> int:
     """Instructions in the plan of a sum of n terms."""
     return 2 * n - 1 if is_drawn(tree) else len(fixed_plan(tree, n))
 
 
+@lru_cache(1024)
 def plan_slots(tree: str, n: int) -> int:
     """Partial sums that the plan of a sum of n terms holds at a time."""
     return n if is_drawn(tree) else int(fixed_plan(tree, n)[:, 0].max()) + 1
