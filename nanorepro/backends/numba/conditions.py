@@ -6,7 +6,7 @@ from nanorepro.model.layers import Layer
 NARROW = 4  # units of a first layer, at most, that is summed over all features
 LARGE = 4096  # weights of a layer, at most, whose gradients wait for those of all layers
 FUSED = 12  # units of a layer, at most, whose weights and their gradients fit in the registers
-COLUMNS = 4  # vectors of units, at least, of a layer that is recomputed
+COLUMNS = 4  # vectors of units, at least, of a layer between few
 
 
 def round_up(n: int, multiple: int) -> int:
@@ -157,13 +157,23 @@ def fused(ctx: KernelContext, k: int) -> bool:
 
 
 def recomputed(ctx: KernelContext, k: int) -> bool:
+    """A layer `between_few` whose activation costs less than going to memory."""
+    return not ctx.costly and between_few(ctx, k)
+
+
+def kept(ctx: KernelContext, k: int) -> bool:
+    """A layer `between_few` whose activation costs more."""
+    return ctx.costly and between_few(ctx, k)
+
+
+def between_few(ctx: KernelContext, k: int) -> bool:
     """A small layer of at least four vectors of units between a few inputs and a few outputs.
 
     Its inputs, outputs and one together are at most the mini-batch, and a vector's lanes: so many
     updates fit beside the sums of a vector of units.  The sums are plain, those over the mini-batch
-    stay in registers, and the activation costs less than going to memory.
+    stay in registers.
     """
-    if not 0 < k < len(ctx.net) - 1 or ctx.costly or not (plain(ctx) and tiled(ctx)):
+    if not 0 < k < len(ctx.net) - 1 or not (plain(ctx) and tiled(ctx)):
         return False
     many = small(ctx, k) and row(ctx, k) >= COLUMNS * ctx.longest and not inputs_contiguous(ctx, k)
     rows = ctx.net[k].fan_in + 1 + ctx.net[k + 1].fan_out

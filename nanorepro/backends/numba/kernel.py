@@ -35,7 +35,7 @@ class Form(Flag):
         auto()
     )  # of W: the inputs of a unit side by side, else the units of an input
     TABLE = auto()  # δ has a column for each unit in the table of all layers of few units
-    RECOMPUTED = auto()  # z, h and δ are never in memory
+    RECOMPUTED = auto()  # z, h and δ are not in those arrays
 
 
 class Phase(IntEnum):

@@ -32,6 +32,7 @@ class Memory(NamedTuple):
     transposed: h or δ of one layer the other way round; scratch: of some of its units
     delta_rows: (examples, width), δ of the layers of a few units, side by side, zeros below them
     output_rows: likewise h, of those under another of them
+    kept: h and A'(z) of a layer of which nothing else is kept, a vector of units after the other
     y: labels of the mini-batch; constants: the number 1, and one that is huge
     g: gradients of the parameters, where they lie in w, and then those of a block of weights
     feature_words, features_of_example: packed features of some examples, and of one
@@ -55,6 +56,7 @@ class Memory(NamedTuple):
     d: np.ndarray
     transposed: np.ndarray
     scratch: np.ndarray
+    kept: np.ndarray
     y: np.ndarray
     g: np.ndarray
     constants: np.ndarray

@@ -128,6 +128,7 @@ def make_memory(compiled: Compiled) -> Memory:
         d=(layout.activations, dtype),
         transposed=(room("transposed"), dtype),
         scratch=(room("scratch"), dtype),
+        kept=(room("kept"), dtype),
         y=(layout.examples, dtype),
         g=(parameters + room("g"), dtype),
         constants=(2, dtype),

@@ -6,17 +6,23 @@ contiguous for the sums over the mini-batch.  Of a ReLU's z the first of the two
 they are positive: a bit each.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 
+from nanorepro.backends.numba.between_few import (
+    and_above,
+    assert_one_table,
+    between,
+    examples_an_update,
+    forms_of_both,
+    rows_of,
+)
 from nanorepro.backends.numba.conditions import recomputed
 from nanorepro.backends.numba.context import KernelContext
 from nanorepro.backends.numba.kernel import (
     Counts,
     Equation,
-    Form,
     Kernel,
     Phase,
-    Places,
     Work,
     own,
 )
@@ -125,11 +131,6 @@ def recomputed_backward(ctx: KernelContext, layout: Layout, k: int) -> Callable:
     return kernel
 
 
-def rows_of(ctx: KernelContext, k: int) -> int:
-    """Rows of the one table that weights, biases and the weights above them are."""
-    return ctx.net[k].fan_in + 1 + ctx.net[k + 1].fan_out
-
-
 def recomputed_sums(ctx: KernelContext, layout: Layout, k: int) -> Callable:
     """A function total(0, 1, s, p): the sums over the mini-batch for a vector of units u.
 
@@ -173,11 +174,6 @@ def recomputed_sums(ctx: KernelContext, layout: Layout, k: int) -> Callable:
     return in_tree(ctx.batch_sums.tree, ctx.batch, chain, join)
 
 
-def examples_an_update(ctx: KernelContext, k: int) -> int:
-    """Examples to one update of a vector, so that all end with the mini-batch."""
-    return max(1, 1 << ((ctx.batch // rows_of(ctx, k)).bit_length() - 1))
-
-
 def recomputed_update(ctx: KernelContext, layout: Layout, k: int) -> Callable:
     """`recomputed_sums` for all vectors of units, and the update of W, b and W_above by them."""
     place, over = layout[k], layout[k + 1]
@@ -187,8 +183,7 @@ def recomputed_update(ctx: KernelContext, layout: Layout, k: int) -> Callable:
     w_at, b_at, by_input = place.w, place.b, place.by_input
     over_at, by_output = over.w, over.by_output
     total, apply = recomputed_sums(ctx, layout, k), apply_gradients(ctx, layout, step)
-    assert b_at == w_at + place.layer.fan_in * by_input
-    assert over_at == b_at + by_input and by_output == by_input
+    assert_one_table(layout, k)
 
     @inlined
     def kernel(m, x, first, rate, t):
@@ -208,27 +203,8 @@ def recomputed_update(ctx: KernelContext, layout: Layout, k: int) -> Callable:
     return kernel
 
 
-def and_above(ctx: KernelContext, k: int) -> tuple[int, int]:
-    return (k, k + 1)
-
-
-def recomputed_forms(ctx: KernelContext, k: int) -> dict[int, Form]:
-    over = Form.EXAMPLES_CONTIGUOUS | Form.INPUTS_CONTIGUOUS
-    return {k: Form.EXAMPLES_CONTIGUOUS | Form.RECOMPUTED, k + 1: over}
-
-
 def mask_words(ctx: KernelContext, k: int) -> int:
     return ctx.net[k].fan_out * -(-ctx.batch // 32)
-
-
-def between(layout: Layout, k: int) -> tuple[Hashable, Places]:
-    """They work on layer k, whose biases lie behind its weights, on the one above and below."""
-    place, over, under = layout[k], layout[k + 1], layout[k - 1]
-    weights, activations = (place.w, place.b, over.w), (under.z, over.z)
-    return (place.code, over.code, under.code_above), {
-        "w": weights, "a": weights, "g": weights, "biases": (over.b,),
-        "z": activations, "h": activations, "d": activations, "active_mask": (place.mask,),
-    }  # fmt: skip
 
 
 def weights_and_above(ctx: KernelContext, k: int) -> tuple[int, int, int]:
@@ -279,7 +255,7 @@ KERNELS = (
         writes=("z", "h", "active_mask"),
         build=recomputed_forward,
         work=forward_work,
-        forms=recomputed_forms,
+        forms=forms_of_both,
         phase=Phase.FORWARD,
         mask=mask_words,
         works_on=between,

@@ -20,6 +20,7 @@ from nanorepro.backends.numba.kernels import (
     fused_layer,
     general,
     input_layer,
+    kept_layers,
     large_layers,
     narrow_input_layer,
     recomputed_layers,
@@ -33,6 +34,7 @@ from nanorepro.backends.numba.repeated import Part, in_loops
 
 SPECIAL = (
     *recomputed_layers.KERNELS,
+    *kept_layers.KERNELS,
     *narrow_input_layer.KERNELS,
     *fused_layer.KERNELS,
     *table_layers.KERNELS,
