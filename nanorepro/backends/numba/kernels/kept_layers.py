@@ -26,6 +26,7 @@ from nanorepro.backends.numba.llvm.tiles import (
     add_tile,
     chained,
     fill_tile,
+    in_line,
     load_tile,
     outer,
     store_tile,
@@ -74,6 +75,11 @@ def summing_over_units(ctx: KernelContext, layout: Layout, outputs: int) -> Call
     return add
 
 
+def places_at(layout: Layout) -> int:
+    """Where in active_indices each example's place among those that differ lies."""
+    return layout.examples + 2
+
+
 def kept_forward(ctx: KernelContext, layout: Layout, k: int) -> Callable:
     """For the units u of the layer, a vector at a time:
 
@@ -95,28 +101,39 @@ def kept_forward(ctx: KernelContext, layout: Layout, k: int) -> Callable:
     over_at, over_z, by_unit, by_output = over.w, over.z, over.by_input, over.by_output
     turn, total = turning(ctx, layout), summing_over_units(ctx, layout, outputs)
     activate = activation_forward(ctx, layout, over, outputs)
+    both, at_place = lanes_of(2 * step), places_at(layout)
 
     @inlined
     def kernel(m, x, first, rate, t):
-        nothing = fill(zero, lanes)
+        nothing, count = fill(zero, lanes), 0
+        for i in range(batch):
+            same = np.int64(m.duplicate_of[i])
+            m.active_indices[count] = i
+            m.active_indices[at_place + i] = (
+                count if same == i else m.active_indices[at_place + same]
+            )
+            count += same == i
+        m.active_indices[count] = m.active_indices[count - 1]
         for v in range(outputs):
             for i in range(0, examples, step):
                 store(m.z, over_z + v * examples + i, nothing)
         for u in range(0, units, step):
             weights = load_tile(m.w, w_at + u, by_input, lanes, inputs, ONE)
             bias, at = load(m.w, b_at + u, lanes), 2 * u * examples
-            for i in range(batch):
-                if m.duplicate_of[i] == i:
-                    z = add(chained(nothing, m.h, under_at + i, examples, weights), bias, t)
-                    h, slope = activated(z, t)
-                    store(m.kept, at + i * step, h)
-                    store(m.kept, at + (examples + i) * step, slope)
+            # two at a time, as the terms of exp wait for each other
+            for k in range(0, count, 2):
+                i, j = under_at + m.active_indices[k], under_at + m.active_indices[k + 1]
+                z0 = add(chained(nothing, m.h, i, examples, weights), bias, t)
+                z1 = add(chained(nothing, m.h, j, examples, weights), bias, t)
+                h, slope = activated(in_line((z0, z1), both), t)
+                store(m.kept, at + k * step, h)
+                store(m.kept, at + (examples + k) * step, slope)
             turn(m, m.kept, at)
             total(m, m.z, over_z, over_at + u * by_unit, by_unit, by_output, min(step, units - u))
-        for i in range(batch):
-            for v in range(outputs):
-                z_at = over_z + v * examples
-                m.z[z_at + i] = m.z[z_at + np.int64(m.duplicate_of[i])]
+        for v in range(outputs):
+            z_at = over_z + v * examples
+            for i in range(batch - 1, -1, -1):  # no place is behind its example
+                m.z[z_at + i] = m.z[z_at + m.active_indices[at_place + i]]
         activate(m, 0, 0, t)
 
     return kernel
@@ -135,6 +152,7 @@ def kept_sums(ctx: KernelContext, layout: Layout, k: int) -> Callable:
     step, lanes, zero, add = ctx.longest, lanes_of(ctx.longest), ctx.ops.const(0.0), ctx.ops.add
     under_at, over_z, by_input, examples = under.z, over.z, place.by_input, layout.examples
     backward, every, room = ctx.backward, examples_an_update(ctx, k), layout.examples * ctx.longest
+    at_place = places_at(layout)
     apply = apply_gradients(ctx, layout, step)
 
     @inlined
@@ -145,7 +163,7 @@ def kept_sums(ctx: KernelContext, layout: Layout, k: int) -> Callable:
         by_above = fill_tile(zero, lanes, outputs, ONE)
         for n in range(count):
             i = i0 + n * stride
-            same = h_at + np.int64(m.duplicate_of[i]) * step
+            same = h_at + m.active_indices[at_place + i] * step
             back = chained(nothing, m.d, over_z + i, examples, above)
             d = backward(back, load(m.kept, same + room, lanes), t)
             store(m.scratch, room + i * step, d)
@@ -217,6 +235,7 @@ def kept_room(ctx: KernelContext, layout: Layout, k: int) -> dict[str, int]:
     return {
         "kept": 2 * units * layout.examples,
         "scratch": 2 * ctx.longest * layout.examples,
+        "active_indices": 2 * places_at(layout),
     }
 
 
@@ -253,7 +272,7 @@ KERNELS = (
         condition=CONDITION,
         applies=kept,
         reads=("w", "h", "duplicate_of"),
-        writes=("z", "h", "kept", "scratch"),
+        writes=("z", "h", "kept", "scratch", "active_indices"),
         build=kept_forward,
         work=forward_work,
         forms=forms_of_both,
@@ -273,7 +292,7 @@ KERNELS = (
         },
         condition=CONDITION,
         applies=kept,
-        reads=("w", "a", "h", "z", "d", "kept", "duplicate_of"),
+        reads=("w", "a", "h", "z", "d", "kept", "active_indices"),
         writes=("d", "g", "w", "a", "scratch"),
         build=kept_backward,
         work=backward_work,
