@@ -31,9 +31,11 @@ class Activation:
         does not matter: all δ of such an example are NaN.
     often_zero : bool
         Whether A(z) is 0 for half of all z and more; A'(z) is then 0, too, and else 1.
+    costly : bool
+        Whether to compute A(z) again takes longer than to read it from memory.
     with_slope : callable or None
-        Where A(z) is costly: (xp, ops, beta) -> a function (z, t) -> (A(z), A'(z)), for backends
-        that keep both; d·A'(z) is then their product.
+        Where A'(z) takes long, too: (xp, ops, beta) -> a function (z, t) -> (A(z), A'(z)), for
+        backends that keep both; d·A'(z) is then a product.
     uses_beta : bool
         Whether β has an effect.
     kinks : tuple of float
@@ -44,6 +46,7 @@ class Activation:
     summary: str
     make: "Callable[[ArrayNamespace, Operations, float], Pair]"
     often_zero: bool = False
+    costly: bool = False
     with_slope: "Callable[[ArrayNamespace, Operations, float], Function] | None" = None
     uses_beta: bool = False
     kinks: tuple[float, ...] = ()
@@ -202,8 +205,20 @@ ACTIVATIONS = {
         Activation("identity", "z", identity),
         Activation("relu", "z above 0, else 0", relu, often_zero=True, kinks=(0.0,)),
         Activation(
-            "smelu", "relu, quadratic from -β to β", smelu, uses_beta=True, kinks=(-1.0, 1.0)
+            "smelu",
+            "relu, quadratic from -β to β",
+            smelu,
+            costly=True,
+            uses_beta=True,
+            kinks=(-1.0, 1.0),
         ),
-        Activation("swish", "z·σ(β·z)", swish, with_slope=swish_with_slope, uses_beta=True),
+        Activation(
+            "swish",
+            "z·σ(β·z)",
+            swish,
+            costly=True,
+            with_slope=swish_with_slope,
+            uses_beta=True,
+        ),
     )
 }

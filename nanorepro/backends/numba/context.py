@@ -32,7 +32,7 @@ class KernelContext:
     batch_sums: Sums
     unit_sums: Sums
     value: Callable  # A(z)
-    value_and_kept: Callable  # A(z), and what is kept in place of z: A'(z) where A(z) is costly
+    value_and_kept: Callable  # A(z), and what is kept in place of z: A'(z) where that is costly
     backward: Callable  # d·A'(z), of d and what is kept
     sigmoid: Callable
     update: Callable  # of a weight and its state by a gradient
@@ -74,7 +74,6 @@ def make_context(
     ops = operations(simd, dials.precision, dials.rounding, dials.fma)
     activation, optimizer = ACTIVATIONS[config.act], OPTIMIZERS[config.optimizer]
     value, backward = activation.make(simd, ops, config.beta)
-    costly = activation.with_slope is not None
     value_and_kept = with_z(value)
     if activation.with_slope and not keeps_z:
         value_and_kept, backward = activation.with_slope(simd, ops, config.beta), ops.mul
@@ -96,7 +95,7 @@ def make_context(
         starts=optimizer.starts(config),
         skip_unchanged=optimizer.zero_gradient_changes_nothing,
         zeros=activation.often_zero,
-        costly=costly,
+        costly=activation.costly,
     )
 
 

@@ -261,7 +261,7 @@ CONDITION = (
 )
 EXAMPLES = (
     {"hidden": "4,100,2", "act": "swish"},
-    {"hidden": "3,70", "act": "swish", "tree": "pairwise", "beta": 0.5},
+    {"hidden": "3,70", "act": "smelu", "tree": "pairwise"},
     {"model": "wide", "act": "swish", "optimizer": "sgd", "batch": 40},
 )
 

@@ -241,7 +241,7 @@ CONDITION = (
 )
 EXAMPLES = (
     {"hidden": "4,100,2", "act": "relu"},
-    {"hidden": "3,70", "act": "smelu", "tree": "pairwise"},
+    {"hidden": "3,70", "act": "identity", "tree": "pairwise"},
     {"model": "wide", "act": "relu", "optimizer": "sgd", "batch": 40},
 )
 
