@@ -72,7 +72,18 @@ def permute_rows(rows, windows, n, key, first, room):
             j = 2 * CALLS * (b - start)
             store(places, j, bounded(w0, w1, (at * TWO + ONE) & LOW32))
             store(places, j + CALLS, bounded(w2, w3, (at * TWO + TWO) & LOW32))
-        for b in range(start, end):
+        single = start
+        while n == 2 * CALLS and single + 1 < end:  # two rows: a swap waits for the one before
+            values, others = offset(rows, single * n), offset(rows, (single + 1) * n)
+            even = offset(pointer(places), 2 * CALLS * (single - start))
+            odd, more = offset(even, CALLS), offset(even, 2 * CALLS)
+            for k in range(CALLS - 1, -1, -1):
+                swap(values, 2 * k + 1, odd[k])
+                swap(others, 2 * k + 1, more[CALLS + k])
+                swap(values, 2 * k, even[k])
+                swap(others, 2 * k, more[k])
+            single += 2
+        for b in range(single, end):
             values = offset(rows, b // of_row * n)
             c = (of_row - 1 - b % of_row) * CALLS
             even = offset(pointer(places), 2 * CALLS * (b - start))
