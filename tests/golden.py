@@ -69,6 +69,8 @@ def cases() -> dict[str, dict[str, Any]]:
             "wide-sgd",
             {**SHORT, "model": "wide", "optimizer": "sgd", "lr": 0.01, "tree": "pairwise"},
         ),
+        ("wide-smelu", {**SHORT, "model": "wide", "act": "smelu", "batch": 32}),
+        ("wide-swish", {**SHORT, "model": "wide", "act": "swish", "optimizer": "adam"}),
         ("deep", {**SHORT, "hidden": "70,40", "data": "quadratic"}),
         ("batch-1", net(batch=1, log2_examples=6)),
         ("batch-3-words", {**SMALL, "hidden": "17,9,5", "batch": 4, "act": "swish"}),
