@@ -29,11 +29,9 @@ class Equation(Enum):
 class Form(Flag):
     """What a kernel wants of how a layer lies in memory."""
 
-    UNITS_CONTIGUOUS = auto()  # of z, h and δ: the units of an example side by side
-    EXAMPLES_CONTIGUOUS = auto()  # the examples of a unit side by side
-    INPUTS_CONTIGUOUS = (
-        auto()
-    )  # of W: the inputs of a unit side by side, else the units of an input
+    UNITS_CONTIGUOUS = auto()  # of z, h and δ: the units of an example are contiguous
+    EXAMPLES_CONTIGUOUS = auto()  # the examples of a unit are contiguous
+    INPUTS_CONTIGUOUS = auto()  # of W: the inputs of a unit, else the units of an input
     TABLE = auto()  # δ has a column for each unit in the table of all layers of few units
     RECOMPUTED = auto()  # z, h and δ are not in those arrays
 

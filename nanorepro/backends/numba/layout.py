@@ -30,7 +30,7 @@ class Memory(NamedTuple):
     w: parameters; a: optimizer state, number k of the parameter at w[i] at a[i + k·parameters]
     z, h, d: of every layer: before the activation (or A'(z), if that is kept), after it, and δ
     transposed: h or δ of one layer the other way round; scratch: of some of its units
-    delta_rows: (examples, width), δ of the layers of a few units, side by side, zeros below them
+    delta_rows: (examples, width), δ of the layers of a few units, contiguous, zeros below them
     output_rows: likewise h, of those under another of them
     kept: h and A'(z) of a layer of which nothing else is kept, a vector of units after the other
     y: labels of the mini-batch; constants: the number 1, and one that is huge
@@ -124,7 +124,7 @@ class LayerLayout:
 
     @property
     def width(self) -> int:
-        """Numbers that the units of an example take, side by side."""
+        """Numbers that the units of an example take, contiguous."""
         return self.row * self.layer.sets
 
     @property
