@@ -2,7 +2,8 @@
 
 Numba makes machine code of every function it compiles, though what a kernel calls is linked into it
 and runs nowhere else.  Without, a kernel is compiled in less time, one of stochastic rounding in
-two thirds of it, and runs as fast.
+two thirds of it, and runs as fast.  Numba also optimizes every function together with all that it
+calls, again and again on the way up; here the kernel alone is, twice.
 
 Numba also keeps for ever what it made on the way: the types and the LLVM code of every function,
 some 40 MB for all the functions of a configuration.  Here a kernel keeps its machine code only,
@@ -39,6 +40,31 @@ for _passes in (newpassmanagers.ModulePassManager, newpassmanagers.FunctionPassM
         _passes._dispose = newpassmanagers.NewPassManager._dispose
 
 _PRIVATE = (binding.Linkage.internal, binding.Linkage.private)
+# passes of Numba for what neither kernels nor their parts have: closures, `with`, functions that
+# are written out on the way, literal arguments, expressions of arrays; and for notes to be read
+_NOT_NEEDED = {
+    "WithLifting",
+    "InlineClosureLikes",
+    "MakeFunctionToJitFunction",
+    "InlineInlinables",
+    "InlineOverloads",
+    "RewriteDynamicRaises",
+    "FindLiterallyCalls",
+    "LiteralUnroll",
+    "LiteralPropagationSubPipelinePass",
+    "NopythonRewrites",
+    "AnnotateTypes",
+    "DumpParforDiagnostics",
+}
+
+
+def _needed(pipelines: list[Any]) -> list[Any]:
+    """Numba's pipelines without the passes that have nothing to do here."""
+    for pipeline in pipelines:
+        passes = pipeline.passes
+        passes[:] = [(kind, why) for kind, why in passes if kind.__name__ not in _NOT_NEEDED]
+        pipeline.finalize()
+    return pipelines
 
 
 class _KernelLibrary(JITCodeLibrary):
@@ -55,6 +81,10 @@ class _KernelLibrary(JITCodeLibrary):
         self.own = f"v{number}"  # a part of all names that are the kernel's
         self.code = b""
         self.enable_object_caching()
+
+    def _optimize_final_module(self) -> None:
+        for _ in range(2):  # in between all is in line; once, some kernels run a little slower
+            super()._optimize_final_module()
 
     def _finalize_final_module(self) -> None:
         self._finalize_dynamic_globals()
@@ -106,14 +136,17 @@ class KernelCompiler(Compiler):
         identity.unique_name = f"{identity.func_qualname}${number}"
         codegen = state.targetctx.codegen()
         state.library = _KernelLibrary(codegen, identity.func_qualname, number)
-        return super().define_pipelines()
+        return _needed(super().define_pipelines())
 
     def compile_extra(self, function: Callable) -> Any:
         return _without_notes(super().compile_extra(function))
 
 
 class _PartLibrary(JITCodeLibrary):
-    """LLVM code, optimized, for other libraries to link; the engine never sees it."""
+    """LLVM code for other libraries to link; the engine never sees it."""
+
+    def _optimize_final_module(self):
+        """Nothing: the kernel's library optimizes all that it links."""
 
     def _finalize_final_module(self):
         self._finalize_dynamic_globals()
@@ -150,7 +183,7 @@ class PartCompiler(Compiler):
     def define_pipelines(self):
         state = self.state
         state.library = self.library(state.targetctx.codegen(), state.func_id.func_qualname)
-        return super().define_pipelines()
+        return _needed(super().define_pipelines())
 
     def compile_extra(self, function: Callable) -> Any:
         return _without_notes(super().compile_extra(function))
