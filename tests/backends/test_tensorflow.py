@@ -15,6 +15,8 @@ The reference backend does most of the work, without fma, which is slow in NumPy
 has the numba backend and fma.  The deep model takes fewer steps.
 """
 
+import gc
+import importlib
 import os
 import warnings
 from functools import cache
@@ -36,18 +38,22 @@ from nanorepro.results import metrics
 from nanorepro.specification import ModelSpec, initial_values, layers
 from nanorepro.training.simulation import evaluation_set, load_backend
 
-os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"  # its sums are blocked by the CPU's cache
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # TensorFlow's own imports
-    tf = pytest.importorskip("tensorflow", exc_type=ImportError)
-    import keras
-    from keras.optimizers import SGD, Adagrad, Adam
-    from keras.optimizers.schedules import InverseTimeDecay
 
-tf.config.set_visible_devices([], "GPU")
-tf.config.experimental.enable_op_determinism()
-tf.get_logger().setLevel("ERROR")  # "triggered tf.function retracing": each test has its own model
+@pytest.fixture(scope="module", autouse=True)
+def frameworks():
+    """TensorFlow and Keras, for the process that runs these tests: they hold 0.6 GB."""
+    global tf, keras
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"  # its sums are blocked by the CPU's cache
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TensorFlow's own imports
+        tf = pytest.importorskip("tensorflow", exc_type=ImportError)
+        keras = importlib.import_module("keras")
+    tf.config.set_visible_devices([], "GPU")
+    tf.config.experimental.enable_op_determinism()
+    tf.get_logger().setLevel("ERROR")  # "triggered tf.function retracing": each test's own model
+    gc.freeze()
+
 
 DIALECTS = {
     "inside": {"optimizer": "adagrad", "epsilon_place": "inside"},
@@ -251,16 +257,18 @@ def train_by_keras(config, start, x, y):
         model, read = keras_model(config, start)
         # a Python number would pass through float32 on its way
         if config.optimizer == "sgd":
-            rate = InverseTimeDecay(number(config.lr), 1, number(config.decay))
-            optimizer = SGD(rate, momentum=np.float64(config.momentum))
+            rate = keras.optimizers.schedules.InverseTimeDecay(
+                number(config.lr), 1, number(config.decay)
+            )
+            optimizer = keras.optimizers.SGD(rate, momentum=np.float64(config.momentum))
         elif config.optimizer == "adam":
-            optimizer = Adam(
+            optimizer = keras.optimizers.Adam(
                 config.lr,
                 *map(number, (config.beta1, config.beta2)),
                 epsilon=number(config.epsilon),
             )
         else:
-            optimizer = Adagrad(
+            optimizer = keras.optimizers.Adagrad(
                 config.lr,
                 initial_accumulator_value=number(config.initial_accumulator),
                 epsilon=number(config.epsilon),

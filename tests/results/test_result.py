@@ -22,9 +22,11 @@ from nanorepro.results.result import Pair, Result
 CONFIGS = {
     "tower": Config(log2_examples=8, log2_eval=8, pairs=3, eval_every="log"),
     "linear": Config(model="linear", log2_examples=8, log2_eval=8, pairs=2, differ="init"),
-    "wide": Config(model="wide", log2_examples=6, log2_eval=6, pairs=1, precision="float64"),
+    "wide": Config(
+        model="wide", act="smelu", log2_examples=6, log2_eval=6, pairs=1, precision="float64"
+    ),
     "diverged": Config(
-        hidden="4,4", act="identity", optimizer="sgd", lr=1e12, log2_examples=8, log2_eval=8,
+        hidden="5,3,4,3", act="relu", optimizer="sgd", lr=1e12, log2_examples=8, log2_eval=8,
         pairs=2,
     ),
 }  # fmt: skip

@@ -127,9 +127,15 @@ def test_stopped_at_any_step_it_goes_on_to_the_same_bits(config, share, threads,
 KINDS = [
     {"model": "tower", "eval_every": "log", "log2_window": 1},
     {"model": "wide", "optimizer": "sgd", "lr": 0.1},
-    {"hidden": "70,33", "act": "smelu", "optimizer": "adam", "data": "quadratic"},
+    {"hidden": "70,40", "batch": 16, "data": "quadratic"},
     {"model": "linear", "precision": "bits:8", "rounding": "stochastic", "leaf_order": "random"},
-    {"hidden": "5", "tree": "random", "unit_tree": "random", "accumulator": "kahan"},
+    {
+        "hidden": "5",
+        "optimizer": "adam",
+        "tree": "random",
+        "unit_tree": "random",
+        "accumulator": "kahan",
+    },
 ]
 
 

@@ -71,6 +71,6 @@ KERNELS = (
         work=fused_work,
         forms=lambda ctx, k: {k: Form.INPUTS_CONTIGUOUS},
         phase=Phase.BACKWARD,
-        examples=({"hidden": "16,8"}, {"hidden": "12,9", "act": "swish", "batch": 20}),
+        examples=({"hidden": "16,8,4,2"}, {"hidden": "12,9", "act": "swish", "batch": 20}),
     ),
 )

@@ -121,7 +121,7 @@ PRESENT_UPDATE = Kernel(
     build=present_update,
     work=present_update_work,
     phase=Phase.LAST,
-    examples=({"hidden": "16,8"}, {"hidden": "33,4", "accumulator": "kahan"}),
+    examples=({"hidden": "16,8,4,2"}, {"hidden": "33,4", "accumulator": "kahan"}),
 )
 
 KERNELS = (
@@ -136,7 +136,7 @@ KERNELS = (
         work=input_forward_work,
         forms=lambda ctx, k: {0: Form.EXAMPLES_CONTIGUOUS},
         phase=Phase.FORWARD,
-        examples=({"hidden": "7,3"}, {"hidden": "6", "batch": 40}),
+        examples=({"hidden": "6,3"}, {"hidden": "6", "batch": 40}),
     ),
     replace(
         PRESENT_UPDATE,
@@ -157,6 +157,6 @@ KERNELS = (
         build=input_gradients_of_rows,
         work=lambda ctx, layout, k, counts: features_work(layout[0], counts),
         phase=Phase.INPUT_LAYER,
-        examples=({"hidden": "7,3"},),
+        examples=({"hidden": "6,3"},),
     ),
 )

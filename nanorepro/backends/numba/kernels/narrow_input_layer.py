@@ -306,7 +306,7 @@ KERNELS = (
         forms=narrow_form,
         phase=Phase.FORWARD,
         examples=(
-            {"hidden": "3", "unit_tree": "lanes:3"},
+            {"hidden": "3,6", "unit_tree": "lanes:3"},
             {"model": "linear", "precision": "bits:8"},
         ),
     ),

@@ -258,7 +258,7 @@ KERNELS = (
         forms=as_examples,
         phase=Phase.FORWARD,
         room=transposed_room,
-        examples=({"hidden": "17,3"}, {"hidden": "20,5", "unit_tree": "pairwise"}),
+        examples=({"hidden": "40,3"}, {"hidden": "20,5", "unit_tree": "pairwise"}),
     ),
     Kernel(
         name="small_backward_along_inputs",
@@ -299,7 +299,7 @@ KERNELS = (
         work=backward_work,
         forms=as_examples,
         phase=Phase.BACKWARD,
-        examples=({"hidden": "6,3"}, {"hidden": "6,3", "unit_tree": "lanes:3"}),
+        examples=({"hidden": "6,3"}, {"hidden": "3,6", "unit_tree": "lanes:3"}),
     ),
     Kernel(
         name="gradients_over_units",
@@ -326,7 +326,7 @@ KERNELS = (
         forms=along_inputs,
         phase=Phase.GRADIENTS,
         room=gradients_room,
-        examples=({"hidden": "12,30"},),
+        examples=({"hidden": "17,40"},),
     ),
     Kernel(
         name="gradients_of_many_units",
@@ -339,7 +339,7 @@ KERNELS = (
         work=gradient_work,
         phase=Phase.GRADIENTS,
         room=gradients_room,
-        examples=({"hidden": "5,40"}, {"hidden": "17,33", "accumulator": "wide"}),
+        examples=({"hidden": "5,40"}, {"hidden": "17,33,1", "accumulator": "wide"}),
     ),
     Kernel(
         name="gradients_of_rows",
@@ -365,7 +365,7 @@ KERNELS = (
         work=gradient_work,
         forms=as_examples,
         phase=Phase.GRADIENTS,
-        examples=({"hidden": "1", "accumulator": "wide"},),
+        examples=({"hidden": "17,33,1", "accumulator": "wide"},),
     ),
     Kernel(
         name="small_bias_gradients",

@@ -365,6 +365,6 @@ KERNELS = (
         work=bias_work,
         forms=in_table,
         phase=Phase.TABLE,
-        examples=({"hidden": "33"}, {"model": "linear", "tree": "random"}),
+        examples=({"hidden": "40,3"}, {"hidden": "3", "tree": "random"}),
     ),
 )
