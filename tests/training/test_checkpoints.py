@@ -126,8 +126,8 @@ def test_stopped_at_any_step_it_goes_on_to_the_same_bits(config, share, threads,
 
 KINDS = [
     {"model": "tower", "eval_every": "log", "log2_window": 1},
-    {"model": "wide", "optimizer": "sgd", "lr": 0.1},
-    {"hidden": "70,40", "batch": 16, "data": "quadratic"},
+    {"model": "wide", "optimizer": "sgd", "lr": 0.1, "log2_examples": 7},
+    {"hidden": "70,40", "batch": 16, "data": "quadratic", "log2_examples": 7},
     {"model": "linear", "precision": "bits:8", "rounding": "stochastic", "leaf_order": "random"},
     {
         "hidden": "5",
@@ -142,7 +142,7 @@ KINDS = [
 @pytest.mark.parametrize("backends", [("reference", "numba"), ("numba", "reference")])
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_another_backend_goes_on_to_the_same_bits(kind, backends, tmp_path):
-    config = Config(log2_examples=9, log2_eval=5, pairs=2, **kind)
+    config = Config(**{"log2_examples": 9, "log2_eval": 5, "pairs": 2, **kind})
     first, second = backends
     stopped(config, tmp_path, 3 * config.examples - 100, first, 2)
     result, _ = resumed(config, tmp_path, second, 1)
