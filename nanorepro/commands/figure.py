@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 NAME = "nanorepro.figure"
 FIGURES = [str(k) for k in range(1, 11)]
+MITIGATIONS = "mitigations"
 SCALES = ("paper", "laptop", "smoke")
 
 
@@ -46,14 +47,21 @@ def parser() -> Parser:
     found = Parser(
         quiet=True,
         prog=NAME,
-        usage="python -m nanorepro.figure {1..10,all} [option ...]",
+        usage="python -m nanorepro.figure {1..10,all,mitigations} [option ...]",
         description="Run what a figure of the paper needs, draw it in the paper's arrangement, and"
         " print what the\npaper claims beside what was measured.  Finished runs are stored and"
-        " reused: a second call only\ndraws, an interrupted one goes on where it was.",
-        epilog="Example: python -m nanorepro.figure 6 --scale laptop",
+        " reused: a second call only\ndraws, an interrupted one goes on where it was.\n"
+        "mitigations, of towers: what smooth activations, smaller rates, a warm start, averages of"
+        " weights,\nensembles, exact sums and float64 buy, in PD, for which loss and cost.",
+        epilog="Examples: python -m nanorepro.figure 6 --scale laptop\n"
+        "          python -m nanorepro.figure mitigations --windows 0,10",
     )
     add = found.add_argument
-    add("figure", metavar="{1..10,all}", help="figure of the paper, or all of them")
+    add(
+        "figure",
+        metavar="{1..10,all,mitigations}",
+        help="figure of the paper, all ten of them, or the table and picture of mitigations",
+    )
     add(
         "--scale",
         default="laptop",
@@ -120,6 +128,7 @@ class FigureRequest:
     """What the command line asks for, checked."""
 
     sizes: "dict[int, curves.Size]"  # by figure
+    mitigations: "curves.Size | None"
     scale: str
     words: str  # the options that change what is drawn
     models: tuple[Config, ...]  # for figures 1 and 5, in place of the paper's
@@ -133,7 +142,7 @@ class FigureRequest:
     records: Path | None
     quiet: bool
 
-    def command(self, figure: int) -> str:
+    def command(self, figure: int | str) -> str:
         """The command that makes a figure again."""
         return f"python -m {NAME} {figure}{self.words}"
 
@@ -141,11 +150,18 @@ class FigureRequest:
 def checked(argv: Sequence[str]) -> FigureRequest:
     """Check everything that can be checked before anything runs; raises ConfigError."""
     o, given = parser().read(argv)
-    if o.figure not in (*FIGURES, "all"):
-        raise ConfigError(f"figure: {shown(o.figure)} is not allowed; give 1 to 10, or all")
+    if o.figure not in (*FIGURES, "all", MITIGATIONS):
+        right = f"1 to 10, all, or {MITIGATIONS}"
+        raise ConfigError(f"figure: {shown(o.figure)} is not allowed; give {right}")
+    if o.figure == MITIGATIONS:
+        for name in ("decide", "report"):
+            if name in given:
+                problem = "goes with the figures of the paper only; leave it out"
+                raise ConfigError(f"--{name}: {problem}")
     if o.scale not in SCALES:
         raise ConfigError(f"--scale: {shown(o.scale)} is not allowed; give {' or '.join(SCALES)}")
-    figures = [int(f) for f in FIGURES] if o.figure == "all" else [int(o.figure)]
+    named = FIGURES if o.figure == "all" else [f for f in FIGURES if f == o.figure]
+    figures = [int(f) for f in named]
     examples = (
         whole("--log2-examples", o.log2_examples, 5, 40) if "log2_examples" in given else None
     )
@@ -164,8 +180,16 @@ def checked(argv: Sequence[str]) -> FigureRequest:
 
     threads = threads or usable_cpus()
     sizes = {f: curves.size(f, o.scale, examples, pairs, windows, seed) for f in figures}
-    for size in sizes.values():
-        for curve in curves.curves(size).values():
+    mitigated = None
+    checks = [(size, curves.curves(size)) for size in sizes.values()]
+    if o.figure == MITIGATIONS:
+        from nanorepro.paper import mitigations
+
+        whole_size = mitigations.SIZES[o.scale]
+        mitigated = curves.resized(whole_size, examples, pairs, windows, seed)
+        checks.append((mitigated, mitigations.curves(mitigated)))
+    for size, by_name in checks:
+        for curve in by_name.values():
             for window in size.windows:
                 check_sequence(curve.at(window, 64 * "0"))
     words = "" if o.scale == "laptop" else f" --scale {o.scale}"
@@ -175,7 +199,7 @@ def checked(argv: Sequence[str]) -> FigureRequest:
     words += f" --seed {seed}" if seed else ""
     words += " --decide" if o.decide else ""
     return FigureRequest(
-        sizes, o.scale, words, models, folder, report, threads, minutes,
+        sizes, mitigated, o.scale, words, models, folder, report, threads, minutes,
         check_checkpoint_minutes(o.checkpoint_minutes), o.plan, o.decide,
         checked_records(o, given), o.quiet,
     )  # fmt: skip
@@ -211,7 +235,7 @@ def drawn_models(o: argparse.Namespace, figures: list[int]) -> tuple[Config, ...
     given = [n for n in ("model", "hidden", "act") if getattr(o, n) is not None]
     if not given:
         return ()
-    if set(figures) - {1, 5}:
+    if not figures or set(figures) - {1, 5}:
         raise ConfigError(f"--{given[0]}: goes with figures 1 and 5 only; leave it out")
     fields = {n: getattr(o, n) for n in given}
     return (Config(**fields),)
@@ -323,16 +347,24 @@ def run(argv: Sequence[str], console: Console) -> int:
 
         load_backend("numba")  # which refuses what it cannot run under
     if request.plan:
-        from nanorepro.paper.planning import plan
+        from nanorepro.paper import planning
 
-        for line in plan(request.sizes, request.folder, request.threads, request.decide):
+        jobs = planning.jobs_of(request.sizes, request.decide)
+        if request.mitigations:
+            jobs = [planning.mitigations(request.mitigations)]
+        for line in planning.plan(jobs, request.folder, request.threads):
             console.say(line)
             if console.gone:
                 break
         return DONE
     deadline = time.perf_counter() + 60.0 * request.minutes
     try:
-        drawn = [make(request, figure, deadline, console) for figure in request.sizes]
+        if request.mitigations:
+            from nanorepro.commands.mitigations import make as make_mitigations
+
+            drawn = [make_mitigations(request, request.mitigations, deadline, console)]
+        else:
+            drawn = [make(request, figure, deadline, console) for figure in request.sizes]
     except (KeyboardInterrupt, Terminated):
         console.warn(f"to go on: {shlex.join(['python', '-m', NAME, *argv])}")
         raise

@@ -106,7 +106,17 @@ def size(
 
     At a smaller T the windows that do not fit give way to the longest that does.
     """
-    found = SCALES[scale][figure]
+    return resized(SCALES[scale][figure], log2_examples, pairs, windows, seed)
+
+
+def resized(
+    found: Size,
+    log2_examples: int | None = None,
+    pairs: int | None = None,
+    windows: Sequence[int] | None = None,
+    seed: int = 0,
+) -> Size:
+    """A size with what is given in place of its own, as `size` has it."""
     examples = found.log2_examples if log2_examples is None else log2_examples
     if not 5 <= examples <= 40:
         raise wrong("log2_examples", examples, "5 to 40")

@@ -85,7 +85,7 @@ def read(folder: Path, name: str) -> tuple[dict[str, Any], list[Row], Evidence]:
     ConfigError
         If a file is missing or is not what this program writes.
     """
-    record = _json(folder / f"{name}.json")
+    record = record_of(folder / f"{name}.json")
     try:
         size = size_of(record["design"])
         more = {size_of(m["design"]): m["runs"] for m in record["more"]}
@@ -151,7 +151,7 @@ def _value(column: str, text: str) -> Any:
         return float(text)
 
 
-def _json(path: Path) -> dict[str, Any]:
+def record_of(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(_text(path))
     except (ValueError, RecursionError) as error:

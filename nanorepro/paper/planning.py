@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from nanorepro.data.worlds import make_world
 from nanorepro.model.layers import shapes
 from nanorepro.paper import curves
 from nanorepro.paper.figures import FIGURES
-from nanorepro.paper.runner import StoredRuns
+from nanorepro.paper.observed import Key
+from nanorepro.paper.runner import StoredRuns, tiny
 from nanorepro.paper.speed import Speed, calibrate
 from nanorepro.specification import layers
 from nanorepro.training.progress import clock
@@ -31,28 +32,43 @@ def duration(seconds: float) -> str:
     return f"{seconds:.2g} s" if seconds < 9.5 else clock(seconds)
 
 
-def plan(
-    sizes: dict[int, curves.Size], folder: Path, threads: int, more: bool = False
-) -> Iterator[str]:
-    """What would run, how long it takes and on how much disk, line by line.
+Job = tuple[str, curves.Size, list[Key], dict[str, curves.Curve]]
+"""A title, and the runs of a size, with their curves (none: the paper's)."""
+
+
+def jobs_of(sizes: dict[int, curves.Size], more: bool = False) -> list[Job]:
+    """The runs of the paper's figures.
 
     `more`: also the runs with more pairs, of all claims that may need them.
     """
-    jobs = []
+    jobs: list[Job] = []
     for number, size in sizes.items():
         figure = FIGURES[number]
         keys = figure.needed(size)
         words = f"{figure.title}; {size.words if keys else 'no runs'}"
-        jobs.append((f"figure {number}: {words}", size, keys))
+        jobs.append((f"figure {number}: {words}", size, keys, {}))
         others = figure.needed_more(figure.claims) if more else {}
-        jobs += [(f"figure {number}, for claims it leaves open: {of.words}", of, keys)
+        jobs += [(f"figure {number}, for claims it leaves open: {of.words}", of, keys, {})
                  for of, keys in others.items()]  # fmt: skip
+    return jobs
+
+
+def mitigations(size: curves.Size) -> Job:
+    """The runs of the mitigations; averages of weights train the baseline once more."""
+    from nanorepro.paper import mitigations as of
+
+    title = f"mitigations; {size.words}; the baseline is trained twice, for averages of weights"
+    return title, size, of.needed(size), of.curves(size)
+
+
+def plan(jobs: Sequence[Job], folder: Path, threads: int) -> Iterator[str]:
+    """What would run, how long it takes and on how much disk, line by line."""
     seen: set[str] = set()
     speeds: dict[str, Speed] = {}
     patterns: dict[str, int] = {}
     total = disk = 0.0
-    for title, size, needed in jobs:
-        stored = StoredRuns(folder, size, parameters=False)
+    for title, size, needed, of in jobs:
+        stored = StoredRuns(folder, size, parameters=False, curves=of)
         by_curve: dict[str, list[tuple[str, int]]] = {}
         for key in needed:
             by_curve.setdefault(key[0], []).append(key)
@@ -67,7 +83,7 @@ def plan(
             if shared := len(ids) - new:
                 line += f", {shared} counted above"
             if new:
-                kind = json.dumps([config.model, config.act, config.beta, config.optimizer])
+                kind = json.dumps(tiny(config), sort_keys=True)
                 if kind not in speeds:
                     longest = replace(config, log2_window=size.windows[-1])
                     speeds[kind] = calibrate(longest, threads)

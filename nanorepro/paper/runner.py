@@ -17,6 +17,7 @@ from typing import Any
 
 from nanorepro.config import CHECKPOINT_MINUTES, Config
 from nanorepro.paper import curves
+from nanorepro.paper.curves import Curve
 from nanorepro.paper.speed import Speed, calibrate
 from nanorepro.results import store
 from nanorepro.results.result import Result
@@ -43,10 +44,11 @@ class StoredRuns:
     folder: Path
     size: curves.Size
     parameters: bool  # whether they are kept in memory
+    curves: dict[str, Curve] = field(default_factory=dict)  # those of the paper if none
     read: dict[str, Result] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.curves = curves.curves(self.size)
+        self.curves = self.curves or curves.curves(self.size)
 
     def config(self, key: tuple[str, int]) -> Config | None:
         """The configuration of a run, None where the run it starts from is not there."""
@@ -127,7 +129,7 @@ class Deadline:
 
 
 def train(
-    figure: int,
+    figure: int | str,
     keys: Sequence[tuple[str, int]],
     stored: StoredRuns,
     threads: int,
@@ -141,8 +143,8 @@ def train(
 
     Parameters
     ----------
-    figure : int
-        Its number.
+    figure : int or str
+        Its number or name.
     keys : sequence of (curve, window)
         The runs, in the order in which they are made.
     stored : StoredRuns
@@ -231,8 +233,9 @@ def compile_ahead(configs: Sequence[Config], threads: int) -> None:
 
 def tiny(config: Config) -> dict[str, Any]:
     """The shortest run that compiles the same code."""
-    small = replace(config, warm_start="", first_example=0, eval_every="", log2_examples=5,
-                    log2_window=0, log2_eval=0, pairs=1, differ="none", lr=0.1)  # fmt: skip
+    small = replace(config, warm_start="", first_stream=0, first_example=0, eval_every="",
+                    log2_examples=5, log2_window=0, log2_eval=0, pairs=1, differ="none",
+                    lr=0.1)  # fmt: skip
     return asdict(small)
 
 
