@@ -1,0 +1,72 @@
+"""What the scripts of findings share: their options, intervals, pictures."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from nanorepro.config import Config
+from nanorepro.numerics.streams import stream_key
+from nanorepro.plots.style import BLACK, BLUE, GREEN, GREY, PURPLE, RED, file_of
+from nanorepro.results import statistics, store
+from nanorepro.results.result import Result
+from nanorepro.results.store import replace_file
+from nanorepro.training.simulation import simulate
+
+COLOURS = {"identity": BLUE, "relu": RED, "smelu": GREEN, "swish": PURPLE}
+KEY = stream_key(0, "bootstrap")
+
+__all__ = ["BLACK", "COLOURS", "GREY", "mean", "options", "ratio", "run", "save", "shown", "slope"]
+
+
+def options(words: str, log2_examples: int, pairs: int) -> argparse.Namespace:
+    """T, pairs and folder of the command line."""
+    found = argparse.ArgumentParser(description=words)
+    add = found.add_argument
+    add("--log2-examples", type=int, default=log2_examples, help="log2 of T (default: %(default)s)")
+    add("--pairs", type=int, default=pairs, help="pairs of models (default: %(default)s)")
+    add("--threads", type=int, default=None, help="threads (default: all CPUs)")
+    add("--out", type=Path, default=Path(__file__).parent, help="folder of the picture")
+    add("--runs", type=Path, default=Path("runs/findings"), help="folder of the stored runs")
+    return found.parse_args()
+
+
+def run(config: Config, o: argparse.Namespace) -> Result:
+    """The stored run, or a new one that is stored: an interrupted script goes on where it was."""
+    found = store.find(o.runs, config)
+    if found is None:
+        found = simulate(config, threads=o.threads)
+        store.save(found, o.runs)
+    return found
+
+
+def mean(values: np.ndarray) -> statistics.Interval:
+    """The mean over pairs of values that are not negative, with its 95 % interval."""
+    values = np.asarray(values, float)
+    if not values.any():
+        return statistics.Interval(0.0, 0.0, 0.0)
+    found = statistics.contrast(values[None], np.ones(1), KEY)
+    return statistics.Interval(*np.exp(found).tolist())
+
+
+def ratio(first: np.ndarray, second: np.ndarray) -> statistics.Interval:
+    """The mean of one over that of the other, of the same pairs, with its 95 % interval."""
+    rows = np.array([first, second], float)
+    found = statistics.contrast(rows, np.array([1.0, -1.0]), KEY)
+    return statistics.Interval(*np.exp(found).tolist())
+
+
+def slope(x: np.ndarray, rows: np.ndarray) -> statistics.Interval:
+    """d log y/d x of means over pairs, rows (x, pair), with its 95 % interval."""
+    x = x - x.mean()
+    return statistics.contrast(rows, x / (x @ x), KEY)
+
+
+def shown(of: statistics.Interval, digits: int = 3) -> str:
+    return f"{of.value:.{digits}g} [{of.low:.{digits}g}, {of.high:.{digits}g}]"
+
+
+def save(figure, folder: Path, name: str) -> None:
+    path = folder / f"{name}.png"
+    replace_file(path, file_of(figure, "png", Description=f"python docs/findings/{name}.py"))
+    print(f"drawn: {path}")
