@@ -180,7 +180,7 @@ def train(
     limit = Deadline(deadline, threads)
     planned = {stored.curves[name].at(window).id: Task(stored.curves[name].at(window))
                for name, window in keys}  # fmt: skip
-    left = {stored.curves[name].at(window).id for name, window in missing}
+    left = dict.fromkeys(stored.curves[name].at(window).id for name, window in missing)
     costs = sum(planned[id].cost for id in left)
     stream = sys.stderr if shown else io.StringIO()
     name = f"{NAME} {figure}"
@@ -192,19 +192,20 @@ def train(
     def kept() -> bool:
         return checkpoint_minutes > 0.0 and any(done for _, done in progress.at.values())
 
-    with progress, says_when_compiling(progress), ends_when_kept(NAME, kept):
+    with progress, says_when_compiling(progress):
         compile_ahead([planned[id].config for id in left], threads)
         started = [key for key in keys if stored.curves[key[0]].source]
         plain = [key for key in keys if key not in started]
-        for some in filter(None, (plain, started)):  # those that start from others follow them
-            tasks = []
-            for key in some:
-                if task := stored.task(key, again):
-                    tasks.append(task)
-                else:
-                    progress.leave_out(Task(stored.curves[key[0]].at(key[1])))
-            runner = Runner(tasks, Folder(stored.folder), settings, engine.say, True, limit)
-            failed += runner.run(threads, None, engine, name, progress).failed
+        with ends_when_kept(NAME, kept):
+            for some in filter(None, (plain, started)):  # those that start from others follow them
+                tasks = []
+                for key in some:
+                    if task := stored.task(key, again):
+                        tasks.append(task)
+                    else:
+                        progress.leave_out(Task(stored.curves[key[0]].at(key[1])))
+                runner = Runner(tasks, Folder(stored.folder), settings, engine.say, True, limit)
+                failed += runner.run(threads, None, engine, name, progress).failed
     if failed:
         reasons = "; ".join(f"run {failure.id} failed: {failure.reason}" for failure in failed[:3])
         raise Failed(f"{len(failed)} runs failed; {reasons}")
