@@ -98,7 +98,7 @@ def ensemble_of(config: Config, models: int) -> tuple[Ensemble, ExampleRows]:
     specs = [ModelSpec(config, 32, k // 2, k % 2) for k in range(models)]
     start = [initial_parameters(config)] * models
     world = make_world(config.seed, config.data)
-    group = Group(specs, [Snapshot.before(w, 1) for w in start], world, np.zeros(1, np.uint32))
+    group = Group(specs, [Snapshot.before(w, 1) for w in start], world, np.zeros((1, 1), np.uint32))
     return Ensemble(device, specs, start), ExampleRows(device, group, specs)
 
 

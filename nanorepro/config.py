@@ -8,11 +8,12 @@ is imported, so that `--help` answers at once.
 import hashlib
 import json
 import math
+import shlex
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields, replace
 from typing import Any
 
-from nanorepro.data.distributions import DISTRIBUTIONS
+from nanorepro.data.options import DataSettings, check_source
 from nanorepro.errors import ConfigError, option, wrong
 from nanorepro.model.activations import ACTIVATIONS
 from nanorepro.model.architectures import ARCHITECTURES
@@ -105,47 +106,6 @@ class ModelSettings:
         if self.hidden:
             return tuple(whole_number(w) for w in self.hidden.split(","))
         return ARCHITECTURES[self.model].widths
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataSettings:
-    """The examples: a part of `Config`."""
-
-    data: str = setting(
-        "linear",
-        "world that the examples come from; " + summaries(DISTRIBUTIONS),
-        choices=DISTRIBUTIONS,
-    )
-    log2_examples: int = setting(
-        20, "log2 of T, the training examples of a pair", low=0, high=40, paper=26
-    )
-    log2_window: int = setting(
-        0,
-        "log2 of z, the mini-batches among which examples are shuffled",
-        low=0,
-        high=40,
-        paper="0 to 20",
-    )
-    log2_eval: int = setting(16, "log2 of N, the evaluation examples", low=0, high=24, paper=16)
-    first_example: int = setting(
-        0, "index in the pair's sequence of the first training example", low=0, high=2**48
-    )
-    batch: int = setting(32, "examples of a mini-batch", low=1, high=65536, paper=32)
-
-    @property
-    def examples(self) -> int:
-        """T, the training examples of a pair."""
-        return 1 << self.log2_examples
-
-    @property
-    def window(self) -> int:
-        """Examples of a window: z mini-batches."""
-        return self.batch << self.log2_window
-
-    @property
-    def steps(self) -> int:
-        """Mini-batches of a run."""
-        return self.examples // self.batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,6 +232,7 @@ class Config(DialSettings, OptimizerSettings, PairSettings, DataSettings, ModelS
             setting_of(f).check(f.name, value)
             object.__setattr__(self, f.name, value)
         OPTIMIZERS[self.optimizer].check(self)
+        check_source(self)
         _check_lists(self)
         for model in (0, 1):
             check_dials(dials(self, model), self.layers)
@@ -280,6 +241,26 @@ class Config(DialSettings, OptimizerSettings, PairSettings, DataSettings, ModelS
     def layers(self) -> int:
         """Layers of a model: hidden ones, the output, and embeddings where it has some."""
         return len(self.widths) + 1 + bool(ARCHITECTURES[self.model].embeddings)
+
+    @property
+    def epoch(self) -> int:
+        """Training examples that a pair sees of the caller's: those of one of its passes."""
+        given = self.given
+        assert given is not None
+        left = given.examples - self.held_out
+        return left // self.pairs if self.pair_examples == "split" else left
+
+    @property
+    def examples(self) -> int:
+        """T, the training examples of a pair: of the caller's so many as fill mini-batches."""
+        if not self.is_given:
+            return 1 << self.log2_examples
+        return self.epochs * self.epoch // self.batch * self.batch
+
+    @property
+    def steps(self) -> int:
+        """Mini-batches of a run."""
+        return self.examples // self.batch
 
     @property
     def checkpoints(self) -> tuple[int, ...]:
@@ -370,6 +351,12 @@ def without_effect(config: Config) -> frozenset[str]:
         unused.add("beta")
     if "nudge" not in config.roles:
         unused |= {"nudge_at", "nudge_ulps", "nudge_weights"}
+    given = config.given
+    if given is None:
+        unused |= {"content", "epochs", "holdout", "pair_examples"}
+    else:  # it is the content that counts, not where it was read
+        unused |= {"data", "log2_examples", "log2_eval"}
+        unused |= {"holdout"} if given.evaluation else set()
     return frozenset(unused)
 
 
@@ -393,7 +380,7 @@ def command(config: Config, module: str = "nanorepro.run") -> str:
         value = getattr(config, f.name)
         if f.name == "warm_start" or value == f.default:
             continue
-        words.append(f"{option(f.name)} {value}")
+        words.append(f"{option(f.name)} {shlex.quote(str(value))}")
     return " ".join(words)
 
 
@@ -468,14 +455,20 @@ def _plain_kind(value: str) -> str:
 
 
 def check_sequence(c: Config) -> None:
-    """Raise ConfigError unless mini-batches and windows divide the sequence of examples."""
-    if c.examples % c.batch:
+    """Raise ConfigError unless mini-batches and windows divide the sequence of examples.
+
+    Of the caller's examples the last window may be shorter.
+    """
+    if c.is_given:
+        _check_given(c)
+    elif c.examples % c.batch:
         raise wrong("batch", c.batch, f"a divisor of 2^{c.log2_examples} examples")
     if c.window > c.examples:
         longest = (c.examples // c.batch).bit_length() - 1
-        right = f"at most {longest} with {{log2_examples={c.log2_examples}}}: a window fits in it"
+        of = f" with {{log2_examples={c.log2_examples}}}" if not c.is_given else ""
+        right = f"at most {longest}{of}: a window fits in " + ("it" if of else "the sequence")
         raise wrong("log2_window", c.log2_window, right)
-    if c.examples % c.window:
+    if c.examples % c.window and not c.is_given:
         raise wrong("log2_window", c.log2_window, "a window that divides the sequence")
     if c.window > 2**31:
         raise wrong("log2_window", c.log2_window, "a window of at most 2^31 examples")
@@ -484,6 +477,24 @@ def check_sequence(c: Config) -> None:
         raise wrong("eval_every", c.eval_every, f"{least} or more: {EVALUATIONS} evaluations")
     if "nudge" in c.roles and c.nudge_at >= c.steps:
         raise wrong("nudge_at", c.nudge_at, f"a step of the run, from 0 to {c.steps - 1}")
+
+
+def _check_given(c: Config) -> None:
+    """Raise ConfigError unless there are examples of the caller to train and to evaluate on."""
+    given = c.given
+    assert given is not None
+    if ARCHITECTURES[c.model].embeddings and given.features % 2:
+        problem = f"{given.features} features are not two equal sets, as {c.model} has them"
+        raise ConfigError(problem, "data", "examples of an even number of features")
+    if not c.evaluation_examples or c.held_out >= given.examples:
+        right = f"a part of {given.examples} examples that leaves some on both sides"
+        raise wrong("holdout", c.holdout, right)
+    if not c.epoch:
+        left = given.examples - c.held_out
+        raise wrong("pairs", c.pairs, f"at most {left}, as {left} examples are split among pairs")
+    if not c.steps:
+        seen = c.epochs * c.epoch
+        raise wrong("batch", c.batch, f"at most {seen}, the examples of all epochs, or more epochs")
 
 
 def _check_lists(c: Config) -> None:

@@ -19,6 +19,7 @@ WRONG = {
     "leaf_order": "sorted", "tree": "lanes", "accumulator": "pairwise",
     "unit_order": "sorted", "unit_tree": "blocks:0", "unit_accumulator": "neumaier",
     "precision": "bits:25", "rounding": "up", "fma": "maybe", "eval_every": "-1",
+    "content": "real:1+1x1", "epochs": "0", "holdout": "1", "pair_examples": "both",
     "seed": "-1", "warm_start": "abc", "nudge_at": "-1", "nudge_ulps": "0", "nudge_weights": "0",
 } | {name: "-1" for optimizer in OPTIMIZERS.values() for name in optimizer.names}  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, fields, replace
+from itertools import product
 
 import pytest
 
@@ -62,7 +63,11 @@ ABSENT = {
     "unit_accumulator": "plain", "precision": "float32", "rounding": "nearest", "fma": "on",
     "beta1": 0.9, "beta2": 0.999, "nudge_at": 0, "nudge_ulps": 1, "nudge_weights": 1,
     "accumulator_at": "", "first_stream": 0,
+    "content": "", "epochs": 10, "holdout": 0.2, "pair_examples": "share",
 }  # fmt: skip
+CONTENT = "binary:40+0x3:" + PRINT
+GIVEN = {"data": "file:a.npz", "content": CONTENT}
+OF_GIVEN = {"content", "epochs", "holdout", "pair_examples"}  # without effect in a world
 
 
 @pytest.mark.parametrize(("id", "options"), IDS)
@@ -131,6 +136,14 @@ def test_another_contract_is_another_run(monkeypatch):
         ),
         ({"accumulator_at": "1:forward=plain", "accumulator": "kahan"}, {"accumulator": "kahan"}),
         ({"accumulator_at": "0:batch=exact,0:batch=exact"}, {"accumulator_at": "0:batch=exact"}),
+        ({"epochs": 3, "holdout": 0.5, "pair_examples": "split"}, {}),
+        (GIVEN, {"data": "file:moved/b.csv", "content": CONTENT}),
+        (GIVEN, {"data": "arrays", "content": CONTENT}),
+        (GIVEN | {"log2_examples": 3, "log2_eval": 3}, GIVEN),
+        (
+            {"data": "arrays", "content": CONTENT.replace("+0x", "+9x"), "holdout": 0.5},
+            {"data": "arrays", "content": CONTENT.replace("+0x", "+9x")},
+        ),
     ],
 )
 def test_equal_runs_have_equal_ids(a, b):
@@ -146,6 +159,8 @@ OTHER = {
     "unit_accumulator": "kahan", "precision": "bits:8", "rounding": "toward-zero", "fma": "off",
     "nudge_at": 1, "nudge_ulps": 2, "nudge_weights": 2, "accumulator_at": "0:batch=exact",
     "first_stream": 1,
+    "content": CONTENT.replace("5f", "60"),
+    "epochs": 3, "holdout": 0.5, "pair_examples": "split",
 }  # fmt: skip
 OTHER |= {f.name: f.default / 2 for f in fields(Config) if f.name not in OTHER}
 
@@ -153,8 +168,8 @@ OTHER |= {f.name: f.default / 2 for f in fields(Config) if f.name not in OTHER}
 @pytest.mark.parametrize("name", [f.name for f in fields(Config)])
 def test_every_field_that_has_an_effect_changes_the_id(name):
     found = set()
-    for optimizer in OPTIMIZERS:
-        plain = Config(act="smelu", optimizer=optimizer, differ="shuffle,nudge")
+    for optimizer, examples in product(OPTIMIZERS, ({}, GIVEN)):
+        plain = Config(act="smelu", optimizer=optimizer, differ="shuffle,nudge", **examples)
         if name not in without_effect(plain) and getattr(plain, name) != OTHER[name]:
             found.add(replace(plain, **{name: OTHER[name]}).id != plain.id)
     assert found == {True}
@@ -164,7 +179,7 @@ def test_an_optimizer_leaves_the_settings_of_others_out():
     for name, optimizer in OPTIMIZERS.items():
         others = {n for o in OPTIMIZERS.values() for n in o.names} - set(optimizer.names)
         config = Config(act="swish", optimizer=name, differ="nudge")
-        assert without_effect(config) == others
+        assert without_effect(config) == others | OF_GIVEN
 
 
 # Records: what a stored file or another program has.

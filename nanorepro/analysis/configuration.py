@@ -4,9 +4,8 @@ from dataclasses import dataclass, fields
 
 from nanorepro.analysis.sources import Source
 from nanorepro.config import ROLES, Config, without_effect
-from nanorepro.results.metrics import METRICS
 
-EXAMPLES = ("seed", "data", "first_example")
+EXAMPLES = ("seed", "data", "content", "holdout", "pair_examples", "first_example")
 """The fields, beside the pair, that say which examples there are."""
 
 MEASURES = ("pd", "loss")
@@ -53,7 +52,7 @@ def notes_on_runs(a: Source, b: Source) -> list[str]:
     notes = notes_on_examples(a, b)
     if a.run is not None and b.run is not None and a.model is None and b.model is None:
         for name in MEASURES:
-            words, values = METRICS[name].words, (a.run.mean(name), b.run.mean(name))
+            words, values = a.run.metrics[name].words, (a.run.mean(name), b.run.mean(name))
             notes.append(f"{words}: {values[0]:.4g} in A, {values[1]:.4g} in B")
     return notes
 
@@ -67,7 +66,8 @@ def notes_on_examples(a: Source, b: Source) -> list[str]:
         notes.append("identical: the fingerprints of all parameters are the same")
     elif one.id == other.id and a.model == b.model:
         notes.append("the same configuration with other bits: one of the two is wrong")
-    which = [name for name in EXAMPLES if getattr(one, name) != getattr(other, name)]
+    unused = without_effect(one) & without_effect(other)
+    which = [n for n in EXAMPLES if n not in unused and getattr(one, n) != getattr(other, n)]
     pairs = [source.model[0] for source in (a, b) if source.model is not None]
     if len(pairs) == 2 and pairs[0] != pairs[1]:
         which.append("the pair")

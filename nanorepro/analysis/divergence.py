@@ -26,12 +26,14 @@ from nanorepro.backends import load_backend
 from nanorepro.backends.nudge import nudge_step
 from nanorepro.backends.protocols import Backend, Interrupted, Traces
 from nanorepro.config import Config, check_sequence, command
-from nanorepro.data import sampling, worlds
+from nanorepro.data.given import Given
+from nanorepro.data.worlds import World
 from nanorepro.errors import ConfigError, wrong
 from nanorepro.numerics.streams import stream_key
-from nanorepro.results import metrics
 from nanorepro.results.bootstrap import mean_interval
+from nanorepro.results.metrics import Comparison, average, weight_distance
 from nanorepro.specification import ModelSpec
+from nanorepro.training.examples import source_of, with_content
 from nanorepro.training.measuring import Measurer
 from nanorepro.training.parameters import initial_parameters
 from nanorepro.training.threads import check_threads
@@ -128,7 +130,7 @@ class Divergence:
     def _mean(self, values: Sequence[float]) -> tuple[float, tuple[float, float]]:
         known = [v for v in values if math.isfinite(v)]
         key = stream_key(self.config.seed, "bootstrap")
-        return metrics.average(known), mean_interval(known, key)
+        return average(known), mean_interval(known, key)
 
     @cached_property
     def parted_at(self) -> tuple[int | None, ...]:
@@ -233,6 +235,7 @@ def diverge(
     progress: Progress | None = None,
     threshold: float = THRESHOLD,
     per_octave: int = PER_OCTAVE,
+    data: object = None,
 ) -> Divergence:
     """Train every pair in step, and say where, when and how fast its two models part.
 
@@ -252,6 +255,8 @@ def diverge(
         The relative PD above which a pair counts as parted.
     per_octave : int
         Steps at which the pairs are measured, for each doubling.
+    data : tuple of array_like, optional
+        Your own examples, as for `simulate`.
 
     Returns
     -------
@@ -279,6 +284,7 @@ def diverge(
     >>> found.step, found.weights, found.first.ulps
     (5, 1, 1)
     """
+    config, given = with_content(config, data)
     check_sequence(config)
     if config.warm_start:
         raise ConfigError("no warm start here", "warm_start", "none")
@@ -287,7 +293,8 @@ def diverge(
     engine = load_backend(backend)
     if not isinstance(engine, Traces):
         raise wrong("backend", backend, "numba or reference, which can be traced")
-    work = _Work(config, engine, steps_measured(config.steps, per_octave), progress)
+    steps = steps_measured(config.steps, per_octave)
+    work = _Work(config, engine, steps, progress, source_of(config, given, engine))
     with ThreadPoolExecutor(check_threads(threads)) as pool:
         futures = [pool.submit(work.pair, k) for k in range(config.pairs)]
         try:
@@ -304,10 +311,15 @@ class _Work:
     """What the threads share."""
 
     def __init__(
-        self, config: Config, backend: Backend, steps: tuple[int, ...], progress: Progress | None
+        self,
+        config: Config,
+        backend: Backend,
+        steps: tuple[int, ...],
+        progress: Progress | None,
+        world: World | Given,
     ):
         self.config, self.backend, self.steps, self.progress = config, backend, steps, progress
-        self.world = worlds.make_world(config.seed, config.data, backend.exp)
+        self.world = world
         self.measurer = Measurer(config, self.world, backend)
         self.stop, self.lock, self.done = threading.Event(), threading.Lock(), 0
         passes = 4 if comparable(config) else 2  # of training, and of looking at each mini-batch
@@ -323,8 +335,8 @@ class _Work:
 
     def pair(self, k: int) -> PairDivergence:
         """All of one pair."""
-        specs = [ModelSpec(self.config, sampling.FEATURES, k, m) for m in (0, 1)]
-        start = [initial_parameters(self.config, k, m) for m in (0, 1)]
+        specs = [ModelSpec(self.config, self.config.features, k, m) for m in (0, 1)]
+        start = [initial_parameters(self.config, k, m, self.config.features) for m in (0, 1)]
         examples = PairExamples(self.config, k, self.world, self.backend)
         pair = Lockstep(self.backend.Model, specs, start, examples, self.report)
         before = origin = pair.places()
@@ -370,12 +382,20 @@ class _Work:
         return events.branch, events.loss
 
     def measure(self, pair: Lockstep) -> tuple[float, float, tuple[float, float]]:
-        """Distance, PD and the two excess losses where the models are."""
-        x, counts = self.measurer.evaluation.x[:, None], self.measurer.evaluation.counts
-        truth, fsum = self.measurer.truth, self.backend.fsum
+        """Distance, PD and the two losses where the models are."""
+        m, (first, second) = self.measurer, pair.models
         with np.errstate(over="ignore", invalid="ignore"):
-            first, second = (self.measurer.prediction(m.logits(x)) for m in pair.models)
-            distance = metrics.weight_distance(*pair.parameters(), fsum)
-            pd = metrics.relative_pd(truth, first, second, counts)
-            losses = tuple(metrics.excess_loss(truth, z, counts) for z in (first, second))
-        return distance, pd, (losses[0], losses[1])
+            compared = Comparison(
+                truth=m.truth,
+                counts=m.evaluation.counts,
+                models=(
+                    m.prediction(first.logits(m.patterns)),
+                    m.prediction(second.logits(m.patterns)),
+                ),
+                diverged=(False, False),
+                constant_loss=m.constant_loss,
+                parameters=pair.parameters(),
+                labels=m.evaluation.labels,
+            )
+            distance = weight_distance(*compared.parameters, self.backend.fsum)
+            return distance, compared.relative_pd, compared.losses

@@ -9,10 +9,11 @@ import numpy as np
 from nanorepro.backends.nudge import nudge_step, nudged
 from nanorepro.backends.protocols import Backend, ModelInTraining
 from nanorepro.config import Config
+from nanorepro.data.given import Given
 from nanorepro.data.worlds import World
 from nanorepro.model.layers import Parameters
-from nanorepro.numerics.streams import stream_key
 from nanorepro.specification import ModelSpec
+from nanorepro.training.sequences import sequence_of, shuffle_windows
 
 CHUNK = 1 << 17  # examples that are drawn and shuffled at a time, or one window
 PIECE = 1 << 16  # examples of one call of the training kernel
@@ -22,9 +23,9 @@ Report = Callable[[int], None]  # called with the examples that were trained on
 class PairExamples:
     """The examples of a pair, any steps of them, in the order in which each model sees them."""
 
-    def __init__(self, config: Config, pair: int, world: World, backend: Backend):
-        self.config, self.world, self.backend = config, world, backend
-        self.key = stream_key(config.seed, "examples", pair)
+    def __init__(self, config: Config, pair: int, world: World | Given, backend: Backend):
+        self.config, self.backend = config, backend
+        self.sequence = sequence_of(config, pair, world, backend)
         whole = max(CHUNK // config.window, 1) * config.window
         self.size = min(whole, config.examples)
         self.drawn: tuple[int, np.ndarray] | None = None  # the last chunk
@@ -33,42 +34,43 @@ class PairExamples:
     def pieces(
         self, spec: ModelSpec, low: int, high: int, longest: int = PIECE
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """x (n, 1) uint32 and y (n,) uint8 of the mini-batches from step `low` to `high`."""
+        """x, as models take it, and y (n,) uint8 of the mini-batches from step `low` to `high`."""
         batch = self.config.batch
         at, end, piece = low * batch, high * batch, max(longest // batch, 1) * batch
         while at < end:
             k, inside = divmod(at, self.size)
             n = min(piece, end - at, self.size - inside)
             joined = self._ordered(spec, k)[inside : inside + n]
-            x, y = np.empty(n, np.uint32), np.empty(n, np.uint8)
-            self.backend.split(joined, x, y)
-            yield x[:, None], y
+            x, y = self.sequence.room(n)
+            self.sequence.split(joined, x, y)
+            yield x, y
             at += n
 
     def places(self, spec: ModelSpec, low: int, high: int) -> np.ndarray:
         """Which examples of the pair's sequence the model sees from step `low` to `high`, (n,)."""
         window, batch = self.config.window, self.config.batch
-        first, last = low * batch // window, -(-high * batch // window)
-        rows = np.arange(first * window, last * window, dtype=np.uint64).reshape(-1, window)
-        self.backend.shuffle(rows, spec.key("shuffle"), first)
-        found = rows.ravel()[low * batch - first * window :][: (high - low) * batch]
+        first = low * batch // window * window
+        last = min(-(-high * batch // window) * window, self.config.examples)
+        order = np.arange(first, last, dtype=np.uint64)
+        shuffle_windows(self.backend, self.config, spec.key("shuffle"), first, order)
+        found = order[low * batch - first :][: (high - low) * batch]
         return found.astype(np.int64)
 
     def _ordered(self, spec: ModelSpec, k: int) -> np.ndarray:
         model = spec.model if "shuffle" in self.config.roles else 0
         known = self.ordered.get(model)
         if known is None or known[0] != k:
-            rows = self._drawn(k).copy().reshape(-1, self.config.window)
-            first = k * self.size // self.config.window
-            self.backend.shuffle(rows, spec.key("shuffle"), first)
-            known = self.ordered[model] = k, rows.ravel()
+            joined = self._drawn(k).copy()
+            key = spec.key("shuffle")
+            shuffle_windows(self.backend, self.config, key, k * self.size, joined)
+            known = self.ordered[model] = k, joined
         return known[1]
 
     def _drawn(self, k: int) -> np.ndarray:
         if self.drawn is None or self.drawn[0] != k:
             first = k * self.size
             joined = np.empty(min(self.size, self.config.examples - first), np.uint64)
-            self.backend.draw(self.world, self.key, self.config.first_example + first, joined)
+            self.sequence.draw(first, joined)
             self.drawn = k, joined
         return self.drawn[1]
 

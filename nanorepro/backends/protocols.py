@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from nanorepro.data.given import Given
 from nanorepro.data.worlds import World
 from nanorepro.model.layers import Parameters
 from nanorepro.specification import ModelSpec
@@ -78,8 +79,9 @@ class Group:
 
     models: what each model is; all have one Config, the pairs and the dials may vary
     start: the parameters of each before training, in its precision, or where it was left
-    world: what the examples are drawn from
-    patterns: (n,) uint32, the evaluation patterns whose logits are wanted at every checkpoint
+    world: what the examples are drawn from, or the caller's, which no `train_group` need take
+    patterns: (n, words) uint32, or (n, d) float32 if features are real: the evaluation examples
+        whose logits are wanted at every checkpoint
 
     With c the Config and s a model's specification, its i-th training example is example
     c.first_example + i of the stream ("examples", s.pair), for i from 0 to c.examples - 1; the w-th
@@ -91,7 +93,7 @@ class Group:
 
     models: Sequence[ModelSpec]
     start: Sequence[Snapshot]
-    world: World
+    world: World | Given
     patterns: np.ndarray
 
 

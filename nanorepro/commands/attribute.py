@@ -20,6 +20,7 @@ from nanorepro.commands.common import (
     check_checkpoint_minutes,
     check_folder,
     check_threads,
+    with_examples,
 )
 from nanorepro.commands.console import Console, describe
 from nanorepro.commands.options import (
@@ -143,7 +144,7 @@ def checked(options: Options, words: Sequence[str]) -> Request:
     floor = check_floor(options.floor)
     threads = check_threads(options.threads)
     minutes = check_checkpoint_minutes(options.checkpoint_minutes)
-    config = Config(**{f.name: getattr(options, f.name) for f in fields(Config)})
+    config = with_examples(Config(**{f.name: getattr(options, f.name) for f in fields(Config)}))
     check_sequence(config)
     folder = check_folder(options.out)
     from nanorepro.analysis.attribution import wanted

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nanorepro.commands.console import Console, OutputLost, describe, writable_streams
-from nanorepro.config import CHECKPOINT_MINUTES, MOST_CHECKPOINT_MINUTES
+from nanorepro.config import CHECKPOINT_MINUTES, MOST_CHECKPOINT_MINUTES, Config
 from nanorepro.errors import ConfigError, shown, wrong
 from nanorepro.parsing import real_number, whole_number
 from nanorepro.training.signals import INTERRUPTED, Terminated, termination_raises
@@ -63,6 +63,15 @@ def carry_out(name: str, command: Command, argv: Sequence[str] | None = None) ->
         except Exception as error:
             status = console.fail(describe(error), FAILED)
         return console.close(status)
+
+
+def with_examples(config: Config) -> Config:
+    """The configuration with what the examples of its file are; raises ConfigError."""
+    if not config.is_given:
+        return config
+    from nanorepro.training.examples import with_content
+
+    return with_content(config)[0]
 
 
 def whole(option: str, text: str, low: int = 0, high: int | None = None) -> int:

@@ -23,6 +23,7 @@ from nanorepro.commands.common import (
     check_threads,
     positive,
     whole,
+    with_examples,
 )
 from nanorepro.commands.console import Console, describe
 from nanorepro.commands.options import (
@@ -133,6 +134,7 @@ def checked(options: Options, words: Sequence[str]) -> Request:
     configs = []
     for value in values or ("",):
         one = Config(**{**asdict(config), axis: value}) if axis else config
+        one = with_examples(one)
         check_sequence(one)
         configs.append(one)
     folder = check_folder(options.out)

@@ -21,6 +21,7 @@ from nanorepro.commands.common import (
     check_checkpoint_minutes,
     check_folder,
     check_threads,
+    with_examples,
 )
 from nanorepro.commands.console import Console, describe
 from nanorepro.commands.options import (
@@ -39,6 +40,7 @@ from nanorepro.config import (
     command,
     with_paper_sizes,
 )
+from nanorepro.data.options import FILE
 from nanorepro.errors import ConfigError, option, wrong
 from nanorepro.results.plain import finite_or_null
 from nanorepro.training.progress import Progress
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 
 NAME = "nanorepro.run"
 PAPER_SIZES = ("log2_examples", "log2_eval", "pairs")
+OF_WORLDS = ("log2_examples", "log2_eval", "paper")  # what an option sets that files decide
 GROUPS = {title: tuple(f.name for f in fields(part)) for title, part in PARTS.items()}
 GROUPS["the pairs"] += ("paper",)
 GROUPS["the running, which changes no bit of the result"] = (
@@ -115,6 +118,11 @@ def checked(options: Options, given: set[str]) -> RunRequest:
     minutes = check_checkpoint_minutes(options.checkpoint_minutes)
     values = {f.name: getattr(options, f.name) for f in fields(Config)}
     config = Config(**{**values, "warm_start": ""})
+    if config.is_given:
+        for name in OF_WORLDS:
+            if name in given:
+                raise ConfigError(f"{option(name)}: it is for worlds; --data {FILE} has --epochs")
+        config = with_examples(config)
     if options.paper:
         for name in PAPER_SIZES:
             if name in given:
@@ -208,19 +216,18 @@ def keep(
 
 def as_json(result: "Result", files: dict[str, str | None]) -> dict[str, Any]:
     """The result as one JSON object; what is not a number is null."""
-    from nanorepro.results.metrics import METRICS
-
-    measures = {name: result.measures[name].tolist() for name in METRICS}
-    last = {n: v[-1] if METRICS[n].by_checkpoint else v for n, v in measures.items()}
-    pairs = [{name: v[k] for name, v in last.items()} for k in range(result.config.pairs)]
-    by_step = [name for name, metric in METRICS.items() if metric.by_checkpoint]
+    config, metrics = result.config, result.metrics
+    measures = {name: result.measures[name].tolist() for name in metrics}
+    last = {n: v[-1] if metrics[n].by_checkpoint else v for n, v in measures.items()}
+    pairs = [{name: v[k] for name, v in last.items()} for k in range(config.pairs)]
+    by_step = [name for name, metric in metrics.items() if metric.by_checkpoint]
     series = [
         {"step": step, **{name: measures[name][c] for name in by_step}}
         for c, step in enumerate(result.checkpoints)
     ]
     report = {
-        "id": result.config.id,
-        "config": asdict(result.config),
+        "id": config.id,
+        "config": asdict(config),
         "relative_pd": result.relative_pd,
         "relative_pd_interval": result.relative_pd_interval,
         "excess_loss": result.excess_loss,
@@ -237,6 +244,13 @@ def as_json(result: "Result", files: dict[str, str | None]) -> dict[str, Any]:
         **result.provenance,
         **files,
     }
+    if config.is_given:
+        report |= {
+            "log_loss": result.mean("loss"),
+            "log_loss_interval": result.intervals["loss"],
+            "auc": result.mean("auc"),
+            "auc_interval": result.intervals["auc"],
+        }
     return finite_or_null(report)
 
 

@@ -127,6 +127,7 @@ def sweep(words: Sequence[str], console: Console) -> int:
     again = shlex.join(["python", "-m", NAME, *words])
     settings = Settings(str(path), o.backend, again, minutes)
     folder = Folder(path)
+    check_unchanged(folder, again, runs.configs)
     tasks = [Task(c, *started(c, runs.starts.get(c.id))) for c in runs.configs]
     runner = Runner(tasks, folder, settings, console.warn)
     cores, engine = threads or usable_cpus(), None
@@ -156,6 +157,23 @@ def sweep(words: Sequence[str], console: Console) -> int:
     if len(outcome.failed) > 10:
         console.say(f"and {len(outcome.failed) - 10} more; see nanorepro sweep status {path}")
     return 1 if outcome.failed else 0
+
+
+def check_unchanged(folder: "Folder", again: str, configs: Sequence[Config]) -> None:
+    """Raise ConfigError if the same sweep was begun on other examples of a file of the caller's."""
+    if not any(config.is_given for config in configs):
+        return
+    now = {config.data: config.content for config in configs}
+    for record in folder.sweeps():
+        if record["command"] != again:
+            continue
+        for run in record["runs"]:
+            data, content = (run["config"].get(name, "") for name in ("data", "content"))
+            if content and now.get(data, content) != content:
+                raise ConfigError(
+                    f"the examples of {data} have changed since this sweep was begun in"
+                    f" {str(folder.path)!r}; give the file as it was, or another --out"
+                )
 
 
 def starter(folder: str, blocks: Sequence[grid.Block]) -> grid.Start:

@@ -27,18 +27,18 @@ def packed_examples(name: str, a: object, pack: Pack = pack) -> tuple[np.ndarray
 
     Raises ConfigError for anything but 0 and 1.
     """
-    columns = list(_columns(a))
+    columns = list(columns_of(a))
     if columns:
         if not len(columns[0][1]):
             raise ConfigError("a table without rows", name, "at least one example")
-        parts = [_binary(name, values, 1, _in_column(label)) for label, values in columns]
+        parts = [_binary(name, values, 1, in_column(label)) for label, values in columns]
         array = np.stack([np.asarray(part, np.uint8) for part in parts], axis=1)
     else:
-        array = _array(name, _dense(name, a), 2)
+        array = array_of(name, dense(name, a), 2)
         packed = pack(array) if array.dtype.kind in "buif" else None
         if packed is not None:
             return packed, array.shape[1]
-        array = _zeros_and_ones(name, array, _in_array)
+        array = _zeros_and_ones(name, array, in_array)
     packed = pack(array)
     assert packed is not None
     return packed, array.shape[1]
@@ -46,14 +46,14 @@ def packed_examples(name: str, a: object, pack: Pack = pack) -> tuple[np.ndarray
 
 def binary_labels(name: str, a: object) -> np.ndarray:
     """The caller's labels (n,) as uint8; raises ConfigError for anything but 0 and 1."""
-    return np.asarray(_binary(name, a, 1, _in_array), np.uint8)
+    return np.asarray(_binary(name, a, 1, in_array), np.uint8)
 
 
 def _binary(name: str, a: object, axes: int, place: Place) -> np.ndarray:
-    return _zeros_and_ones(name, _array(name, a, axes, place), place)
+    return _zeros_and_ones(name, array_of(name, a, axes, place), place)
 
 
-def _columns(a: Any) -> Iterator[tuple[object, np.ndarray]]:
+def columns_of(a: Any) -> Iterator[tuple[object, np.ndarray]]:
     """Labels and values of the columns of a data frame; none of anything else."""
     if hasattr(a, "iloc") and hasattr(a, "columns"):  # pandas
         for k, label in enumerate(a.columns):
@@ -66,7 +66,7 @@ def _columns(a: Any) -> Iterator[tuple[object, np.ndarray]]:
             yield label, column.to_pandas().to_numpy() if column.null_count else column.to_numpy()
 
 
-def _dense(name: str, a: Any) -> Any:
+def dense(name: str, a: Any) -> Any:
     """A SciPy sparse array with all its zeros; anything else as it is."""
     if not (hasattr(a, "tocsr") and hasattr(a, "nnz")):
         return a
@@ -76,7 +76,7 @@ def _dense(name: str, a: Any) -> Any:
     return rows.toarray()
 
 
-def _array(name: str, a: object, axes: int, place: Place | None = None) -> np.ndarray:
+def array_of(name: str, a: object, axes: int, place: Place | None = None) -> np.ndarray:
     """An array of so many axes, not empty and nowhere masked."""
     try:
         with warnings.catch_warnings():
@@ -90,7 +90,7 @@ def _array(name: str, a: object, axes: int, place: Place | None = None) -> np.nd
         raise ConfigError(f"shape {array.shape} is wrong", name, f"{_axes(axes)}, not empty")
     if np.ma.is_masked(array):
         at = tuple(int(k[0]) for k in np.nonzero(np.ma.getmaskarray(array)))
-        raise ConfigError(f"the value in {(place or _in_array)(at)} is masked", name, ONLY)
+        raise ConfigError(f"the value in {(place or in_array)(at)} is masked", name, ONLY)
     return np.asarray(array)
 
 
@@ -130,23 +130,23 @@ def _refused(name: str, value: Any, where: str) -> ConfigError:
     if isinstance(value, str | bytes):
         right = "numbers, as in x.astype(int) of '0' and '1', or (x == 'yes') of words"
         return ConfigError(f"{shown(str(value))} in {where} is text", name, right)
-    if _is_missing(value):
+    if is_missing(value):
         right = f"{ONLY}; fill in or leave out what is missing"
         return ConfigError(f"the value in {where} is missing ({value})", name, right)
     value = value.item() if isinstance(value, np.generic) else value
     return ConfigError(f"{shown(value)} in {where} is not allowed", name, ONLY)
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
     """None, NaN, NaT, pandas's NA."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
     return isinstance(value, float | np.floating) and math.isnan(value)
 
 
-def _in_array(at: tuple[int, ...]) -> str:
+def in_array(at: tuple[int, ...]) -> str:
     return ", ".join(f"{axis} {k}" for axis, k in zip(("row", "column"), at, strict=False))
 
 
-def _in_column(label: object) -> Place:
+def in_column(label: object) -> Place:
     return lambda at: f"row {at[0]}, column {shown(label)}"

@@ -16,7 +16,7 @@ import numpy as np
 from nanorepro.data.tensors.opening import open_tensors
 from nanorepro.data.tensors.record import Tensor, refused
 from nanorepro.data.tensors.values import values_of
-from nanorepro.errors import shown
+from nanorepro.errors import ConfigError, shown
 from nanorepro.parsing import real_number
 
 LABEL, EVALUATION = "y", "eval"
@@ -79,10 +79,10 @@ def read_examples(path: str | Path) -> Examples:
         if not path.is_file():
             raise refused(path, "no such file" if not path.exists() else "not a file")
         columns = _csv(path) if path.suffix.lower() == ".csv" else _parquet(path)
-        return _checked(path, *_of_table(path, columns))
+        return check_examples(path, *_of_table(path, columns))
     arrays = _arrays(path)
     d = arrays["x"].shape[1] if arrays["x"].ndim == 2 else 0
-    return _checked(path, arrays, tuple(map(str, range(d))))
+    return check_examples(path, arrays, tuple(map(str, range(d))))
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
@@ -236,32 +236,46 @@ def _of_table(
     }, names  # fmt: skip
 
 
-def _checked(path: Path, arrays: Mapping[str, np.ndarray], names: tuple[str, ...]) -> Examples:
-    """The examples, if they can be trained on; raises ConfigError."""
+def check_examples(
+    source: Path | None, arrays: Mapping[str, np.ndarray], names: tuple[str, ...]
+) -> Examples:
+    """The examples, if they can be trained on; raises ConfigError as `read_examples` does.
+
+    Parameters
+    ----------
+    source : Path or None
+        The file that they were read from, for messages; None: the caller's arrays.
+    arrays : mapping
+        x (n, d) and y (n,), x_eval and y_eval if there are, float64.
+    names : tuple of str
+        Names of the features.
+    """
     found: dict[str, Any] = dict.fromkeys(ARRAYS)
     for x, y in (("x", "y"), ("x_eval", "y_eval")):
         if x not in arrays:
             continue
         if len(arrays[x]) != len(arrays[y]):
-            raise refused(path, f"{x} has {len(arrays[x])} rows, {y} {len(arrays[y])} labels")
+            raise _refused(source, f"{x} has {len(arrays[x])} rows, {y} {len(arrays[y])} labels")
         if not arrays[x].size:
-            raise refused(path, f"{x} is empty, of shape {arrays[x].shape}")
+            raise _refused(source, f"{x} is empty, of shape {arrays[x].shape}")
         if arrays[x].shape[1] != len(names):
-            raise refused(path, f"{x} has {arrays[x].shape[1]} columns, x has {len(names)}")
-        found[x] = _features(path, x, arrays[x], names)
-        found[y] = _labels(path, y, arrays[y])
-    _check_encoding(path, arrays)
+            raise _refused(source, f"{x} has {arrays[x].shape[1]} columns, x has {len(names)}")
+        found[x] = _features(source, x, arrays[x], names)
+        found[y] = _labels(source, y, arrays[y])
+    _check_encoding(source, arrays)
     least, most = found["x"].min(axis=0), found["x"].max(axis=0)
     if (least == most).any():
         k = int(np.argmax(least == most))
         problem = f"feature {shown(names[k])} is {least[k]:g} in all training examples"
-        raise refused(path, problem, "features that vary, leaving it out")
+        raise _refused(source, problem, "features that vary, leaving it out")
     both = [x for x in (found["x"], found["x_eval"]) if x is not None]
     binary = all(bool(((x == 0.0) | (x == 1.0)).all()) for x in both)
     return Examples(features=names, binary=binary, **found)
 
 
-def _features(path: Path, name: str, values: np.ndarray, names: Sequence[str]) -> np.ndarray:
+def _features(
+    source: Path | None, name: str, values: np.ndarray, names: Sequence[str]
+) -> np.ndarray:
     """The features as float32."""
     with np.errstate(over="ignore"):
         x = values.astype(np.float32)
@@ -270,27 +284,31 @@ def _features(path: Path, name: str, values: np.ndarray, names: Sequence[str]) -
         value = values[row, k]
         what = "missing (NaN)" if np.isnan(value) else "infinite, or beyond what float32 holds"
         problem = f"{name}: feature {shown(names[k])}, row {row} is {what} ({PLACES})"
-        raise refused(path, problem)
+        raise _refused(source, problem)
     return x
 
 
-def _labels(path: Path, name: str, values: np.ndarray) -> np.ndarray:
+def _labels(source: Path | None, name: str, values: np.ndarray) -> np.ndarray:
     """The labels as 0 and 1."""
     right = "labels 0 and 1, or -1 and +1"
     allowed = np.isin(values, (-1.0, 0.0, 1.0))
     if not allowed.all():
         row = int(np.argmin(allowed))
         what = "missing (NaN)" if np.isnan(values[row]) else f"{values[row]:g}"
-        raise refused(path, f"{name}, row {row} is {what} ({PLACES})", right)
+        raise _refused(source, f"{name}, row {row} is {what} ({PLACES})", right)
     y = (values == 1.0).astype(np.uint8)
     if y.all() or not y.any():
         which = f"{values[0]:g}" if len(set(values.tolist())) == 1 else "0 and -1"
-        raise refused(path, f"{name} has one class only, {which}", "examples of both classes")
+        raise _refused(source, f"{name} has one class only, {which}", "examples of both classes")
     return y
 
 
-def _check_encoding(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def _check_encoding(source: Path | None, arrays: Mapping[str, np.ndarray]) -> None:
     """Refuse labels of which some are 0 and some -1."""
     labels = np.concatenate([arrays[name] for name in ("y", "y_eval") if name in arrays])
     if (labels == 0.0).any() and (labels == -1.0).any():
-        raise refused(path, "y has 0 and -1", "labels 0 and 1, or -1 and +1")
+        raise _refused(source, "y has 0 and -1", "labels 0 and 1, or -1 and +1")
+
+
+def _refused(source: Path | None, problem: str, right: str = "") -> ConfigError:
+    return refused(source, problem, right) if source else ConfigError(problem, "data", right)

@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from nanorepro.data.options import WORLD_FEATURES
 from nanorepro.data.worlds import World
 from nanorepro.numerics.streams import words
 
-FEATURES = 32
+FEATURES = WORLD_FEATURES
 
 
 def examples(world: World, key: np.ndarray, first: int, n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -20,6 +20,7 @@ STREAMS = {
     "rounding": 8,
     "nudge": 9,
     "units": 10,  # role order, for the sums over units
+    "deal": 11,  # which of the caller's examples are held out, and whose the others are
 }
 
 U32 = np.uint64(32)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from nanorepro.analysis.divergence import Divergence
 from nanorepro.plots.style import BLACK, BLUE, CYAN, GREEN, GREY, PURPLE, RED, YELLOW, settings
-from nanorepro.results.metrics import METRICS
+from nanorepro.results.metrics import METRICS, metrics_of
 from nanorepro.results.result import title_of
 
 COLOURS = (BLUE, RED, GREEN, YELLOW, PURPLE, CYAN, BLACK)
@@ -98,8 +98,8 @@ def branches(ax: Axes, found: Sequence[Divergence]) -> None:
 
 
 def loss(ax: Axes, found: Sequence[Divergence]) -> None:
-    """Median excess loss over all models, with each model as a thin line."""
-    metric = METRICS["loss"]
+    """Median loss over all models, with each model as a thin line."""
+    metric = metrics_of(found[0].config)["loss"]
     ax.set_title(f"{metric.words[0].upper()}{metric.words[1:]}")
     ax.set_ylabel(f"{metric.words} [{metric.unit}]")
     for d, colour in zip(found, COLOURS, strict=False):

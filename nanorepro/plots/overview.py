@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from nanorepro.plots.style import BLUE, GREEN, GREY, RED, YELLOW, YLORBR, file_of, settings
-from nanorepro.results.metrics import METRICS, Metric, average, probability
+from nanorepro.results.metrics import Metric, average, probability
 from nanorepro.results.result import Result
 
 DENSITY = LinearSegmentedColormap.from_list("YlOrBr", YLORBR[1:])
@@ -30,7 +30,7 @@ def overview(result: Result) -> Figure:
         loss_by_pair(axes[0, 2], result)
         if rows == 2:
             for ax, name in zip(axes[1], SERIES, strict=True):
-                series(ax, result, METRICS[name])
+                series(ax, result, result.metrics[name])
         figure.suptitle(title(result), fontsize=9.0, x=0.01, ha="left")
     return figure
 
@@ -77,8 +77,8 @@ def predictions(ax: Axes, result: Result) -> None:
 
 def pd_by_pair(ax: Axes, result: Result) -> None:
     """Relative PD of every pair, its mean and interval; stuck, diverged and zero ones marked."""
-    ax.set_title(f"{capital(METRICS['pd'].words)} by pair")
-    ax.set(xlabel="pair", ylabel=METRICS["pd"].short_label)
+    ax.set_title(f"{capital(result.metrics['pd'].words)} by pair")
+    ax.set(xlabel="pair", ylabel=result.metrics["pd"].short_label)
     number = np.arange(result.config.pairs)
     pd = np.array([pair.pd for pair in result.pairs])
     stuck = np.array([any(pair.stuck) for pair in result.pairs])
@@ -104,8 +104,8 @@ def pd_by_pair(ax: Axes, result: Result) -> None:
 
 
 def loss_by_pair(ax: Axes, result: Result) -> None:
-    """Excess loss of both models of every pair, joined by a line."""
-    metric = METRICS["loss"]
+    """Loss of both models of every pair, joined by a line."""
+    metric = result.metrics["loss"]
     ax.set_title(f"{capital(metric.words)} by pair")
     ax.set(xlabel="pair", ylabel=metric.short_label)
     number = np.arange(result.config.pairs)

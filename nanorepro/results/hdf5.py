@@ -16,7 +16,6 @@ import h5py
 import numpy as np
 
 from nanorepro.config import CONTRACT, Config, check_sequence
-from nanorepro.data.sampling import FEATURES
 from nanorepro.errors import ConfigError
 from nanorepro.model.layers import Parameters, shapes
 from nanorepro.results.labelled import (
@@ -28,7 +27,7 @@ from nanorepro.results.labelled import (
     sizes,
     variables,
 )
-from nanorepro.results.metrics import METRICS
+from nanorepro.results.metrics import metrics_of
 from nanorepro.results.result import Evaluation, Result, fingerprint
 from nanorepro.specification import layers
 
@@ -128,34 +127,39 @@ def _describe(of: h5py.h5g.GroupID, meaning: Mapping[str, Any]) -> None:
 def _read(f: h5py.File) -> Result:
     config = read_config(f)
     patterns = f["pattern"].shape
-    if len(patterns) != 1 or not 0 < patterns[0] <= 1 << config.log2_eval:
+    if len(patterns) != 1 or not 0 < patterns[0] <= config.evaluation_examples:
         raise ConfigError("the number of evaluation patterns is wrong")
-    length, stored = sizes(config, patterns[0]), set(f)
+    length, stored, metrics = sizes(config, patterns[0]), set(f), metrics_of(config)
     arrays = {}
     for name, v in variables(config).items():
         shape = tuple(length[d] for d in v.dims)
-        if name in METRICS and name not in stored:  # of a metric that is newer than the file
-            arrays[name] = np.full(shape, 0 if METRICS[name].flag else np.nan, v.dtype)
+        if name in metrics and name not in stored:  # of a metric that is newer than the file
+            arrays[name] = np.full(shape, 0 if metrics[name].flag else np.nan, v.dtype)
         else:
             arrays[name] = read_array(f, name, shape, v.dtype)
-    names, kinds = shapes(layers(config, FEATURES)), (dtype_of(config, 0), dtype_of(config, 1))
+    names, kinds = (
+        shapes(layers(config, config.features)),
+        (dtype_of(config, 0), dtype_of(config, 1)),
+    )
     parameters = [
         [{n: arrays[n][k, m].astype(kinds[m]) for n in names} for m in (0, 1)]
         for k in range(config.pairs)
     ]
-    _check_values(arrays, parameters, config, {name for name in METRICS if name in stored})
+    _check_values(arrays, parameters, config, {name for name in metrics if name in stored})
     if fingerprint(parameters) != f.attrs["fingerprint"]:
         raise ConfigError("the parameters are not those of the fingerprint")
     return Result(
         config=config,
         backend=read_text(f, "backend"),
         parameters=parameters,
-        evaluation=Evaluation(arrays["pattern"], arrays["count"], arrays["log_odds"]),
+        evaluation=Evaluation(
+            arrays["pattern"], arrays["count"], arrays.get("log_odds"), arrays.get("label")
+        ),
         logits=arrays["logits"][:, :, None],
         checkpoints=config.checkpoints,
         measures={
             name: arrays[name].astype(bool) if metric.flag else arrays[name]
-            for name, metric in METRICS.items()
+            for name, metric in metrics.items()
         },
         constant_loss=float(f.attrs["constant_loss"]),
         fingerprint=read_text(f, "fingerprint"),
@@ -212,16 +216,17 @@ def _check_values(
     stored: set[str],
 ) -> None:
     """What is not finite must belong to a diverged model; counts and flags must be such."""
-    for name, metric in METRICS.items():
-        if metric.flag and arrays[name].max() > 1:
+    metrics = metrics_of(config)
+    for name in (*(n for n, metric in metrics.items() if metric.flag), "label"):
+        if name in arrays and arrays[name].max() > 1:
             raise ConfigError(f"{name} is not 0 or 1")
-    if arrays["count"].min() < 1 or arrays["count"].sum() != 1 << config.log2_eval:
+    if arrays["count"].min() < 1 or arrays["count"].sum() != config.evaluation_examples:
         raise ConfigError("the counts are not those of the evaluation set")
-    if not np.isfinite(arrays["log_odds"]).all():
+    if not np.isfinite(arrays.get("log_odds", 0.0)).all():
         raise ConfigError("log_odds has NaN or infinity")
     bad = arrays["diverged"].astype(bool)
     for name in stored:
-        metric = METRICS[name]
+        metric = metrics[name]
         whole = np.isfinite(arrays[name])
         whole = whole.all(axis=2) if metric.by_model else whole
         if not (metric.of_diverged or np.logical_or(whole, bad.any(axis=2)).all()):

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nanorepro.config import CONTRACT, Config, dials
-from nanorepro.data.sampling import FEATURES
 from nanorepro.model.layers import shapes
-from nanorepro.results.metrics import METRICS
+from nanorepro.results.metrics import metrics_of
 from nanorepro.results.provenance import provenance
 from nanorepro.specification import layers
 
@@ -42,13 +41,19 @@ def variables(config: Config) -> dict[str, Variable]:
     found = {
         "pattern": Variable(("pattern",), "u4", "evaluation example, feature j in bit j"),
         "count": Variable(("pattern",), "i8", "evaluation examples of the pattern", "1"),
-        "log_odds": Variable(("pattern",), "f8", "true log-odds of the label", "1"),
+    }
+    if config.is_given:
+        found["pattern"] = Variable(("pattern",), "u4", "place of the evaluation example")
+        found["label"] = Variable(("pattern",), "u1", "label of the evaluation example", "1")
+    else:
+        found["log_odds"] = Variable(("pattern",), "f8", "true log-odds of the label", "1")
+    found |= {
         "logits": Variable(("pair", "model", "pattern"), real, "logits after the last step", "1"),
     }
-    for name, metric in METRICS.items():
+    for name, metric in metrics_of(config).items():
         found[name] = Variable(metric.dims, metric.dtype, metric.meaning, metric.unit)
     below = "feature"
-    for layer in layers(config, FEATURES):
+    for layer in layers(config, config.features):
         above = "unit_" + layer.names[0][1:]  # w0 leads to unit_0
         inner = (below, above)
         if layer.sets > 1:
@@ -65,10 +70,11 @@ def contents(result: "Result") -> dict[str, np.ndarray]:
     found = {
         "pattern": result.evaluation.x,
         "count": result.evaluation.counts,
-        "log_odds": result.evaluation.log_odds,
         "logits": result.logits[:, :, -1],
         **result.measures,
     }
+    truth = {"log_odds": result.evaluation.log_odds, "label": result.evaluation.labels}
+    found |= {name: values for name, values in truth.items() if values is not None}
     for name in result.parameters[0][0]:
         found[name] = np.array([[model[name] for model in pair] for pair in result.parameters])
     return {name: found[name].astype(v.dtype) for name, v in variables(result.config).items()}
@@ -79,7 +85,7 @@ def sizes(config: Config, patterns: int) -> dict[str, int]:
     found = {"pair": config.pairs, "model": 2, "pattern": patterns}
     found["checkpoint"] = len(config.checkpoints)
     named = variables(config)
-    for name, shape in shapes(layers(config, FEATURES)).items():
+    for name, shape in shapes(layers(config, config.features)).items():
         found.update(zip(named[name].dims[2:], shape, strict=True))
     return found
 

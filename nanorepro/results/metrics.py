@@ -6,13 +6,14 @@ backend's `fsum` adds.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from nanorepro.config import Config
 from nanorepro.model.layers import Parameters
 from nanorepro.numerics import numpy_arrays
 from nanorepro.numerics.array_namespace import Function
@@ -114,6 +115,37 @@ def churn(logits1: Logits, logits2: Logits, counts: np.ndarray) -> float:
     return int(counts[apart].sum()) / int(counts.sum())
 
 
+def relative_pd_of_mean(logits1: Logits, logits2: Logits, counts: np.ndarray) -> float:
+    """Average of |p̂_1(1) - p̂_2(1)| over the mean of both; 0 where both are 0.
+
+    What stands for eq. 3 where the true probability is not known.
+    """
+    first, second = predicted(logits1), predicted(logits2)
+    middle = 0.5 * (first.p + second.p)
+    apart = _distance(first, second)
+    ratio = np.divide(apart, middle, out=np.zeros_like(apart), where=middle != 0.0)
+    return mean(ratio, counts, first.fsum)
+
+
+def log_loss(logits: Logits, labels: np.ndarray, counts: np.ndarray) -> float:
+    """Average of -log p̂(y) over examples, in nats; labels (n,) of 0 and 1."""
+    model = predicted(logits)
+    return mean(np.where(labels == 1, model.softplus_minus, model.softplus), counts, model.fsum)
+
+
+def auc(logits: Logits, labels: np.ndarray, counts: np.ndarray) -> float:
+    """Area under the ROC curve: the part of pairs (y = 1, y = 0) that the logits put in order.
+
+    Equal logits count one half (Mann and Whitney).  Counted in integers.
+    """
+    _, at = np.unique(predicted(logits).z, return_inverse=True)
+    positive = np.bincount(at, np.where(labels == 1, counts, 0)).astype(np.int64)
+    negative = np.bincount(at, np.where(labels == 1, 0, counts)).astype(np.int64)
+    below = np.cumsum(negative) - negative
+    twice = int((positive * (2 * below + negative)).sum())
+    return twice / (2 * int(positive.sum()) * int(negative.sum()))
+
+
 def flat(parameters: Parameters) -> np.ndarray:
     """All parameters of a model, float64."""
     return np.concatenate([v.ravel().astype(np.float64) for v in parameters.values()])
@@ -153,6 +185,12 @@ def constant_loss(log_odds: Logits, counts: np.ndarray) -> float:
     return excess_loss(truth, np.array([math.log(p / (1.0 - p))]), counts)
 
 
+def constant_log_loss(labels: np.ndarray, counts: np.ndarray, fsum: Sum = fsum) -> float:
+    """Log loss of the best constant prediction, the share of the labels that are 1."""
+    p = mean(labels.astype(np.float64), counts, fsum)
+    return log_loss(np.full(len(labels), math.log(p / (1.0 - p))), labels, counts)
+
+
 def is_stuck(loss: float, constant: float) -> bool:
     """A model that learned no more than a constant: a loss not below 99 % of the constant's."""
     return not loss < STUCK * constant
@@ -169,7 +207,8 @@ def average(values: Sequence[float]) -> float:
 class Comparison:
     """What the metrics see of one pair: its models' predictions or parameters, and the truth.
 
-    truth: p_θ of the evaluation patterns; counts: evaluation examples of each pattern
+    truth: p_θ of the evaluation patterns; None where only labels (n,) are known
+    counts: evaluation examples of each pattern
     models: the predictions of the two models at one checkpoint
     diverged: which of the two has logits or parameters that are NaN or infinite
     constant_loss: excess loss of the best constant
@@ -178,26 +217,48 @@ class Comparison:
 
     def __init__(
         self,
-        truth: Prediction,
+        truth: Prediction | None,
         counts: np.ndarray,
         models: tuple[Prediction, Prediction],
         diverged: tuple[bool, bool],
         constant_loss: float,
         parameters: tuple[Parameters, Parameters],
-        theta: np.ndarray | None,
+        theta: np.ndarray | None = None,
+        labels: np.ndarray | None = None,
     ):
         self.truth, self.counts, self.models, self.diverged = truth, counts, models, diverged
         self.constant_loss, self.parameters, self.theta = constant_loss, parameters, theta
+        self.labels = labels
 
     @cached_property
     def losses(self) -> tuple[float, float]:
-        """Excess loss of both models."""
-        first, second = (excess_loss(self.truth, z, self.counts) for z in self.models)
+        """Excess loss of both models; log loss where only labels are known."""
+        first, second = (self._loss(z) for z in self.models)
+        return first, second
+
+    def _loss(self, z: Prediction) -> float:
+        if self.truth is not None:
+            return excess_loss(self.truth, z, self.counts)
+        assert self.labels is not None
+        return log_loss(z, self.labels, self.counts)
+
+    @property
+    def aucs(self) -> tuple[float, float]:
+        """AUC of both models."""
+        assert self.labels is not None
+        first, second = (auc(z, self.labels, self.counts) for z in self.models)
         return first, second
 
     @property
+    def relative_pd(self) -> float:
+        """The pair's PD relative to p_θ, or to its mean prediction where only labels are known."""
+        if self.truth is not None:
+            return relative_pd(self.truth, *self.models, self.counts)
+        return relative_pd_of_mean(*self.models, self.counts)
+
+    @property
     def fsum(self) -> Sum:
-        return self.truth.fsum
+        return self.models[0].fsum
 
 
 @dataclass(frozen=True)
@@ -288,12 +349,13 @@ def _deviation(c: Comparison) -> float:
     return math.nan if c.theta is None else deviation_cosine(*c.parameters, c.theta)
 
 
+# Where the true probabilities are known: in the worlds.
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
         Metric(
             "pd", "relative PD", "relative PD, eq. 3", PREDICTIONS,
-            lambda c: relative_pd(c.truth, *c.models, c.counts), symbol=r"$\Delta_r$",
+            lambda c: c.relative_pd, symbol=r"$\Delta_r$",
         ),
         Metric(
             "loss", "excess loss", "excess label loss, eq. 2", MODELS,
@@ -329,3 +391,37 @@ METRICS: dict[str, Metric] = {
         ),
     )
 }  # fmt: skip
+
+# Where only labels are known: of the caller's examples.
+LABEL_METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        replace(METRICS["pd"], meaning="PD relative to the pair's mean prediction"),
+        replace(METRICS["loss"], words="log loss", meaning="mean of -log p(y), y the label"),
+        Metric(
+            "auc", "AUC", "area under the ROC curve", MODELS,
+            lambda c: c.aucs,
+        ),
+        *(METRICS[name] for name in (
+            "churn", "disagreement", "weight_distance", "weight_correlation", "stuck", "diverged",
+        )),
+    )
+}  # fmt: skip
+EVERY_METRIC = {**LABEL_METRICS, **METRICS}
+
+
+def metrics_of(config: Config) -> dict[str, Metric]:
+    """The metrics of a run: those of a world, or those of the caller's examples."""
+    return LABEL_METRICS if config.is_given else METRICS
+
+
+def metrics_of_all(given: Iterable[bool]) -> dict[str, Metric]:
+    """The metrics of several runs, of which is said whether their examples are the caller's.
+
+    Where both kinds are there, in words that hold for both.
+    """
+    kinds = set(given)
+    if kinds != {False, True}:
+        return LABEL_METRICS if kinds == {True} else METRICS
+    loss = replace(METRICS["loss"], words="loss", meaning="excess loss, or log loss of labels")
+    return {**EVERY_METRIC, "loss": loss}

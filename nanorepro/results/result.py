@@ -2,20 +2,23 @@
 
 import hashlib
 import html
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nanorepro.config import Config
+from nanorepro.config import Config, canonical
+from nanorepro.data.options import ARRAYS, FILE
 from nanorepro.model.activations import ACTIVATIONS
 from nanorepro.model.layers import Parameters
 from nanorepro.numerics.streams import stream_key
 from nanorepro.results import labelled, metrics
 from nanorepro.results.bootstrap import mean_interval, mean_intervals
-from nanorepro.results.metrics import METRICS
+from nanorepro.results.metrics import EVERY_METRIC, Metric, metrics_of
 
 if TYPE_CHECKING:
     import xarray
@@ -26,11 +29,16 @@ QUICK = 1024  # pairs whose bootstrap nobody waits for
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The evaluation set: its distinct patterns x (n,) uint32, their counts and true log-odds."""
+    """The evaluation set: its distinct patterns x (n,) uint32, their counts and true log-odds.
+
+    Of the caller's examples x are their places, each counts once, and instead of log-odds there are
+    labels (n,) of 0 and 1.
+    """
 
     x: np.ndarray
     counts: np.ndarray
-    log_odds: np.ndarray
+    log_odds: np.ndarray | None
+    labels: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,7 @@ class Pair:
     """What one pair gave at one checkpoint: the metrics of predictions, an attribute each.
 
     `pair.pd` is a number, `pair.loss` a tuple of two, one for each model; `pair.stuck` and
-    `pair.diverged` say yes or no of both.  See `nanorepro.results.metrics.METRICS`.
+    `pair.diverged` say yes or no of both.  See `nanorepro.results.metrics.metrics_of`.
     """
 
     measures: Mapping[str, Any]
@@ -53,9 +61,10 @@ class Pair:
     else:
 
         def __getattr__(self, name):
-            if name in METRICS and name in self.measures:
-                return self.measures[name]
-            raise AttributeError(f"a pair has no {name!r}; it has {', '.join(METRICS)}")
+            known = vars(self).get("measures", {})
+            if name in known:
+                return known[name]
+            raise AttributeError(f"a pair has no {name!r}; it has {', '.join(known)}")
 
     def changed(self, **measures: Any) -> "Pair":
         """The same with other values of some metrics."""
@@ -84,7 +93,7 @@ class Result:
     measures : dict of str to ndarray
         The value of every metric by its name, with the metric's dimensions.
     constant_loss : float
-        Excess loss of the best constant prediction, in nats.
+        Excess loss of the best constant prediction, in nats; log loss of the caller's examples.
     fingerprint : str
         SHA-256 over all trained parameters.
     seconds : float
@@ -124,15 +133,20 @@ class Result:
     seconds: float
     provenance: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """What is measured of such a run, by name."""
+        return metrics_of(self.config)
+
     @cached_property
     def series(self) -> list[list[Pair]]:
         """series[c][k] holds the measures of pair k at checkpoint c."""
-        names = [name for name, metric in METRICS.items() if metric.by_checkpoint]
+        names = [name for name, metric in self.metrics.items() if metric.by_checkpoint]
         values = {name: self.measures[name].tolist() for name in names}
 
         def pair(c: int, k: int) -> Pair:
             of = {name: values[name][c][k] for name in names}
-            return Pair({n: tuple(v) if METRICS[n].by_model else v for n, v in of.items()})
+            return Pair({n: tuple(v) if EVERY_METRIC[n].by_model else v for n, v in of.items()})
 
         checkpoints, pairs = self.measures["pd"].shape
         return [[pair(c, k) for k in range(pairs)] for c in range(checkpoints)]
@@ -146,7 +160,7 @@ class Result:
         """The same with other measures of the predictions."""
         changed = {
             name: np.array([[pair.measures[name] for pair in at] for at in series])
-            for name, metric in METRICS.items()
+            for name, metric in self.metrics.items()
             if metric.by_checkpoint
         }
         return replace(self, measures={**self.measures, **changed})
@@ -177,13 +191,16 @@ class Result:
 
     @property
     def relative_pd(self) -> float:
-        """Δ_r, eq. 3: the mean over pairs of the mean of |p̂_1(1) - p̂_2(1)| / p_θ(1)."""
+        """Δ_r, eq. 3: the mean over pairs of the mean of |p̂_1(1) - p̂_2(1)| / p_θ(1).
+
+        Of the caller's examples relative to the mean of both predictions in place of p_θ.
+        """
         return self.mean("pd")
 
     @property
     def excess_loss(self) -> float:
-        """L of eq. 2 in nats, averaged over the models."""
-        return self.mean("loss")
+        """L of eq. 2 in nats, averaged over the models; NaN of the caller's examples."""
+        return math.nan if self.config.is_given else self.mean("loss")
 
     @property
     def relative_pd_interval(self) -> tuple[float, float]:
@@ -192,8 +209,8 @@ class Result:
 
     @property
     def excess_loss_interval(self) -> tuple[float, float]:
-        """95 % bootstrap interval of the excess loss, over pairs."""
-        return self.intervals["loss"]
+        """95 % bootstrap interval of the excess loss, over pairs; NaN where that is."""
+        return (math.nan, math.nan) if self.config.is_given else self.intervals["loss"]
 
     def mean(self, name: str) -> float:
         """The mean of a metric over the finite pairs, and models, after the last step."""
@@ -202,7 +219,7 @@ class Result:
     @cached_property
     def intervals(self) -> dict[str, tuple[float, float]]:
         """95 % bootstrap intervals of the means of all metrics, by the same resamples of pairs."""
-        names = [name for name, metric in METRICS.items() if not metric.flag]
+        names = [name for name, metric in self.metrics.items() if not metric.flag]
         rows = []
         for name in names:
             values = self._finite_values(name)
@@ -217,7 +234,7 @@ class Result:
     def _finite_values(self, name: str) -> np.ndarray:
         """The values (pair, [model]) of a metric after the last step, of the finite pairs."""
         values = self.measures[name]
-        last = values[-1] if METRICS[name].by_checkpoint else values
+        last = values[-1] if EVERY_METRIC[name].by_checkpoint else values
         found: np.ndarray = last[~self.measures["diverged"][-1].astype(bool).any(axis=1)]
         return found
 
@@ -259,7 +276,7 @@ class Result:
         """Means of the metrics with their intervals, and who is stuck or diverged, as text."""
         found = []
         finite = int((~self.measures["diverged"][-1].astype(bool).any(axis=1)).sum())
-        for name, metric in METRICS.items():
+        for name, metric in self.metrics.items():
             if metric.flag:
                 found.append((metric.words, self._named(self._flagged(name)), ""))
                 continue
@@ -309,7 +326,8 @@ class Result:
         if not isinstance(other, Result):
             return NotImplemented
         return self is other or (
-            (self.config, self.fingerprint) == (other.config, other.fingerprint)
+            self.fingerprint == other.fingerprint
+            and _same_run(self.config, other.config)
             and _same_arrays(self._content(), other._content())
         )
 
@@ -318,7 +336,8 @@ class Result:
 
     def _content(self) -> dict[str, np.ndarray]:
         """The arrays that are compared."""
-        evaluation = {f"evaluation.{k}": v for k, v in vars(self.evaluation).items()}
+        given = {k: v for k, v in vars(self.evaluation).items() if v is not None}
+        evaluation = {f"evaluation.{k}": v for k, v in given.items()}
         trained = {
             f"{k}.{m}.{name}": value
             for k, models in enumerate(self.parameters)
@@ -326,6 +345,13 @@ class Result:
             for name, value in record.items()
         }
         return {**evaluation, **trained, **self.measures, "logits": self.logits[:, :, -1:]}
+
+
+def _same_run(one: Config, other: Config) -> bool:
+    """Whether two configurations are equal, but for where the same examples of a file lie."""
+    if one.is_given and other.is_given:
+        return canonical(one) == canonical(other)
+    return one == other
 
 
 def title_of(c: Config) -> str:
@@ -336,8 +362,13 @@ def title_of(c: Config) -> str:
         network += f" β = {c.beta:g}" if ACTIVATIONS[c.act].uses_beta else ""
     pairs = "1 pair" if c.pairs == 1 else f"{c.pairs} pairs"
     differ = "nothing" if c.differ == "none" else c.differ.replace(",", ", ")
+    examples, length = f"{c.data} data", f"T = 2^{c.log2_examples}"
+    if c.given:
+        name = Path(c.data.removeprefix(FILE)).name if c.data != ARRAYS else "arrays"
+        examples = f"{c.epoch:,} examples of {c.features} {c.given.kind} features of {name}"
+        length = "1 epoch" if c.epochs == 1 else f"{c.epochs:,} epochs"
     return (
-        f"{pairs} of {network}, {c.data} data, {c.optimizer} {c.lr:g}, T = 2^{c.log2_examples},"
+        f"{pairs} of {network}, {examples}, {c.optimizer} {c.lr:g}, {length},"
         f" z = 2^{c.log2_window}, differing in {differ}"
     )
 

@@ -12,6 +12,7 @@ from nanorepro.errors import ConfigError, wrong
 from nanorepro.sweeps.folder import Folder
 from nanorepro.sweeps.runner import Broken, sweep
 from nanorepro.sweeps.work import Settings, Task
+from nanorepro.training.examples import with_content
 from nanorepro.training.simulation import simulate
 from nanorepro.training.threads import check_threads
 
@@ -29,6 +30,7 @@ def attribute(
     say: Callable[[str], None] = lambda text: None,
     checkpoint_minutes: float = CHECKPOINT_MINUTES,
     command: str = "",
+    data: object = None,
 ) -> Attribution:
     """Say which of the sources in which the models of each pair differ makes how much of PD.
 
@@ -61,6 +63,8 @@ def attribute(
         Minutes between two checkpoints inside a run, 0 for none.
     command : str, optional
         What the folder remembers as what asked for the runs.
+    data : tuple of array_like, optional
+        Your own examples, as for `simulate`; with a folder, name their file in config.data instead.
 
     Returns
     -------
@@ -85,12 +89,15 @@ def attribute(
     """
     if floor is not None and not 0.0 < floor < 1.0:
         raise wrong("floor", floor, "a number above 0 and below 1")
+    if data is not None and folder is not None:
+        raise ConfigError("runs of a folder read a file", "data", "{data=file:NAME} in its place")
+    config, _ = with_content(config, data)
     runs = wanted(config, sums)
     for run in runs:
         check_sequence(run)
     pd: Mapping[str, np.ndarray]
     if folder is None:
-        pd = {run.id: simulate(run, backend, threads).measures["pd"][-1] for run in runs}
+        pd = {run.id: simulate(run, backend, threads, data=data).measures["pd"][-1] for run in runs}
     else:
         settings = Settings(str(folder), backend, command, checkpoint_minutes)
         pd = made(runs, Folder(folder), settings, check_threads(threads), stream, say)

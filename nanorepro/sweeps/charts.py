@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from nanorepro.plots import inline, style
 from nanorepro.plots.overview import MARGIN, WIDE, capital
-from nanorepro.results.metrics import METRICS
+from nanorepro.results.metrics import METRICS, Metric, metrics_of_all
 from nanorepro.sweeps.pooled import (
     REPLICATES,
     Axes,
@@ -35,7 +35,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
 SIZE = (4.7, 3.5)
 LOOK: dict[str, Any] = {"font.size": 9.5, "axes.labelsize": 9.5, "legend.fontsize": 9.0,
                         "text.parse_math": False}  # fmt: skip
-PD, LOSS = METRICS["pd"], METRICS["loss"]
+PD = METRICS["pd"]
 DRAWN = 60_000  # points of all graphs together
 LINKED = 2000  # runs of which each is a place that leads to its row
 TICKS = 12  # values that are written below an axis
@@ -130,20 +130,21 @@ def against(runs: Sequence[Pairs], axis: str, axes: Axes, most: int = DRAWN) -> 
 
 
 def against_loss(runs: Sequence[Pairs], axes: Axes, most: int = DRAWN) -> Chart:
-    """PD against the excess loss: every run with both intervals, its pairs as points."""
+    """PD against the loss: every run with both intervals, its pairs as points."""
+    metric = metrics_of_all(run.entry.is_given for run in runs)["loss"]
     by = told_apart(runs, None, axes)
     series = list(axes[by]) if by else [None]
-    title = f"{capital(PD.words)} against {LOSS.words}"
+    title = f"{capital(PD.words)} against {metric.words}"
     drawn = inline.Drawn()
     known = [run for run in runs if run.finite.any()]
     pds, losses = (
         np.concatenate([getattr(run, name)[run.finite] for run in runs]) for name in ("pd", "loss")
     )
     with style.settings(LOOK):
-        figure, ax = _graph(LOSS.label)
+        figure, ax = _graph(metric.label)
         ends = [end for run in known for end in interval_of(run.entry, "relative_pd")]
         log = _y_axis(ax, [*pds, *ends])
-        ends = [end for run in known for end in interval_of(run.entry, "excess_loss")]
+        ends = [end for run in known for end in interval_of(run.entry, run.loss_name)]
         _loss_axis(ax, [*losses, *ends])
         _legend(figure, ax, by, series)
         inline.settle(figure)
@@ -152,7 +153,7 @@ def against_loss(runs: Sequence[Pairs], axes: Axes, most: int = DRAWN) -> Chart:
             of_series = [r for r in known if by is None or value_of(r.entry, by) == of]
             if not of_series:
                 continue
-            _runs(ax, of_series, number, log, drawn, axes)
+            _runs(ax, of_series, number, log, drawn, axes, metric)
             x, y, stuck = (
                 np.concatenate([getattr(run, name)[run.finite] for run in of_series])[::thinned]
                 for name in ("loss", "pd", "stuck")
@@ -373,13 +374,14 @@ def _bars(
 
 
 def _runs(
-    ax: Graph, runs: Sequence[Pairs], number: int, log: bool, drawn: inline.Drawn, axes: Axes
-) -> None:
+    ax: Graph, runs: Sequence[Pairs], number: int, log: bool, drawn: inline.Drawn, axes: Axes,
+    loss: Metric,
+) -> None:  # fmt: skip
     """Runs of one colour against both measures."""
-    summaries = [run.entry.summary for run in runs]
-    x, y = (np.array([s[n] for s in summaries], float) for n in ("excess_loss", "relative_pd"))
+    x = np.array([run.entry.summary[run.loss_name] for run in runs], float)
+    y = np.array([run.entry.summary["relative_pd"] for run in runs], float)
     low, high = np.array([interval_of(r.entry, "relative_pd") for r in runs]).T
-    left, right = np.array([interval_of(r.entry, "excess_loss") for r in runs]).T
+    left, right = np.array([interval_of(r.entry, r.loss_name) for r in runs]).T
     at_rim = np.where(y == 0.0, _rim(ax), y) if log else y
     colour = COLOURS[number]
     _bars(ax, x, y, low, high, colour, log)
@@ -394,7 +396,7 @@ def _runs(
             s = run.entry.summary
             text = (
                 f"{values or 'run'}: {PD.words} {rounded(s['relative_pd'])},"
-                f" {LOSS.words} {rounded(s['excess_loss'])} {LOSS.unit}; {run.entry.id}"
+                f" {loss.words} {rounded(s[run.loss_name])} {loss.unit}; {run.entry.id}"
             )
             drawn.spots.append(inline.Spot(at, top, text, f"#run-{run.entry.id}"))
 

@@ -1,9 +1,12 @@
 """Stored runs looked at once more: all files of a folder, or one run trained again."""
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from nanorepro.config import Config
+from nanorepro.data.options import FILE
 from nanorepro.errors import ConfigError, shown
 from nanorepro.results import store
 from nanorepro.results.hdf5 import OtherVersion
@@ -101,10 +104,22 @@ def replay(
     NaN is compared by class, as in the contract.
     """
     start = store.load(task.start).parameters if task.start else None
-    again = simulate(stored.config, backend, threads, report, start)
+    again = simulate(found(stored), backend, threads, report, start)
     here, there = contents(again), contents(stored)
     differ = [name for name in there if not _same(here[name], there[name])]
     return differ or ([] if again.fingerprint == stored.fingerprint else ["fingerprint"])
+
+
+def found(stored: Result) -> Config:
+    """A stored run's configuration, whose file of examples is where it can be read now.
+
+    That is where it names it, or where the run read it, whatever the folder was.
+    """
+    config, there = stored.config, stored.provenance.get("examples", "")
+    named = config.data.removeprefix(FILE)
+    if config.data.startswith(FILE) and not os.path.exists(named) and os.path.exists(there):
+        return replace(config, data=FILE + there)
+    return config
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:

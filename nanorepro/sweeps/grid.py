@@ -231,6 +231,10 @@ def _config(
     word = plain.pop("warm_start", "")
     try:
         config = Config(**plain)  # type: ignore[arg-type]
+        if config.is_given:
+            from nanorepro.training.examples import with_content
+
+            config, _ = with_content(config)
         if word:
             if start is None:
                 raise ConfigError("no run can be started from here", "warm_start")

@@ -16,7 +16,6 @@ from typing import Any
 
 from nanorepro.config import Config
 from nanorepro.errors import ConfigError
-from nanorepro.results.metrics import METRICS
 from nanorepro.results.plain import finite_or_null
 from nanorepro.results.result import Result
 from nanorepro.settings import setting_of
@@ -48,7 +47,8 @@ class Entry:
     seconds : float
         Of the training.
     summary : dict
-        ``relative_pd``, ``excess_loss``, their intervals, ``constant_loss``.
+        ``relative_pd``, ``excess_loss`` (of the caller's examples ``log_loss``), their intervals,
+        ``constant_loss``.
     measures : dict
         Every measure at the end: a list by pair, or by pair and model.
     provenance : dict
@@ -68,6 +68,11 @@ class Entry:
     provenance: dict[str, Any]
 
     @property
+    def is_given(self) -> bool:
+        """Whether its examples are the caller's."""
+        return bool(self.config.get("content"))
+
+    @property
     def of(self) -> Config:
         """The run's configuration."""
         return Config.from_record(self.config)
@@ -79,8 +84,9 @@ NAMES = tuple(f.name for f in fields(Entry))
 def entry(result: Result, path: Path) -> Entry:
     """The entry of a result that is stored in a file."""
     found = os.stat(path)
+    loss = "log_loss" if result.config.is_given else "excess_loss"
     low, high = result.relative_pd_interval
-    low_loss, high_loss = result.excess_loss_interval
+    low_loss, high_loss = result.intervals["loss"]
     return Entry(
         id=result.config.id,
         sha256=digest(path),
@@ -93,8 +99,8 @@ def entry(result: Result, path: Path) -> Entry:
         summary={
             "relative_pd": result.relative_pd,
             "relative_pd_interval": [low, high],
-            "excess_loss": result.excess_loss,
-            "excess_loss_interval": [low_loss, high_loss],
+            loss: result.mean("loss"),
+            f"{loss}_interval": [low_loss, high_loss],
             "constant_loss": result.constant_loss,
         },
         measures=measures(result),
@@ -112,7 +118,7 @@ def measures(result: Result) -> dict[str, Any]:
     """Every measure of a result after the last step: by pair, or by pair and model."""
     return {
         name: (result.measures[name][-1] if m.by_checkpoint else result.measures[name]).tolist()
-        for name, m in METRICS.items()
+        for name, m in result.metrics.items()
     }
 
 

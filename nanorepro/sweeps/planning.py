@@ -104,7 +104,12 @@ def plan(
         seconds += speed.first
         for config in configs:
             seconds += speed.fixed + speed.each * 2 * config.pairs * config.examples
-            key = config.data, config.log2_eval, config.seed if len(todo) < 100 else 0
+            key = (
+                config.data,
+                config.content,
+                config.log2_eval,
+                config.seed if len(todo) < 100 else 0,
+            )
             if key not in patterns:
                 patterns[key] = _patterns(config, backend)
             size += speed.overhead + _arrays(config, patterns[key])
@@ -119,7 +124,8 @@ def calibrate(config: Config, backend: str) -> Speed:
 
     def timed(log2: int) -> tuple[float, Result, bytes]:
         begin = time.perf_counter()
-        result = simulate(_small(config, log2, log2_eval=config.log2_eval), backend, 1)
+        small = _small(config, log2, log2_eval=config.log2_eval)
+        result = simulate(small, backend, 1)
         data = encode(result)
         return time.perf_counter() - begin, result, data
 
@@ -127,10 +133,11 @@ def calibrate(config: Config, backend: str) -> Speed:
     fixed, log2 = timed(5)[0], 7
     while True:
         passed = timed(log2)[0] - fixed
-        if passed > LEAST or log2 + 2 > config.log2_examples:
+        if passed > LEAST or 1 << (log2 + 2) > config.examples:
             break
         log2 += 2
-    each = max(passed, 1e-6) / (2 * ((1 << log2) - 32))
+    longer, least = (_small(config, n).examples for n in (log2, 5))
+    each = max(passed, 1e-6) / (2 * max(longer - least, 1))
     overhead = len(data) - _arrays(result.config, len(result.evaluation.x))
     return Speed(each, fixed, max(compiling - fixed, 0.0), max(overhead, 0))
 
@@ -141,11 +148,16 @@ def _small(config: Config, log2: int, **changes: object) -> Config:
         "log2_examples": log2 + max((config.batch - 1).bit_length() - 5, 0), "log2_window": 0,
         "log2_eval": 0, "first_example": 0, "pairs": 1, "eval_every": "", "warm_start": "",
     }  # fmt: skip
+    if config.is_given:
+        whole = max(1, config.batch // max(config.epoch, 1) + 1)  # epochs of at least a mini-batch
+        settings["epochs"] = max(whole, (1 << log2) // max(config.epoch, 1))
     return replace(config, **{**settings, **changes})  # type: ignore[arg-type]
 
 
 def _patterns(config: Config, backend: str) -> int:
-    """Distinct patterns of a run's evaluation set."""
+    """Distinct patterns of a run's evaluation set; all of the caller's examples."""
+    if config.is_given:
+        return config.evaluation_examples
     engine = load_backend(backend)
     world = worlds.make_world(config.seed, config.data, engine.exp)
     return len(evaluation_set(config, world, engine.examples).x)

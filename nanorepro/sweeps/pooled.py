@@ -28,7 +28,7 @@ class Pairs:
     Attributes
     ----------
     pd, loss : ndarray (pairs,)
-        Relative PD, and the excess loss of the two models averaged; NaN of a pair that diverged.
+        Relative PD, and the loss of the two models averaged; NaN of a pair that diverged.
     stuck : ndarray (pairs,) of bool
         Whether a model of the pair is stuck.
     """
@@ -37,6 +37,11 @@ class Pairs:
     pd: np.ndarray
     loss: np.ndarray
     stuck: np.ndarray
+
+    @property
+    def loss_name(self) -> str:
+        """What the loss is called in the entry's summary."""
+        return "log_loss" if self.entry.is_given else "excess_loss"
 
     @property
     def finite(self) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import Any
 from nanorepro.config import Config, command
 from nanorepro.errors import ConfigError
 from nanorepro.pages import page
-from nanorepro.results.metrics import METRICS, average
+from nanorepro.results.metrics import average, metrics_of_all
 from nanorepro.settings import setting_of
 from nanorepro.sweeps.claims import at_work
 from nanorepro.sweeps.folder import Damaged, Failure, Folder
@@ -26,7 +26,9 @@ MEANINGS = {f.name: setting_of(f).meaning.partition(";")[0] for f in fields(Conf
 LISTED = 300  # runs that are missing, named one by one
 CHOSEN = 30  # values of an axis among which one may choose
 ENVIRONMENT = ("nanorepro", "source", "python", "system", "cpu", "gpu")
-INTERVALS = {"pd": "relative_pd_interval", "loss": "excess_loss_interval"}
+INTERVALS = {
+    "pd": ("relative_pd_interval",), "loss": ("log_loss_interval", "excess_loss_interval"),
+}  # fmt: skip
 NAME = "report.html"
 
 
@@ -133,7 +135,11 @@ def _context(
         "columns": columns,
         "rows": rows,
         "environment": environment(found),
-        "metrics": [m for m in METRICS.values() if any(m.name in e.measures for e in found)],
+        "metrics": [
+            m
+            for m in metrics_of_all(e.is_given for e in found).values()
+            if any(m.name in e.measures for e in found)
+        ],
     }
 
 
@@ -141,13 +147,14 @@ def table_of_runs(
     folder: Folder, found: Sequence[Entry], varied: Axes
 ) -> tuple[list[Column], list[Row]]:
     """The columns of the table of runs after the id, and its rows."""
+    metrics = metrics_of_all(entry.is_given for entry in found)
     names = [
-        name for name, metric in METRICS.items()
+        name for name, metric in metrics.items()
         if not metric.flag and any(_flat(e.measures.get(name)) for e in found)
     ]  # fmt: skip
-    flags = [m for m in METRICS.values() if m.flag]
+    flags = [m for m in metrics.values() if m.flag]
     columns = [Column(n, MEANINGS[n], _numeric(values)) for n, values in varied.items()]
-    columns += [Column(METRICS[n].label, f"{METRICS[n].meaning}; mean over pairs") for n in names]
+    columns += [Column(metrics[n].label, f"{metrics[n].meaning}; mean over pairs") for n in names]
     columns += [Column(m.words, f"models: {m.meaning}") for m in flags]
     columns += [Column("seconds", "of the training, on the machine that did it")]
     rows = []
@@ -252,7 +259,8 @@ def _mean(entry: Entry, name: str) -> Value:
     mean = average(_flat([value for value, diverged in pairs if not any(diverged)]))
     if not math.isfinite(mean):
         return Value("–", "")
-    low, high = entry.summary.get(INTERVALS.get(name, ""), (None, None))
+    known = [entry.summary[n] for n in INTERVALS.get(name, ()) if n in entry.summary]
+    low, high = known[0] if known else (None, None)
     ends = f"{low:.3g} to {high:.3g}" if low is not None and high is not None else ""
     return Value(f"{mean:.4g}", f"{mean:.9g}", ends)
 

@@ -16,20 +16,21 @@ import numpy as np
 
 from nanorepro.errors import ConfigError
 from nanorepro.results import store
-from nanorepro.results.metrics import METRICS
+from nanorepro.results.metrics import EVERY_METRIC
 from nanorepro.sweeps.folder import Folder
 from nanorepro.sweeps.journal import ABSENT, Entry
 
 if TYPE_CHECKING:
     import xarray
 
-SUMMARY = ("relative_pd", "excess_loss", "constant_loss")
+SUMMARY = ("relative_pd", "excess_loss", "log_loss", "constant_loss")
 MEANINGS = {
     "relative_pd": "relative PD, mean over the pairs",
     "excess_loss": "excess label loss, mean over the models, in nats",
-    "constant_loss": "excess label loss of the best constant, in nats",
+    "log_loss": "log loss of the caller's examples, mean over the models, in nats",
+    "constant_loss": "the same of the best constant, in nats",
     "seconds": "seconds of the training",
-    **{name: metric.meaning for name, metric in METRICS.items()},
+    **{name: metric.meaning for name, metric in EVERY_METRIC.items()},
 }
 SHOWN = 3  # files that are left out, by name
 SPARSE = 4  # cells a run of a grid that is still shown as a grid
@@ -189,7 +190,7 @@ def open_results(folder: str | Path) -> "xarray.Dataset":
     variables: dict[str, Any] = {"finished": (dims, np.zeros(shape, bool))}
     for name in (*SUMMARY, "seconds"):
         variables[name] = (dims, np.full(shape, np.nan), {"long_name": MEANINGS[name]})
-    for name in ("relative_pd_interval", "excess_loss_interval"):
+    for name in ("relative_pd_interval", "excess_loss_interval", "log_loss_interval"):
         variables[name] = ((*dims, "end"), np.full((*shape, 2), np.nan))
     coordinates["end"] = ["low", "high"]
     for name in ("id", "fingerprint", "backend", "command"):
@@ -228,7 +229,7 @@ def _series(
     steps = sorted({step for entry in found for step in entry.of.checkpoints})
     position = {step: number for number, step in enumerate(steps)}
     series: dict[str, Any] = {}
-    for name, metric in METRICS.items():
+    for name, metric in EVERY_METRIC.items():
         if metric.by_checkpoint:
             own = ("pair", "model") if metric.by_model else ("pair",)
             array = np.full((*shape, len(steps), pairs, 2)[: len(shape) + 1 + len(own)], np.nan)
@@ -247,5 +248,5 @@ def _series(
 
 
 def _measure_order(name: str) -> tuple[int, str]:
-    known = list(METRICS)
+    known = list(EVERY_METRIC)
     return (known.index(name) if name in known else len(known), name)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from nanorepro.config import CHECKPOINT_MINUTES, Config
-from nanorepro.data.sampling import FEATURES
 from nanorepro.errors import ConfigError
 from nanorepro.model.layers import shapes
 from nanorepro.results import hdf5, store
@@ -60,7 +59,7 @@ class Task:
 
 def parameters_of(config: Config) -> int:
     """Parameters of one model."""
-    return sum(math.prod(shape) for shape in shapes(layers(config, FEATURES)).values())
+    return sum(math.prod(shape) for shape in shapes(layers(config, config.features)).values())
 
 
 @dataclass(frozen=True)

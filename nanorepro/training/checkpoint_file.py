@@ -22,7 +22,6 @@ import numpy as np
 
 from nanorepro.backends.protocols import Snapshot
 from nanorepro.config import CONTRACT, Config
-from nanorepro.data.sampling import FEATURES
 from nanorepro.errors import ConfigError
 from nanorepro.model.layers import Parameters, shapes
 from nanorepro.model.optimizers import OPTIMIZERS
@@ -126,7 +125,7 @@ def _models(f: h5py.File, config: Config, model: int) -> list[tuple[int, Snapsho
 def _records(f: h5py.File, where: str, config: Config, count: int, dtype: str) -> list[Parameters]:
     arrays = {
         name: read_array(f, f"{where}/{name}", (count, *shape), dtype)
-        for name, shape in shapes(layers(config, FEATURES)).items()
+        for name, shape in shapes(layers(config, config.features)).items()
     }
     return [{name: values[k] for name, values in arrays.items()} for k in range(count)]
 

@@ -15,6 +15,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -111,7 +112,11 @@ class Checkpoint:
         patterns : int
             Evaluation patterns of the run.
         """
-        if self.path is None or not os.path.lexists(self.path):
+        if self.path is None:
+            return {}
+        if self.config.is_given:
+            self._refuse_others()
+        if not os.path.lexists(self.path):
             return {}
         try:
             state = read(self.path)
@@ -129,6 +134,23 @@ class Checkpoint:
         self.resumed = "; ".join(filter(None, [state.resumed, how]))
         self.say(f"goes on from {str(self.path)!r}, {state.share:.0%} done until {state.written}")
         return dict(self.models)
+
+    def _refuse_others(self) -> None:
+        """Raise ConfigError if the same run was begun on other examples of the same file."""
+        assert self.path is not None
+        for path in found_in(self.path.parent):
+            try:
+                other = read(path).config
+            except (ConfigError, OSError):
+                continue  # of another run or version, or damaged
+            begun_before = other.content != self.config.content and other.data == self.config.data
+            if begun_before and replace(other, content=self.config.content) == self.config:
+                raise ConfigError(
+                    f"the examples of {self.config.data} have changed since {str(path)!r} was"
+                    " written",
+                    "data",
+                    "the file as it was, or remove the checkpoint to begin anew",
+                )
 
     def _give_up(self, reason: object) -> None:
         """Move a file that cannot be used aside, where it is kept."""

@@ -1,6 +1,6 @@
 """The examples of a pair, chunk by chunk: drawn once for both models, whichever threads train them.
 
-An example and its label are one number, `data.join`'s.
+An example and its label are one number, as `sequences` has it.
 """
 
 import threading
@@ -10,8 +10,9 @@ import numpy as np
 
 from nanorepro.backends.protocols import Backend
 from nanorepro.config import Config
+from nanorepro.data.given import Given
 from nanorepro.data.worlds import World
-from nanorepro.numerics.streams import stream_key
+from nanorepro.training.sequences import sequence_of
 
 # Examples that are drawn and shuffled at a time, or one window.  The fewer they are, the more often
 # threads contend for the interpreter's lock.
@@ -32,12 +33,11 @@ class ExampleStream:
         self,
         config: Config,
         pair: int,
-        world: World,
+        world: World | Given,
         backend: Backend,
         steps: tuple[int, int] = (0, 0),
     ):
-        self.backend, self.world = backend, world
-        self.key, self.first = stream_key(config.seed, "examples", pair), config.first_example
+        self.sequence = sequence_of(config, pair, world, backend)
         self.examples = config.examples
         self.size = max(config.window, min(self.examples, CHUNK // config.window * config.window))
         self.count = -(-self.examples // self.size)
@@ -95,4 +95,4 @@ class ExampleStream:
         return drawn
 
     def _draw(self, k: int, joined: np.ndarray) -> None:
-        self.backend.draw(self.world, self.key, self.first + k * self.size, joined)
+        self.sequence.draw(k * self.size, joined)

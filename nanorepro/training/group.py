@@ -16,6 +16,7 @@ from nanorepro.backends.protocols import (
 )
 from nanorepro.config import Config
 from nanorepro.training.example_stream import CHUNK, ExampleStream
+from nanorepro.training.sequences import shuffle_windows
 
 PIECE = 1 << 16  # examples of one call of the training kernel at most, or one mini-batch
 SECONDS = 0.5  # about the longest call: so long a signal waits, and a checkpoint that is due
@@ -32,12 +33,12 @@ def train_group(
     models = [started(backend, group, k) for k in range(len(group.models))]
     shuffles = [spec.key("shuffle") for spec in group.models]
     logits: list[list[np.ndarray]] = [[*start.logits] for start in group.start]
-    patterns = group.patterns[:, None]
-    pace = Pace(config.batch)
-    # the features and labels of a chunk, or where that is a long window, of a part of it
-    whole = stream.size <= CHUNK
+    pace = Pace(config.batch, stream.sequence.width)
+    # the features and labels of a chunk, or where that is a long window or wide, of a part of it
+    sequence = stream.sequence
+    whole = stream.size * sequence.width <= CHUNK
     own, size = np.empty(stream.size, np.uint64), stream.size if whole else pace.longest
-    x, y = np.empty(size, np.uint32), np.empty(size, np.uint8)
+    x, y = sequence.room(size)
 
     def snapshots() -> list[Snapshot]:
         return [
@@ -54,11 +55,13 @@ def train_group(
             if begin >= n:
                 continue
             joined = stream.take(group.models[at].model, k, own)
-            windows, number = joined.reshape(-1, config.window), first // config.window
             if whole:
-                backend.shuffle_and_split(windows, shuffles[at], number, x[:n], y[:n])
+                sequence.shuffle_and_split(shuffles[at], first, joined, x[:n], y[:n])
             else:
-                backend.shuffle(windows, shuffles[at], number)
+                if joined.base is not own:  # it is the other model's, too
+                    own[:n] = joined
+                    joined = own[:n]
+                shuffle_windows(backend, config, shuffles[at], first, joined)
             stream.done(group.models[at].model, k)
             for low, high, evaluate in segments(config, first, begin, n, pace):
                 part = slice(low, high) if whole else slice(0, high - low)
@@ -66,12 +69,12 @@ def train_group(
                 if 0 < first + low == (nudge_step(spec) or 0) * config.batch:
                     model.set_parameters(nudged(spec, model.parameters()))
                 if not whole:
-                    backend.split(joined[low:high], xs, ys)
+                    sequence.split(joined[low:high], xs, ys)
                 since = time.perf_counter()
-                model.train(xs[:, None], ys)
+                model.train(xs, ys)
                 pace.took(high - low, time.perf_counter() - since)
                 if evaluate:
-                    logits[at].append(model.logits(patterns))
+                    logits[at].append(model.logits(group.patterns))
                 report(high - low, snapshots)
     return [
         Trained(model.parameters(), np.array(z)) for model, z in zip(models, logits, strict=True)
@@ -90,8 +93,9 @@ def started(backend: Backend, group: Group, k: int) -> ModelInTraining:
 class Pace:
     """How many examples one call of the training kernel takes: few enough for `SECONDS`."""
 
-    def __init__(self, batch: int):
-        self.batch, self.longest = batch, max(PIECE, batch)
+    def __init__(self, batch: int, width: int = 1):
+        most = min(PIECE, 16 * PIECE // width)  # so that features take a few MB
+        self.batch, self.longest = batch, max(most // batch, 1) * batch
         self.piece = min(64 * batch, self.longest)
 
     def took(self, examples: int, seconds: float) -> None:

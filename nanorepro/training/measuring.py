@@ -9,11 +9,13 @@ import numpy as np
 from nanorepro.backends.protocols import Backend, Trained
 from nanorepro.config import Config
 from nanorepro.data import sampling
+from nanorepro.data.given import Given
 from nanorepro.data.worlds import World
 from nanorepro.numerics.streams import stream_key
 from nanorepro.results import metrics
-from nanorepro.results.metrics import METRICS, Comparison
+from nanorepro.results.metrics import Comparison, metrics_of
 from nanorepro.results.result import Evaluation
+from nanorepro.training.sequences import evaluated
 
 Examples = Callable[[World, np.ndarray, int, int], tuple[np.ndarray, np.ndarray]]
 Measures = dict[str, Any]
@@ -31,20 +33,35 @@ def evaluation_set(config: Config, world: World, draw: Examples = sampling.examp
 
 
 class Measurer:
-    """Measures the pairs of a run, all against the same truth."""
+    """Measures the pairs of a run, all against the same truth.
 
-    def __init__(self, config: Config, world: World, backend: Backend):
+    patterns: the evaluation examples as models take them
+    """
+
+    def __init__(self, config: Config, world: World | Given, backend: Backend):
         self.config, self.world, self.backend = config, world, backend
-        self.evaluation = evaluation_set(config, world, backend.examples)
+        self.metrics = metrics_of(config)
+        if isinstance(world, Given):
+            self.patterns, labels = evaluated(config, world, backend)
+            places, counts = np.arange(len(labels), dtype=np.uint32), np.ones(len(labels), np.int64)
+            self.evaluation = Evaluation(places, counts, None, labels)
+        else:
+            self.evaluation = evaluation_set(config, world, backend.examples)
+            self.patterns = self.evaluation.x[:, None]
 
     @cached_property
-    def truth(self) -> metrics.Prediction:
-        return self.prediction(self.evaluation.log_odds)
+    def truth(self) -> metrics.Prediction | None:
+        log_odds = self.evaluation.log_odds
+        return None if log_odds is None else self.prediction(log_odds)
 
     @cached_property
     def constant_loss(self) -> float:
-        """Excess loss of the best constant."""
-        return metrics.constant_loss(self.truth, self.evaluation.counts)
+        """Excess loss of the best constant; log loss where only labels are known."""
+        counts, labels = self.evaluation.counts, self.evaluation.labels
+        if self.truth is not None:
+            return metrics.constant_loss(self.truth, counts)
+        assert labels is not None
+        return metrics.constant_log_loss(labels, counts, self.backend.fsum)
 
     def prediction(self, z: np.ndarray) -> metrics.Prediction:
         return metrics.Prediction(z, self.backend.exp, self.backend.log, self.backend.fsum)
@@ -68,28 +85,29 @@ class Measurer:
             diverged=(is_bad(first), is_bad(second)),
             constant_loss=self.constant_loss,
             parameters=(first.parameters, second.parameters),
-            theta=self.world.theta if estimates_theta else None,
+            theta=self.world.theta if estimates_theta and isinstance(self.world, World) else None,
+            labels=self.evaluation.labels,
         )
 
     def measure(self, models: Sequence[Trained]) -> Measures:
         """All metrics of one pair."""
         with np.errstate(over="ignore", invalid="ignore"):  # of weights that are about to diverge
-            found: Measures = {name: [] for name in METRICS}
+            found: Measures = {name: [] for name in self.metrics}
             for checkpoint in range(len(self.config.checkpoints)):
                 comparison = self.comparison(models, checkpoint)
-                for name, metric in METRICS.items():
+                for name, metric in self.metrics.items():
                     if metric.by_checkpoint:
                         found[name].append(metric.measure(comparison))
-            for name, metric in METRICS.items():
+            for name, metric in self.metrics.items():
                 if not metric.by_checkpoint:
                     found[name] = metric.measure(comparison)
             return found
 
 
-def in_arrays(pairs: Sequence[Measures]) -> dict[str, np.ndarray]:
+def in_arrays(config: Config, pairs: Sequence[Measures]) -> dict[str, np.ndarray]:
     """The measures of all pairs as arrays with the metrics' dimensions."""
     found = {}
-    for name, metric in METRICS.items():
+    for name, metric in metrics_of(config).items():
         values = np.array([pair[name] for pair in pairs], bool if metric.flag else np.float64)
         found[name] = values.swapaxes(0, 1) if metric.by_checkpoint else values
     return found

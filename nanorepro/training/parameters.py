@@ -7,7 +7,7 @@ import numpy as np
 
 from nanorepro.backends.nudge import nudge_step, nudged
 from nanorepro.config import Config
-from nanorepro.data import sampling
+from nanorepro.data.options import WORLD_FEATURES
 from nanorepro.errors import ConfigError, wrong
 from nanorepro.model.layers import Parameters, shapes
 from nanorepro.numerics import numpy_arrays
@@ -34,7 +34,7 @@ def whole_number(name: str, value: object, low: int, high: int) -> int:
 
 
 def initial_parameters(
-    config: Config, pair: int = 0, model: int = 0, features: int = sampling.FEATURES
+    config: Config, pair: int = 0, model: int = 0, features: int = WORLD_FEATURES
 ) -> Parameters:
     """The parameters of one model before training.
 
@@ -48,7 +48,7 @@ def initial_parameters(
         0 or 1, the first or second model of the pair.  They start apart only if the pairs differ
         in `init`, in `nudge`, or in precision.
     features : int
-        Binary features of an example: 32 in the paper's worlds, the columns of x for `fit`.
+        Features of an example: 32 in the paper's worlds, else the columns of x.
 
     Returns
     -------

@@ -19,7 +19,8 @@ from nanorepro.backends.protocols import (
     TrainsGroups,
 )
 from nanorepro.config import CHECKPOINT_MINUTES, Config, check_sequence
-from nanorepro.data import sampling, worlds
+from nanorepro.data.given import Given
+from nanorepro.data.options import FILE
 from nanorepro.errors import ConfigError
 from nanorepro.model.layers import Parameters
 from nanorepro.results.provenance import provenance
@@ -27,6 +28,7 @@ from nanorepro.results.result import Result, fingerprint
 from nanorepro.specification import ModelSpec
 from nanorepro.training.checkpoints import Checkpoint, Say, now
 from nanorepro.training.example_stream import ExampleStream
+from nanorepro.training.examples import source_of, with_content
 from nanorepro.training.group import train_group
 from nanorepro.training.measuring import Measurer, Measures, evaluation_set, in_arrays
 from nanorepro.training.parameters import (
@@ -79,10 +81,11 @@ class Simulation:
         start: Start | None,
         progress: Progress | None,
         checkpoint: Checkpoint,
+        given: Given | None = None,
     ):
         self.config, self.backend, self.start, self.progress = config, backend, start, progress
         self.checkpoint = checkpoint
-        self.world = worlds.make_world(config.seed, config.data, backend.exp)
+        self.world = source_of(config, given, backend)
         self.measurer = Measurer(config, self.world, backend)
         self.streams: WeakValueDictionary[int, ExampleStream] = WeakValueDictionary()
         self.stop = threading.Event()
@@ -144,9 +147,9 @@ class Simulation:
 
     def train(self, job: Job) -> list[Trained]:
         """Train the models of a job, in its order."""
-        specs = [ModelSpec(self.config, sampling.FEATURES, k, m) for k, m in job.models]
+        specs = [ModelSpec(self.config, self.config.features, k, m) for k, m in job.models]
         starts = [self.starting(spec) for spec in specs]
-        group = Group(specs, starts, self.world, self.measurer.evaluation.x)
+        group = Group(specs, starts, self.world, self.measurer.patterns)
 
         def report(examples: int, snapshots: Callable[[], Sequence[Snapshot]]) -> None:
             try:
@@ -222,6 +225,7 @@ def simulate(
     checkpoint_minutes: float = CHECKPOINT_MINUTES,
     checkpoint_folder: str | Path | None = None,
     say: Say | None = None,
+    data: object = None,
 ) -> Result:
     """Train and measure all pairs of a run: a pure function of the configuration.
 
@@ -252,6 +256,13 @@ def simulate(
         Called with a line about the checkpoint: that the run goes on from it, that it is damaged,
         or could not be written, neither of which ends the run.  `warnings.warn` if None.
 
+    data : tuple of array_like, optional
+        Your own examples in place of a world's, (x, y) or (x, y, x_eval, y_eval): features (n, d),
+        labels (n,) of 0 and 1 or -1 and +1, as arrays, nested lists, data frames or SciPy's sparse
+        arrays.  Without evaluation examples config.holdout of them are held out.  The result's
+        configuration has their digest, which is part of its id.  `config.data` may name a file of
+        examples instead, as `file:NAME`.
+
     Returns
     -------
     Result
@@ -265,7 +276,9 @@ def simulate(
     Notes
     -----
     Excess loss is eq. 2 and relative PD eq. 3 of the paper,
-    Δ_r = mean over examples of |p̂_1(1) - p̂_2(1)| / p_θ(1), averaged over the pairs.
+    Δ_r = mean over examples of |p̂_1(1) - p̂_2(1)| / p_θ(1), averaged over the pairs.  Of your own
+    examples no p_θ is known: Δ_r is then relative to the mean of both predictions, and the loss the
+    log loss of the labels.
     Ctrl-C and any other failure end the threads at work, and write the checkpoint, before the
     exception leaves.
 
@@ -277,12 +290,16 @@ def simulate(
     >>> len(result.fingerprint), len(result.pairs), result.relative_pd < 1e-6
     (64, 2, True)
     """
+    config, given = with_content(config, data)
     check_sequence(config)
     threads = check_threads(threads)
     engine = load_backend(backend)
+    if given and isinstance(engine, TrainsGroups):
+        problem = f"{backend} draws the examples of worlds, and takes no others"
+        raise ConfigError(problem, "backend", "numba or reference")
     _check_start(config, start)
     checkpoint = Checkpoint(config, checkpoint_folder, checkpoint_minutes, backend, say)
-    simulation = Simulation(config, engine, start, progress, checkpoint)
+    simulation = Simulation(config, engine, start, progress, checkpoint, given)
     jobs = jobs_of(simulation.models, threads, isinstance(engine, TrainsGroups))
     with checkpoint:
         trained, measured = run_jobs(simulation, jobs, threads)
@@ -294,6 +311,8 @@ def simulate(
         "started": checkpoint.started,
         "ended": now(),
     }
+    if config.data.startswith(FILE):
+        origin["examples"] = str(Path(config.data.removeprefix(FILE)).absolute())
     if checkpoint.resumed:
         origin["resumed"] = checkpoint.resumed
     if isinstance(engine, TrainsGroups):
@@ -305,7 +324,7 @@ def simulate(
         evaluation=simulation.measurer.evaluation,
         logits=np.array([[m.logits for m in models] for models in trained]),
         checkpoints=config.checkpoints,
-        measures=in_arrays(measured),
+        measures=in_arrays(config, measured),
         constant_loss=simulation.measurer.constant_loss,
         fingerprint=fingerprint(parameters),
         seconds=seconds,
@@ -328,7 +347,7 @@ def _check_start(config: Config, start: Start | None) -> None:
         )
     for k, pair in enumerate(start):
         for m, record in enumerate(pair):
-            spec = ModelSpec(config, sampling.FEATURES, k % config.pairs, m)
+            spec = ModelSpec(config, config.features, k % config.pairs, m)
             check_parameters(spec, record, f"start[{k}][{m}]")
     if fingerprint(start) != config.warm_start:
         raise ConfigError("the parameters are not those of the fingerprint", "warm_start")

@@ -228,3 +228,47 @@ def test_labels_have_words_symbol_and_unit():
     assert (pd.label, pd.short_label) == ("relative PD", r"$\Delta_r$")
     assert pd.full_label == r"relative PD $\Delta_r$"
     assert {churn.label, churn.short_label, churn.full_label} == {"churn"}
+
+
+# Where only labels are known
+
+
+LABELLED = st.lists(
+    st.tuples(st.floats(-30, 30), st.floats(-30, 30), st.booleans()), min_size=2, max_size=30
+).filter(lambda rows: len({y for _, _, y in rows}) == 2)
+
+
+@given(LABELLED)
+def test_measures_of_labels_are_their_definitions(rows):
+    z1, z2, y = (np.array(column) for column in zip(*rows, strict=True))
+    ones = np.ones(len(y), int)
+    p1, p2 = (1 / (1 + np.exp(-z)) for z in (z1, z2))
+    expected = np.mean(np.abs(p1 - p2) / ((p1 + p2) / 2))
+    assert metrics.relative_pd_of_mean(z1, z2, ones) == pytest.approx(expected, rel=1e-9, abs=1e-15)
+    expected = np.mean(np.where(y, np.log1p(np.exp(-z1)), np.log1p(np.exp(z1))))
+    assert metrics.log_loss(z1, y, ones) == pytest.approx(expected, rel=1e-12)
+    pairs = [(a > b) + (a == b) / 2 for a in z1[y] for b in z1[~y]]
+    assert metrics.auc(z1, y, ones) == pytest.approx(np.mean(pairs), rel=1e-12)
+    best = metrics.constant_log_loss(y, ones)
+    assert best == pytest.approx(-np.log([y.mean(), 1 - y.mean()]) @ [y.mean(), 1 - y.mean()])
+
+
+def test_auc_of_equal_and_of_perfect_logits():
+    y, ones = np.array([0, 1, 0, 1]), np.ones(4, int)
+    assert metrics.auc(np.zeros(4), y, ones) == 0.5
+    assert metrics.auc(np.array([-1.0, 2.0, 0.0, 1.0]), y, ones) == 1.0
+    assert metrics.auc(np.array([1.0, -2.0, 0.0, -1.0]), y, ones) == 0.0
+
+
+def test_pd_of_predictions_that_are_both_zero_is_zero():
+    z = np.array([-1e9, 0.0])
+    assert metrics.relative_pd_of_mean(z, z, np.ones(2, int)) == 0.0
+    assert metrics.relative_pd_of_mean(z, np.array([-1e9, -1e9]), np.ones(2, int)) == 1.0
+
+
+def test_metrics_of_runs_of_both_kinds_are_called_what_both_are():
+    assert metrics.metrics_of_all([False, False]) is metrics.METRICS
+    assert metrics.metrics_of_all([True]) is metrics.LABEL_METRICS
+    both = metrics.metrics_of_all([True, False])
+    assert set(both) == {*metrics.METRICS, *metrics.LABEL_METRICS}
+    assert both["loss"].words == "loss"

@@ -11,6 +11,7 @@ from nanorepro.backends.cuda.program import LANES, program_of, streams
 from nanorepro.backends.nudge import nudge_step, nudged
 from nanorepro.backends.protocols import Group, Report, Snapshot, Trained
 from nanorepro.config import Config
+from nanorepro.data.worlds import World
 from nanorepro.numerics.streams import stream_key
 from nanorepro.specification import ModelSpec
 
@@ -35,6 +36,7 @@ class ExampleRows:
         drawn = pairs_of([stream_key(seed, "examples", s.pair) for s in specs], np.uint32)
         shuffled = pairs_of([s.key("shuffle") for s in specs], np.uint32)
         self.drawn, self.shuffled = device.array(drawn), device.array(shuffled)
+        assert isinstance(group.world, World)
         self.columns = device.array(group.world.columns)
         self.odds = device.array(np.ravel(group.world.odds))
         self.rows: Any = None
@@ -131,7 +133,7 @@ def train(
                 ])  # fmt: skip
             ensemble.train(examples.rows, 2 * n, low, 1, steps)
             if first + high in marks:
-                logits.append(ensemble.logits(group.patterns[:, None])[:, None])
+                logits.append(ensemble.logits(group.patterns)[:, None])
             device.synchronize()
             report((high - low) * len(specs), snapshots)
             low = high

@@ -62,7 +62,8 @@ def compile_key(config: Config) -> Config:
     """The configuration with what does not concern the compiled code at its default."""
     plain = Config()
     names = ("log2_examples", "log2_window", "log2_eval", "first_example", "pairs", "differ")
-    names += ("init", "first_stream", "eval_every", "seed", "warm_start", "data")
+    names += ("init", "first_stream", "eval_every", "seed", "warm_start", "data", "content")
+    names += ("epochs", "holdout", "pair_examples")
     names += OPTIMIZERS[config.optimizer].rate_settings
     return replace(config, **{name: getattr(plain, name) for name in names})
 
