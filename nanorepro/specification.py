@@ -20,15 +20,18 @@ class ModelSpec:
     config : Config
         The run.
     features : int
-        Binary inputs: 32 in the paper's worlds, any number of the caller's.
+        Inputs: 32 in the paper's worlds, any number of the caller's.
     pair, model : int
         Which one it is: pair from 0 on, model 0 or 1.
+    real : bool
+        Whether the inputs are real numbers, in arrays (n, features), not 0 and 1, packed.
     """
 
     config: Config
     features: int
     pair: int
     model: int
+    real: bool = False
 
     @property
     def net(self) -> tuple[Layer, ...]:
@@ -47,8 +50,13 @@ class ModelSpec:
         return stream_key(self.config.seed, stream or role, number, model)
 
 
+def spec_of(config: Config, pair: int, model: int) -> ModelSpec:
+    """A model of a run, over the examples of the run."""
+    return ModelSpec(config, config.features, pair, model, config.real)
+
+
 def layers(config: Config, features: int) -> tuple[Layer, ...]:
-    """The layers of a configuration's models over so many binary inputs, from the inputs up.
+    """The layers of a configuration's models over so many inputs, from the inputs up.
 
     Raises
     ------

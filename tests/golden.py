@@ -23,9 +23,12 @@ import numpy as np
 from nanorepro.backends.nudge import nudge_step, nudged
 from nanorepro.config import CONTRACT, Config
 from nanorepro.data import sampling, worlds
+from nanorepro.data.given import Given
 from nanorepro.numerics.plans import plan
-from nanorepro.numerics.streams import stream_key
-from nanorepro.specification import ModelSpec
+from nanorepro.numerics.streams import stream_key, uniform
+from nanorepro.specification import ModelSpec, spec_of
+from nanorepro.training.examples import source_of, with_content
+from nanorepro.training.sequences import sequence_of, shuffle_windows
 from nanorepro.training.simulation import evaluation_set, initial_parameters, load_backend, simulate
 
 PATH = Path(__file__).with_name("golden.json")
@@ -43,6 +46,11 @@ def net(**options: Any) -> dict[str, Any]:
 def low(**options: Any) -> dict[str, Any]:
     """The smallest tower, half the time to compile."""
     return {**SMALL, "hidden": "5", **options}
+
+
+def given(kind: str, **options: Any) -> dict[str, Any]:
+    """A small tower on examples of the caller's, of a kind; see `examples_of`."""
+    return {"given": kind, "epochs": 4, "pairs": 1, "batch": 16, "hidden": "5", **options}
 
 
 class Cases(dict[str, dict[str, Any]]):
@@ -158,9 +166,48 @@ def cases() -> dict[str, dict[str, Any]]:
         accumulator_at="1:batch=plain",
     )  # fmt: skip
     found["two-single-sums"] = low(differ="none", accumulator_at=",0:batch=kahan")
+    for name, options in (
+        ("given", given("binary", log2_window=1, first_example=7)),
+        ("given-split", given("binary", pairs=2, pair_examples="split", batch=8)),
+        ("real", given("real", hidden="6,3", log2_window=2)),
+        ("real-linear", given("real", hidden="", model="linear", optimizer="sgd", lr=0.01)),
+        ("real-wide", given("real", hidden="", model="wide", act="swish", differ="init")),
+        ("real-adam-float64", given("real", precision="float64", optimizer="adam", lr=0.01)),
+        ("real-trees", given("real", tree="pairwise", unit_tree="lanes:3", unit_order="random",
+                             leaf_order="reversed", differ="order")),
+        ("real-accumulators", given("real", accumulator="kahan", unit_accumulator="wide",
+                                    fma="off", act="smelu")),
+        ("real-exact", given("real", accumulator="exact", unit_accumulator="exact", epochs=2)),
+        ("real-bits:8", given("real", precision="bits:8", rounding="stochastic",
+                              differ="rounding", epochs=2)),
+    ):  # fmt: skip
+        found[name] = options
     found["exact-no-fma"] = {**short, "accumulator": "exact", "fma": "off", "optimizer": "sgd"}
     found["exact-toward-zero"] = {**short, "accumulator": "exact", "rounding": "toward-zero"}
     return found
+
+
+def examples_of(kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """80 and 24 examples of 6 features, drawn by the streams: `binary`, or `real` in [-4, 4)."""
+    n, d = 104, 6
+    u = uniform(stream_key(6, "bootstrap"), n * (d + 1)).reshape(n, d + 1)
+    x = np.round((u[:, :d] - 0.5) * 2.0**23) * 2.0**-20  # all exact in float32
+    x[np.abs(x) < 0.25] = 0.0
+    y = (x[:, 0] - x[:, 1] + 4.0 * (u[:, d] - 0.5) > 0.0).astype(np.uint8)
+    x = x if kind == "real" else (x > 0.0).astype(np.float64)
+    return x[:80], y[:80], x[80:], y[80:]
+
+
+def run_of(options: dict[str, Any]) -> tuple[Config, Given | None]:
+    """The configuration of a row, and the examples of the caller's if it has such."""
+    plain = {name: value for name, value in options.items() if name != "given"}
+    data = examples_of(options["given"]) if "given" in options else None
+    return with_content(Config(**plain), data)
+
+
+def data_of(options: dict[str, Any]) -> Any:
+    """The argument `data` of `simulate`."""
+    return examples_of(options["given"]) if "given" in options else None
 
 
 def digest(*values: np.ndarray) -> str:
@@ -186,9 +233,12 @@ def nibbles(value: np.ndarray) -> str:
     return "".join("0123456789abcdef"[k] for k in (mixed >> np.uint64(60)).tolist())
 
 
-def streams(config: Config, backend: str) -> dict[str, str]:
+def streams(config: Config, backend: str, examples: Given | None = None) -> dict[str, str]:
     """Digests of what is drawn for pair 0, and what is drawn with it."""
     engine = load_backend(backend)
+    if examples is not None:
+        seen = [Training(config, model, backend, examples) for model in (0, 1)]
+        return {f"examples, model {k}": digest(one.x, one.y) for k, one in enumerate(seen)}
     world = worlds.make_world(config.seed, config.data)
     evaluation = evaluation_set(config, world)
     key = stream_key(config.seed, "examples", 0)
@@ -224,16 +274,16 @@ def marks(config: Config) -> list[int]:
 class Training:
     """A model of pair 0 in training by itself, step by step."""
 
-    def __init__(self, config: Config, model: int, backend: str):
+    def __init__(self, config: Config, model: int, backend: str, examples: Given | None = None):
         engine = load_backend(backend)
         self.config, self.at = config, 0
-        spec = self.spec = ModelSpec(config, sampling.FEATURES, 0, model)
-        world = worlds.make_world(config.seed, config.data)
-        key = stream_key(config.seed, "examples", 0)
-        x, y = engine.examples(world, key, config.first_example, config.examples)
-        count = config.examples // config.window
-        order = engine.permutations(spec.key("shuffle"), 0, count, config.window)
-        self.x, self.y = x[order][:, None], y[order]
+        spec = self.spec = spec_of(config, 0, model)
+        sequence = sequence_of(config, 0, source_of(config, examples, engine), engine)
+        joined = np.empty(config.examples, np.uint64)
+        sequence.draw(0, joined)
+        shuffle_windows(engine, config, spec.key("shuffle"), 0, joined)
+        self.x, self.y = sequence.room(len(joined))
+        sequence.split(joined, self.x, self.y)
         self.model = engine.Model(spec, initial_parameters(config, 0, model))
 
     def until(self, step: int) -> dict[str, np.ndarray]:
@@ -254,11 +304,11 @@ class Training:
 
 def row(name: str, backend: str) -> Row:
     """What a case gives."""
-    config = Config(**cases()[name])
-    result = simulate(config, backend=backend, threads=1)
+    config, examples = run_of(cases()[name])
+    result = simulate(config, backend=backend, threads=1, data=data_of(cases()[name]))
     steps: dict[str, list[str]] = {str(step): [] for step in marks(config)}
     for model in (0, 1):
-        training = Training(config, model, backend)
+        training = Training(config, model, backend, examples)
         for step in marks(config):
             w = training.until(step)
             small = sum(v.size for v in w.values()) <= NIBBLES
@@ -268,15 +318,15 @@ def row(name: str, backend: str) -> Row:
         "options": cases()[name],
         "fingerprint": result.fingerprint,
         "logits": digest(result.logits),
-        "streams": streams(config, backend),
+        "streams": streams(config, backend, examples),
         "steps": steps,
     }
 
 
 def check(name: str, backend: str, golden: Row, threads: int = 1) -> str:
     """What is wrong with a case: nothing, or what went first."""
-    config = Config(**golden["options"])
-    result = simulate(config, backend=backend, threads=threads)
+    config, examples = run_of(golden["options"])
+    result = simulate(config, backend=backend, threads=threads, data=data_of(golden["options"]))
     wrong = []
     if result.fingerprint != golden["fingerprint"]:
         wrong.append(f"fingerprint {result.fingerprint[:16]}, not {golden['fingerprint'][:16]}")
@@ -284,17 +334,17 @@ def check(name: str, backend: str, golden: Row, threads: int = 1) -> str:
         wrong.append("other evaluation logits")
     if not wrong:
         return ""
-    first = first_difference(config, backend, golden)
+    first = first_difference(config, backend, golden, examples)
     return f"{name}, {backend}, {threads} threads: {', '.join(wrong)}; {first}"
 
 
-def first_difference(config: Config, backend: str, golden: Row) -> str:
+def first_difference(config: Config, backend: str, golden: Row, examples: Given | None) -> str:
     """Which stream, or which step and weight, differs from the golden row first."""
-    for stream, value in streams(config, backend).items():
+    for stream, value in streams(config, backend, examples).items():
         if value != golden["streams"][stream]:
             return f"first went the stream: {stream}"
     equal = 0
-    training = [Training(config, model, backend) for model in (0, 1)]
+    training = [Training(config, model, backend, examples) for model in (0, 1)]
     for step in marks(config):
         for model in (0, 1):
             w = training[model].until(step)
@@ -313,7 +363,7 @@ def first_difference(config: Config, backend: str, golden: Row) -> str:
                 known = f"equal after step {equal}, " if step else ""
                 return (
                     f"first went pair 0, model {model}: {known}not after step {step}, {where}"
-                    f"{against_reference(config, model, backend, step)}"
+                    f"{against_reference(config, model, backend, step, examples)}"
                 )
         equal = step
     return "the parameters of pair 0 are equal: another pair, the evaluation or the threads"
@@ -324,11 +374,13 @@ def index(v: np.ndarray, flat: int) -> str:
     return str([int(k) for k in np.unravel_index(flat, v.shape)])
 
 
-def against_reference(config: Config, model: int, backend: str, last: int) -> str:
+def against_reference(
+    config: Config, model: int, backend: str, last: int, examples: Given | None
+) -> str:
     """The first step and weight in which an execution leaves the reference."""
     if backend == "reference":
         return ""
-    ours, theirs = (Training(config, model, b) for b in (backend, "reference"))
+    ours, theirs = (Training(config, model, b, examples) for b in (backend, "reference"))
     for step in range(last + 1):
         a, b = ours.until(step), theirs.until(step)
         for tensor in a:

@@ -50,6 +50,15 @@ IDS = [
         "37c3714543c69e43",
         {"initial_accumulator": 1.5, "unit_accumulator": "exact", "log2_eval": 10},
     ),
+    (
+        "454dca4fb3f2bf47",
+        {
+            "data": "file:a.npz",
+            "content": "real:40+9x3:" + PRINT,
+            "epochs": 3,
+            "pair_examples": "split",
+        },
+    ),
 ]
 
 # What the absence of a field in the canonical form means, for ever.

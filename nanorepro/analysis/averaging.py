@@ -10,11 +10,11 @@ import numpy as np
 from nanorepro.analysis.lockstep import Lockstep, PairExamples, Report
 from nanorepro.backends.protocols import Backend
 from nanorepro.config import Config
-from nanorepro.data import sampling
+from nanorepro.data.given import Given
 from nanorepro.data.worlds import World
 from nanorepro.model.layers import Parameters
 from nanorepro.results.metrics import Prediction
-from nanorepro.specification import ModelSpec
+from nanorepro.specification import ModelSpec, spec_of
 from nanorepro.training.parameters import in_precision, initial_parameters
 
 STEPS = 64  # over which weights are averaged
@@ -41,7 +41,7 @@ def added(total: Parameters, record: Parameters) -> Parameters:
 def tail_averages(
     config: Config,
     pair: int,
-    world: World,
+    world: World | Given,
     backend: Backend,
     report: Report = lambda examples: None,
 ) -> tuple[list[Parameters], list[Parameters]]:
@@ -56,7 +56,7 @@ def tail_averages(
         The run, from initial values.
     pair : int
         Which pair of it.
-    world : World
+    world : World or Given
         The run's.
     backend : module
         What trains; changes no bit.
@@ -68,8 +68,8 @@ def tail_averages(
     two lists of two records
         The means over `averaged_steps`, rounded to the model's precision; the trained parameters.
     """
-    specs = [ModelSpec(config, sampling.FEATURES, pair, m) for m in (0, 1)]
-    start = [initial_parameters(config, pair, m) for m in (0, 1)]
+    specs = [spec_of(config, pair, m) for m in (0, 1)]
+    start = [initial_parameters(config, pair, m, config.features) for m in (0, 1)]
     examples = PairExamples(config, pair, world, backend)
     both = Lockstep(backend.Model, specs, start, examples, report)
     totals: list[Parameters] = [{}, {}]

@@ -32,7 +32,7 @@ from nanorepro.errors import ConfigError, wrong
 from nanorepro.numerics.streams import stream_key
 from nanorepro.results.bootstrap import mean_interval
 from nanorepro.results.metrics import Comparison, average, weight_distance
-from nanorepro.specification import ModelSpec
+from nanorepro.specification import ModelSpec, spec_of
 from nanorepro.training.examples import source_of, with_content
 from nanorepro.training.measuring import Measurer
 from nanorepro.training.parameters import initial_parameters
@@ -65,7 +65,7 @@ class PairDivergence:
     pd : ndarray (steps,)
         Relative PD there, eq. 3.
     excess_loss : ndarray (steps, 2)
-        Excess loss of both models there, eq. 2.
+        Excess loss of both models there, eq. 2; of the caller's examples their log loss.
     """
 
     pair: int
@@ -177,6 +177,7 @@ class Divergence:
         """All of it as plain values, as JSON has them; NaN stays."""
         rate, rate_interval = self.growth_rate
         power, power_interval = self.growth_power
+        loss = "log_loss" if self.config.is_given else "excess_loss"
         return {
             "id": self.config.id,
             "config": asdict(self.config),
@@ -192,10 +193,12 @@ class Divergence:
             "survival": {name: values.tolist() for name, values in self.survival().items()},
             "pairs": [
                 {
-                    **asdict(pair),
+                    **{
+                        name: value for name, value in asdict(pair).items() if name != "excess_loss"
+                    },
                     "distance": pair.distance.tolist(),
                     "pd": pair.pd.tolist(),
-                    "excess_loss": pair.excess_loss.tolist(),
+                    loss: pair.excess_loss.tolist(),
                     "growth_rate": pair_rate,
                 }
                 for pair, pair_rate in zip(self.pairs, self.growth_rates, strict=True)
@@ -335,7 +338,7 @@ class _Work:
 
     def pair(self, k: int) -> PairDivergence:
         """All of one pair."""
-        specs = [ModelSpec(self.config, self.config.features, k, m) for m in (0, 1)]
+        specs = [spec_of(self.config, k, m) for m in (0, 1)]
         start = [initial_parameters(self.config, k, m, self.config.features) for m in (0, 1)]
         examples = PairExamples(self.config, k, self.world, self.backend)
         pair = Lockstep(self.backend.Model, specs, start, examples, self.report)

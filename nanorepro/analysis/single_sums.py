@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from nanorepro.config import Config, dials
-from nanorepro.data.sampling import FEATURES
 from nanorepro.numerics.single_sums import KINDS, Site, sites, text_of
 from nanorepro.numerics.streams import stream_key
 from nanorepro.results.statistics import Interval, contrast
@@ -46,7 +45,7 @@ def alone(config: Config, site: Site) -> Config:
 
 def inexact_sites(config: Config) -> list[Site]:
     """The sums that can be rounded more than once: of two terms or more, not exact already."""
-    net = layers(config, FEATURES)
+    net = layers(config, config.features)
     terms = {
         (k, kind): {"forward": layer.fan_in // layer.sets, "backward": layer.fan_out}.get(
             kind, config.batch

@@ -105,11 +105,11 @@ class ModelInTraining(Protocol):
     def train(self, x: np.ndarray, y: np.ndarray) -> None:
         """Train on packed examples (n, words) uint32 and labels (n,) uint8 in the given order.
 
-        n is a multiple of the mini-batch.
+        n is a multiple of the mini-batch.  Of real features x is (n, features) float32.
         """
 
     def logits(self, x: np.ndarray) -> np.ndarray:
-        """Logits (n,) of packed examples (n, words), in the model's precision."""
+        """Logits (n,) of examples as `train` takes them, in the model's precision."""
 
     def parameters(self) -> Parameters:
         """A copy of the parameters."""

@@ -113,19 +113,24 @@ class Model:
         self.a = {name: tuple(of[name].copy() for of in state.values()) for name in parameters}
 
     def train(self, x: np.ndarray, y: np.ndarray) -> None:
-        """Train on packed examples (n, words) uint32 and labels (n,) in the given order."""
+        """Train on packed examples (n, words) uint32 and labels (n,) in the given order.
+
+        Of real features x is (n, d).
+        """
         batch = self.spec.config.batch
         for k in range(0, len(y), batch):
-            self.train_step(self.bits(x[k : k + batch]), y[k : k + batch])
+            self.train_step(self.inputs(x[k : k + batch]), y[k : k + batch])
             self.step += 1
 
-    def bits(self, x: np.ndarray) -> np.ndarray:
-        """The features of packed examples as bool (n, d)."""
+    def inputs(self, x: np.ndarray) -> np.ndarray:
+        """The features of examples, (n, d): bool of packed ones, real ones in the precision."""
+        if self.spec.real:
+            return np.asarray(self.ops.const(x))
         return packing.unpack(x, self.spec.features).astype(bool)
 
     def logits(self, x: np.ndarray) -> np.ndarray:
-        """Logits of packed examples, (n,)."""
-        z, _ = self.forward(self.bits(x))
+        """Logits of examples, (n,)."""
+        z, _ = self.forward(self.inputs(x))
         return z[-1][:, 0]
 
     def unit_plan(self, k: int, backward: int, n: int) -> np.ndarray:
@@ -139,7 +144,7 @@ class Model:
         dials = self.spec.dials
         return plan(dials.tree, dials.leaf_order, n, self.spec.key("order"), self.step)
 
-    def forward(self, bits: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    def forward(self, x: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Equations 4 to 6: z[k] (s, fan_out) before and h[k] after the activation of layer k."""
         z: list[np.ndarray] = []
         h: list[np.ndarray] = []
@@ -148,16 +153,7 @@ class Model:
             n = layer.fan_in // layer.sets
             plan = self.unit_plan(k, 0, n)
             if k == 0:
-                sums = [
-                    self.sums[k, "forward"].terms(
-                        plan,
-                        bits[:, part * n : (part + 1) * n].T[:, :, None],
-                        self.w[layer.names[part]][:, None, :],
-                        t,
-                    )
-                    for part in range(layer.sets)
-                ]
-                total = np.concatenate(sums, axis=1)
+                total = self.first_sums(layer, plan, x, t)
             else:
                 w = self.w[layer.names[0]]
                 left, right = h[-1].T[:, :, None], w[:, None, :]
@@ -168,10 +164,21 @@ class Model:
             h.append(self.value(total, t) if layer.active else total)
         return z, h
 
-    def gradients(self, bits: np.ndarray, y: np.ndarray) -> Parameters:
+    def first_sums(
+        self, layer: Layer, plan: np.ndarray, x: np.ndarray, t: RoundingKey
+    ) -> np.ndarray:
+        """Of the first layer: Σ of the weights of the features present; of real ones Σ x·w."""
+        n, sums, found = layer.fan_in // layer.sets, self.sums[0, "forward"], []
+        add = sums.products if self.spec.real else sums.terms
+        for part in range(layer.sets):
+            inputs = x[:, part * n : (part + 1) * n].T[:, :, None]
+            found.append(add(plan, inputs, self.w[layer.names[part]][:, None, :], t))
+        return np.concatenate(found, axis=1)
+
+    def gradients(self, x: np.ndarray, y: np.ndarray) -> Parameters:
         """The gradient of the mini-batch's mean loss by every parameter (back-propagation)."""
         ops, t = self.ops, self.rounding_key()
-        z, h = self.forward(bits)
+        z, h = self.forward(x)
         labels, size = ops.const(y.astype(np.float64)), ops.const(float(len(y)))
         delta = ops.div(ops.sub(self.sigmoid(z[-1], t), labels[:, None], t), size, t)
         plan = self.batch_plan(len(y))
@@ -184,7 +191,7 @@ class Model:
                 present = np.ones((len(y), 1), bool)
                 g[layer.names[-1]] = self.sums[k, "batch"].terms(plan, present, delta, t)
             if k == 0:
-                g.update(self.first_gradients(layer, plan, bits, delta, t))
+                g.update(self.first_gradients(layer, plan, x, delta, t))
             else:
                 name = layer.names[0]
                 left, right = h[k - 1][:, :, None], delta[:, None, :]
@@ -195,23 +202,25 @@ class Model:
         return g
 
     def first_gradients(
-        self, layer: Layer, plan: np.ndarray, bits: np.ndarray, delta: np.ndarray, t: RoundingKey
+        self, layer: Layer, plan: np.ndarray, x: np.ndarray, delta: np.ndarray, t: RoundingKey
     ) -> Parameters:
-        """Of the first layer: Σ of the δ of the examples that have the feature."""
+        """Of the first layer: Σ of the δ of the examples that have the feature; or Σ x·δ."""
         n, row = layer.fan_in // layer.sets, layer.row
+        sums = self.sums[0, "batch"]
+        add = sums.products if self.spec.real else sums.terms
         return {
-            layer.names[part]: self.sums[0, "batch"].terms(
+            layer.names[part]: add(
                 plan,
-                bits[:, part * n : (part + 1) * n, None],
+                x[:, part * n : (part + 1) * n, None],
                 delta[:, None, part * row : (part + 1) * row],
                 t,
             )
             for part in range(layer.sets)
         }
 
-    def train_step(self, bits: np.ndarray, y: np.ndarray) -> None:
+    def train_step(self, x: np.ndarray, y: np.ndarray) -> None:
         """One mini-batch: gradients, then the optimizer's update of every parameter."""
-        g, t = self.gradients(bits, y), self.rounding_key()
+        g, t = self.gradients(x, y), self.rounding_key()
         rate = self.ops.const(learning_rate(self.spec.config, self.step))
         for name in self.w:
             self.w[name], self.a[name] = self.update(self.w[name], self.a[name], g[name], rate, t)
@@ -229,7 +238,7 @@ class TracedModel(Model):
         """Train, and give z (n, units) of all layers, each example's before its update."""
         batch, rows = self.spec.config.batch, []
         for k in range(0, len(y), batch):
-            z, _ = self.forward(self.bits(x[k : k + batch]))
+            z, _ = self.forward(self.inputs(x[k : k + batch]))
             rows.append(np.concatenate(z, axis=1))
             self.train(x[k : k + batch], y[k : k + batch])
         return np.concatenate(rows)

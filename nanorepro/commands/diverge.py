@@ -95,7 +95,7 @@ def parser() -> RecordParser:
             "Train the two models of each pair in step, and say where they part: the first step,"
             " weight and bit in\nwhich their parameters differ; the first mini-batch in which an"
             " activation takes another branch (the\nkinks of ReLU and SmeLU), and in which the"
-            " training loss, rounded to float32, differs; distance, PD and\nexcess loss over"
+            " training loss, rounded to float32, differs; distance, PD and\nloss over"
             " training, with the rate at which the distance grows; and how many pairs have not"
             " parted\nyet, PD above a threshold, at each step.  A nudge (--differ nudge"
             " --nudge-at STEP) plants a difference\nwhere and when it is wanted."

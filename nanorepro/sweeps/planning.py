@@ -133,7 +133,7 @@ def calibrate(config: Config, backend: str) -> Speed:
     fixed, log2 = timed(5)[0], 7
     while True:
         passed = timed(log2)[0] - fixed
-        if passed > LEAST or 1 << (log2 + 2) > config.examples:
+        if passed > LEAST or _small(config, log2 + 2).examples > config.examples:
             break
         log2 += 2
     longer, least = (_small(config, n).examples for n in (log2, 5))
@@ -150,7 +150,7 @@ def _small(config: Config, log2: int, **changes: object) -> Config:
     }  # fmt: skip
     if config.is_given:
         whole = max(1, config.batch // max(config.epoch, 1) + 1)  # epochs of at least a mini-batch
-        settings["epochs"] = max(whole, (1 << log2) // max(config.epoch, 1))
+        settings["epochs"] = whole << (log2 - 5)
     return replace(config, **{**settings, **changes})  # type: ignore[arg-type]
 
 

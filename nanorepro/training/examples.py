@@ -35,8 +35,6 @@ def with_content(config: Config, data: object = None) -> tuple[Config, Given | N
             f"the configuration has the {config.data} world", "data", "one of the two"
         )
     found = read_given(config.data) if data is None else given_arrays(data)
-    if found.content.is_real:
-        raise ConfigError("there are features other than 0 and 1", "data", "features of 0 and 1")
     content = str(found.content)
     if config.content and config.content != content:
         raise changed(config, content)

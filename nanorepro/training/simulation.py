@@ -25,7 +25,7 @@ from nanorepro.errors import ConfigError
 from nanorepro.model.layers import Parameters
 from nanorepro.results.provenance import provenance
 from nanorepro.results.result import Result, fingerprint
-from nanorepro.specification import ModelSpec
+from nanorepro.specification import ModelSpec, spec_of
 from nanorepro.training.checkpoints import Checkpoint, Say, now
 from nanorepro.training.example_stream import ExampleStream
 from nanorepro.training.examples import source_of, with_content
@@ -147,7 +147,7 @@ class Simulation:
 
     def train(self, job: Job) -> list[Trained]:
         """Train the models of a job, in its order."""
-        specs = [ModelSpec(self.config, self.config.features, k, m) for k, m in job.models]
+        specs = [spec_of(self.config, k, m) for k, m in job.models]
         starts = [self.starting(spec) for spec in specs]
         group = Group(specs, starts, self.world, self.measurer.patterns)
 
@@ -347,7 +347,7 @@ def _check_start(config: Config, start: Start | None) -> None:
         )
     for k, pair in enumerate(start):
         for m, record in enumerate(pair):
-            spec = ModelSpec(config, config.features, k % config.pairs, m)
+            spec = spec_of(config, k % config.pairs, m)
             check_parameters(spec, record, f"start[{k}][{m}]")
     if fingerprint(start) != config.warm_start:
         raise ConfigError("the parameters are not those of the fingerprint", "warm_start")

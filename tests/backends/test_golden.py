@@ -27,7 +27,7 @@ SOME += ["bits:20", "toward-zero-bits:8"]  # where a processor takes other ways 
 QUICK = {
     "linear", "linear-sgd", "double", "tower", "wide-sgd", "deep", "batch-3-words",
     "smelu-0.5-sgd", "tree-lanes:5", "unit-random", "kahan", "wide", "exact-float32",
-    "stochastic-bits:8", "toward-zero-bits:8", "float64",
+    "stochastic-bits:8", "toward-zero-bits:8", "float64", "real",
 }  # fmt: skip
 # AArch64 is emulated, and NumPy's part of it is slow
 HANDFUL = ["linear", "float64", "stochastic-bits:8"]

@@ -448,6 +448,39 @@ def test_the_dialects_are_further_apart_than_the_tolerance():
             assert a == b or distance(found[a], found[b]) > 100 * 1e-10
 
 
+@pytest.mark.parametrize(
+    ("model", "act", "dialect", "precision"),
+    [
+        ("tower", "swish", "inside", "float64"),
+        ("wide", "smelu", "sgd", "float64"),
+        ("double", "relu", "outside", "float32"),
+    ],
+)
+@pytest.mark.parametrize("backend", ["reference", "numba"])
+def test_training_on_real_features(model, act, dialect, precision, backend):
+    """The same networks over real numbers, of different scales, in place of bits."""
+    config, steps = config_of(model, act, dialect, precision, lr=0.02), 30
+    rng = np.random.default_rng(11)
+    n = steps * config.batch
+    x = (rng.normal(size=(n, 32)) * 2.0 ** rng.integers(-3, 2, 32)).astype(np.float32)
+    y = (x @ rng.normal(size=32) + rng.normal(size=n) > 0).astype(np.uint8)
+    start = start_of(config)
+    theirs = ByHand(config, start, x, y)
+    common = common_steps(config, steps, theirs.train(steps))
+    assert common >= 10
+    if common < steps:
+        theirs.restart()
+        theirs.train(common)
+    ours = load_backend(backend).Model(ModelSpec(config, 32, 0, 0, real=True), start)
+    ours.train(x[: common * config.batch], y[: common * config.batch])
+    tolerance = 1e-12 if precision == "float64" else float32_tolerance(common)
+    assert distance(start, ours.parameters()) > 100 * tolerance
+    assert distance(ours.parameters(), theirs.parameters()) < tolerance
+    z = ours.logits(x[:64])
+    other, _ = forward(config, theirs.w, tf.constant(x[:64], theirs.dtype))
+    assert distance({"z": z}, {"z": other.numpy()[:, 0]}) < 10 * tolerance
+
+
 # The numba backend, with fma.
 
 

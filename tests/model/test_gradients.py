@@ -227,3 +227,30 @@ def test_loops_of_fractions_on_numba():
     ours = fit(config, x, y, start)
     for name, value in as_arrays(network.w, start).items():
         assert np.array_equal(value, ours[name]), name
+
+
+@pytest.mark.parametrize(
+    ("precision", "fma"),
+    [("float64", "on"), ("float32", "off"), ("bits:8", "on")],
+)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.usefixtures("narrow_wide")
+def test_loops_of_fractions_over_real_features(shape, precision, fma):
+    """Sums of products x·w and x·δ, with x rounded to the precision."""
+    p = {"float64": 53, "float32": 24}.get(precision) or int(precision[5:])
+    ops = naive.Rounded(p, "nearest", fma == "on", exp_of_float)
+    config = Config(act="swish", batch=4, precision=precision, fma=fma, **shape)
+    _, y, start = problem(config, 6, 12)
+    x = np.random.default_rng(8).normal(size=(12, 6)).astype(np.float32)
+    x[x < -1] = 0.0
+    dtype = np.float64 if p == 53 else np.float32
+    start = {name: np.vectorize(ops.const)(value).astype(dtype) for name, value in start.items()}
+    network = naive.Network(ops, config, start, real=True)
+    rounded = np.vectorize(ops.const)(x.astype(float)).tolist()
+    model = Model(ModelSpec(config, 6, 0, 0, real=True), start)
+    for k in range(0, 12, 4):
+        network.train_step(rounded[k : k + 4], y[k : k + 4].tolist())
+    model.train(x, y)
+    for name, value in as_arrays(network.w, start).items():
+        assert np.array_equal(value, model.parameters()[name]), name
+    assert np.array_equal(model.logits(x), [network.logit(row) for row in rounded])

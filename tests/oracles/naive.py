@@ -131,11 +131,12 @@ class Network:
     """A model in training, one number at a time, with the sums in the order in which they stand.
 
     w: parameters by name, as nested lists: e0 and e1 [feature][2], w0, w1, ... [below][unit],
-    b0, b1, ... [unit].  `setting` has act, beta, optimizer and the optimizer's settings.
+    b0, b1, ... [unit].  `setting` has act, beta, optimizer and the optimizer's settings.  `real`:
+    features are numbers and not 0 and 1.
     """
 
-    def __init__(self, ops, setting, w: dict):
-        self.ops, self.setting, self.step = ops, setting, 0
+    def __init__(self, ops, setting, w: dict, real: bool = False):
+        self.ops, self.setting, self.step, self.real = ops, setting, 0, real
         self.w = {name: [_list(row) for row in value] for name, value in w.items()}
         self.layers = sum(name.startswith("w") for name in w)
         starts = tuple(map(ops.const, self.starts()))
@@ -154,7 +155,9 @@ class Network:
                 for c in (0, 1):
                     total = 0.0
                     for j in range(half):
-                        if x[part * half + j]:
+                        if self.real:
+                            total = ops.fma(x[part * half + j], w[f"e{part}"][j][c], total)
+                        elif x[part * half + j]:
                             total = ops.add(total, w[f"e{part}"][j][c])
                     below.append(total)
         h.append(below)
@@ -163,7 +166,7 @@ class Network:
             for u in range(len(w[f"b{k}"])):
                 total = 0.0
                 for j in range(len(below)):
-                    if k > 0 or "e0" in w:
+                    if k > 0 or "e0" in w or self.real:
                         total = ops.fma(below[j], w[f"w{k}"][j][u], total)
                     elif x[j]:
                         total = ops.add(total, w["w0"][j][u])
@@ -231,7 +234,9 @@ class Network:
         return s
 
     def present(self, xs, delta, j: int, u: int) -> float:
-        """The sum of δ over the examples that have feature j."""
+        """The sum of δ over the examples that have feature j; of real ones, of x·δ."""
+        if self.real:
+            return self.dot([x[j] for x in xs], [d[u] for d in delta])
         return self.total([d[u] for x, d in zip(xs, delta, strict=True) if x[j]])
 
     def train_step(self, xs: list[list[int]], ys: list[int]) -> None:

@@ -314,6 +314,7 @@ def test_pairs_are_followed_to_where_they_part(file, tmp_path):
     found = json.loads(said)
     assert status == 0
     assert str(found).count("'step': 3") >= 1
+    assert "'log_loss'" in str(found) and "'excess_loss'" not in str(found)
 
 
 def test_sources_are_told_apart_on_the_callers_examples(file, tmp_path):

@@ -32,10 +32,13 @@ EXAMPLES = (
 
 
 def often_zero(ctx: KernelContext, k: int) -> bool:
-    """A large layer behind an activation that is often 0; the sums over units are plain chains."""
+    """A large layer behind an activation that is often 0; the sums over units are plain chains.
+
+    The inputs of the model are bits, by which equal examples are found.
+    """
     wide = large(ctx, k) and row(ctx, k) >= COLUMNS * ctx.longest
     behind = wide and ctx.zeros and ctx.net[k - 1].active and not examples_contiguous(ctx, k - 1)
-    return behind and plain(ctx)
+    return behind and plain(ctx) and not ctx.real
 
 
 def columns_of(ctx: KernelContext, place: LayerLayout) -> int:

@@ -49,21 +49,32 @@ def chained(ctx: KernelContext) -> bool:
 # The first layer
 
 
+def over_bits(ctx: KernelContext, k: int) -> bool:
+    """A first layer whose inputs are packed bits."""
+    return k == 0 and not ctx.real
+
+
+def over_numbers(ctx: KernelContext, k: int) -> bool:
+    """A first layer whose inputs are real numbers."""
+    return k == 0 and ctx.real
+
+
 def narrow(ctx: KernelContext, k: int) -> bool:
-    """A first layer of at most four units; no sum is exact or in float64."""
+    """A first layer of at most four units over bits; no sum is exact or in float64."""
     accumulators = {ctx.dials.accumulator, ctx.dials.unit_accumulator}
-    return k == 0 and ctx.net[0].fan_out <= NARROW and not accumulators & {"wide", "exact"}
+    few = over_bits(ctx, k) and ctx.net[0].fan_out <= NARROW
+    return few and not accumulators & {"wide", "exact"}
 
 
 def by_example(ctx: KernelContext) -> bool:
-    """The first layer's units fill between half a vector and two, over one word of features.
+    """The first layer's units fill between half a vector and two, over one word of bits.
 
     Then its sums are taken example by example; they must be plain, and those over the mini-batch
     stay in registers.
     """
     layer, one_word = ctx.net[0], ctx.net[0].fan_in <= 32 and ctx.net[0].sets == 1
     fits = ctx.longest < 2 * layer.fan_out <= 4 * ctx.longest
-    return plain(ctx) and tiled(ctx) and one_word and fits
+    return over_bits(ctx, 0) and plain(ctx) and tiled(ctx) and one_word and fits
 
 
 # Layers above it
@@ -87,12 +98,17 @@ def large(ctx: KernelContext, k: int) -> bool:
 
 
 def by_distinct_examples(ctx: KernelContext, k: int) -> bool:
-    """A large layer of four vectors of units: equal examples have their sums once."""
-    return large(ctx, k) and four_vectors(ctx, k)
+    """A large layer of four vectors of units: equal examples, found by bits, have sums once."""
+    return large(ctx, k) and four_vectors(ctx, k) and not ctx.real
 
 
 def examples_contiguous(ctx: KernelContext, k: int) -> bool:
-    """Small layers; a first layer of at most a vector of units, if its examples go together."""
+    """Small layers; a first layer of at most a vector of units, if its examples go together.
+
+    The inputs of the latter are bits.
+    """
+    if over_numbers(ctx, k):
+        return False
     if k == 0:
         together = plain(ctx) and ctx.net[0].fan_out <= ctx.longest and not by_example(ctx)
         return narrow(ctx, 0) or together
@@ -162,8 +178,8 @@ def recomputed(ctx: KernelContext, k: int) -> bool:
 
 
 def kept(ctx: KernelContext, k: int) -> bool:
-    """A layer `between_few` whose activation costs more."""
-    return ctx.costly and between_few(ctx, k)
+    """A layer `between_few` whose activation costs more; equal examples are found by bits."""
+    return ctx.costly and between_few(ctx, k) and not ctx.real
 
 
 def between_few(ctx: KernelContext, k: int) -> bool:

@@ -40,6 +40,7 @@ class KernelContext:
     skip_unchanged: bool  # a gradient of 0 leaves weight and state as they are
     zeros: bool  # A(z) is 0 for so many z that it is worth asking for which
     costly: bool  # A(z) takes so long that it is not computed twice
+    real: bool  # the inputs are real numbers, not packed bits
 
     def sums(self, k: int, kind: str) -> Sums:
         """The sums of layer k that are `forward`, `backward` or `batch`."""
@@ -69,7 +70,7 @@ def compile_key(config: Config) -> Config:
 
 
 def make_context(
-    config: Config, dials: Dials, features: int, keeps_z: bool = False
+    config: Config, dials: Dials, features: int, real: bool = False, keeps_z: bool = False
 ) -> KernelContext:
     """The context of a configuration and of one model's dials; for a trace all z are kept."""
     ops = operations(simd, dials.precision, dials.rounding, dials.fma)
@@ -97,6 +98,7 @@ def make_context(
         skip_unchanged=optimizer.zero_gradient_changes_nothing,
         zeros=activation.often_zero,
         costly=activation.costly,
+        real=real,
     )
 
 

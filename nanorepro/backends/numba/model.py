@@ -68,7 +68,7 @@ def make_train(
 
     @cached_njit
     def train(memory, x, y, rates, key, number, plans, unit_plans, array):
-        """Train on the examples x (n, words), y (n,), a whole number of mini-batches."""
+        """Train on the examples x (n, words) or (n, d), y (n,), a whole number of mini-batches."""
         m, features, labels, further = pointers(memory), pointer(x), pointer(y), pointer(array)
         for k in range(x.shape[0] // batch):
             for i in range(0, batch, by):
@@ -89,11 +89,11 @@ def make_train(
 
 @lru_cache(KEPT)
 def compile_model(
-    config: Config, dials: Dials, features: int, general_only: bool = False
+    config: Config, dials: Dials, features: int, general_only: bool = False, real: bool = False
 ) -> Compiled:
     """The functions for a configuration as `compile_key` gives it."""
     forget_parts()
-    ctx = make_context(config, dials, features, keeps_z=general_only)
+    ctx = make_context(config, dials, features, real, keeps_z=general_only)
     step = make_step(ctx, general_only)
     layout, batch = step.layout, config.batch
     ascend, descend = (build(ctx, layout, picks) for picks in (step.forward, step.backward))
@@ -178,7 +178,7 @@ class Model:
         # once, not with every call of `train`
         self.dials, self.rounding_key = dials, spec.key("rounding")
         key = compile_key(spec.config)
-        self.compiled = compile_model(key, dials, spec.features, general_only)
+        self.compiled = compile_model(key, dials, spec.features, general_only, spec.real)
         self.layout, ctx = self.compiled.step.layout, self.compiled.ctx
         self.const = operations(numpy_arrays, dials.precision, dials.rounding, dials.fma).const
         self.memory = make_memory(self.compiled)
@@ -242,7 +242,7 @@ class Model:
     def run(self, train: Callable, x: np.ndarray, y: np.ndarray, array: np.ndarray) -> None:
         """Carry out what `make_train` gave, on whole mini-batches."""
         config = self.spec.config
-        x, y = np.ascontiguousarray(x), np.ascontiguousarray(y, np.uint8)
+        x, y = self.inputs(x), np.ascontiguousarray(y, np.uint8)
         steps = len(y) // config.batch
         x, y = in_leaf_order(self.spec, self.step, x, y)
         rates = self.const(learning_rates(config, self.step, steps))
@@ -254,10 +254,14 @@ class Model:
         )  # fmt: skip
         self.step += steps
 
+    def inputs(self, x: np.ndarray) -> np.ndarray:
+        """Examples as the kernels read them: real features in the model's precision."""
+        return np.ascontiguousarray(self.const(x) if self.spec.real else x)
+
     def logits(self, x: np.ndarray) -> np.ndarray:
-        """Logits of packed examples, (n,)."""
-        batch, n = self.spec.config.batch, len(x)
-        x = np.concatenate([x, np.zeros((-n % batch, x.shape[1]), np.uint32)])
+        """Logits of packed examples, or of real features, (n,)."""
+        batch, n, x = self.spec.config.batch, len(x), self.inputs(x)
+        x = np.concatenate([x, np.zeros((-n % batch, x.shape[1]), x.dtype)])
         z = np.empty(len(x), self.compiled.ctx.ops.dtype)
         self.compiled.forward(self.memory, x, z, self.rounding_key, self.step, self._unit_plans(1))
         return z[:n]

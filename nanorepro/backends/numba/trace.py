@@ -30,9 +30,9 @@ def keep(place: LayerLayout, batch: int, column: int, width: int) -> Callable:
 
 
 @lru_cache(maxsize=16)
-def compile_trace(config: Config, dials: Dials, features: int) -> Callable:
+def compile_trace(config: Config, dials: Dials, features: int, real: bool) -> Callable:
     """Training by the general kernels, which also fills z (n, units) before each update."""
-    compiled = compile_model(config, dials, features, True)
+    compiled = compile_model(config, dials, features, True, real)
     ctx, step, batch = compiled.ctx, compiled.step, config.batch
     layout = step.layout
     units = [place.layer.fan_out for place in layout.layers]
@@ -50,7 +50,8 @@ class TracedModel(Model):
 
     def __init__(self, spec: ModelSpec, parameters: Parameters, step: int = 0):
         super().__init__(spec, parameters, step, general_only=True)
-        self.compiled_trace = compile_trace(compile_key(spec.config), spec.dials, spec.features)
+        key = compile_key(spec.config)
+        self.compiled_trace = compile_trace(key, spec.dials, spec.features, spec.real)
 
     def trace(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Train, and give z (n, units) of all layers, each example's before its update."""

@@ -46,8 +46,8 @@ FIRST = lanes_of(0)
 
 
 def applies(ctx: KernelContext) -> bool:
-    """Small models without embeddings, all of whose sums are plain chains."""
-    if not ctx.alike:
+    """Small models over bits, without embeddings, all of whose sums are plain chains."""
+    if not ctx.alike or ctx.real:
         return False
     size = sum((layer.fan_in + 1) * layer.fan_out for layer in ctx.net)
     return plain(ctx) and chained(ctx) and ctx.net[0].bias and size <= LARGEST

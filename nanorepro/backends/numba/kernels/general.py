@@ -6,7 +6,7 @@ never across the terms of a sum, so each sum keeps the order of its plan.
 
 from collections.abc import Callable
 
-from nanorepro.backends.numba.conditions import round_up
+from nanorepro.backends.numba.conditions import over_bits, over_numbers, round_up
 from nanorepro.backends.numba.context import KernelContext
 from nanorepro.backends.numba.kernel import (
     Counts,
@@ -33,6 +33,7 @@ from nanorepro.backends.numba.shared import (
     gradient_work,
     in_blocks,
     input_forward_work,
+    sequence,
     transposing,
     transposing_deltas,
     update_work,
@@ -71,6 +72,54 @@ def input_forward(ctx: KernelContext, layout: Layout, k: int) -> Callable:
             activate(m, i, 0, t)
 
     return kernel
+
+
+def number_forward(ctx: KernelContext, layout: Layout, k: int) -> Callable:
+    """z[i, u] = Σ_j x[i, j]·W[j, u], then + b and the activation; embeddings: each set's sums."""
+    place, batch, d = layout[0], ctx.batch, layout[0].layer.fan_in
+    n, row, z_at, pitch = d // place.layer.sets, place.row, place.z, place.by_example
+    kind = ctx.sums(0, "forward")
+
+    def of_set(part: int) -> Callable:
+        x = Matrix(part * n, 1, d)
+        w = Matrix(place.w + part * n * place.by_input, place.by_input, 0)
+        out = z_at + part * row
+        total = products(kind, n, batch, row, x, w, place.forward_plan, pitch)
+
+        @inlined
+        def sums(m, inputs, first, rate, t):
+            total(m, m.unit_plans, inputs, m.w, m.z, out, first, t)
+
+        return sums
+
+    every_set = sequence([of_set(part) for part in range(place.layer.sets)])
+    activate = activation_forward(ctx, layout, place, batch)
+
+    @inlined
+    def kernel(m, x, first, rate, t):
+        every_set(m, x, first, rate, t)
+        activate(m, 0, 0, t)
+
+    return kernel
+
+
+def number_gradients(ctx: KernelContext, layout: Layout, k: int) -> Callable:
+    """g_W[j, u] = Σ_i x[i, j]·δ[i, u]."""
+    place, d = layout[0], layout[0].layer.fan_in
+    n, row, kind = d // place.layer.sets, place.row, ctx.sums(0, "batch")
+
+    def of_set(part: int) -> Callable:
+        x, delta = Matrix(part * n, d, 1), Matrix(place.z + part * row, place.by_example, 0)
+        to = place.w + part * n * place.by_input
+        total = products(kind, ctx.batch, n, row, x, delta, 0, place.by_input)
+
+        @inlined
+        def sums(m, inputs, first, rate, t):
+            total(m, m.plan, inputs, m.d, m.g, to, first * d, t)
+
+        return sums
+
+    return sequence([of_set(part) for part in range(place.layer.sets)])
 
 
 def layer_forward(ctx: KernelContext, layout: Layout, k: int) -> Callable:
@@ -252,8 +301,8 @@ KERNELS = (
     Kernel(
         name="input_forward",
         carries={Equation.FORWARD: own},
-        condition="the first layer",
-        applies=first_layer,
+        condition="the first layer, over bits",
+        applies=over_bits,
         reads=("w",),
         writes=("z", "h"),
         build=input_forward,
@@ -262,6 +311,19 @@ KERNELS = (
         phase=Phase.FORWARD,
         general=True,
         examples=({"hidden": "3", "unit_accumulator": "exact", "accumulator": "exact"},),
+    ),
+    Kernel(
+        name="number_forward",
+        carries={Equation.FORWARD: own},
+        condition="the first layer, over real numbers",
+        applies=over_numbers,
+        reads=("w",),
+        writes=("z", "h"),
+        build=number_forward,
+        work=forward_work,
+        forms=as_units,
+        phase=Phase.FORWARD,
+        general=True,
     ),
     Kernel(
         name="layer_forward",
@@ -316,12 +378,24 @@ KERNELS = (
     Kernel(
         name="input_gradients",
         carries={Equation.WEIGHT_GRADIENT: own},
-        condition="the first layer",
-        applies=first_layer,
+        condition="the first layer, over bits",
+        applies=over_bits,
         reads=("d", "columns", "present_features"),
         writes=("g",),
         build=input_gradients,
         work=lambda ctx, layout, k, counts: features_work(layout[0], counts),
+        phase=Phase.INPUT_LAYER,
+        general=True,
+    ),
+    Kernel(
+        name="number_gradients",
+        carries={Equation.WEIGHT_GRADIENT: own},
+        condition="the first layer, over real numbers",
+        applies=over_numbers,
+        reads=("d",),
+        writes=("g",),
+        build=number_gradients,
+        work=gradient_work,
         phase=Phase.INPUT_LAYER,
         general=True,
     ),

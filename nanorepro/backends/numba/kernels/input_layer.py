@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from nanorepro.backends.numba.conditions import any_rows, examples_contiguous, row
+from nanorepro.backends.numba.conditions import any_rows, examples_contiguous, over_bits, row
 from nanorepro.backends.numba.context import KernelContext
 from nanorepro.backends.numba.kernel import Counts, Equation, Form, Kernel, Phase, Work, own
 from nanorepro.backends.numba.layout import Layout
@@ -103,7 +103,7 @@ def together(ctx: KernelContext, k: int) -> bool:
 
 
 def skips_rows(ctx: KernelContext, k: int) -> bool:
-    return k == 0 and ctx.skip_unchanged and row(ctx, 0) >= ctx.longest
+    return over_bits(ctx, k) and ctx.skip_unchanged and row(ctx, 0) >= ctx.longest
 
 
 def present_update_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) -> Work:
@@ -114,7 +114,7 @@ def present_update_work(ctx: KernelContext, layout: Layout, k: int, counts: Coun
 PRESENT_UPDATE = Kernel(
     name="present_update",
     carries={Equation.WEIGHT_GRADIENT: own, Equation.WEIGHT_UPDATE: own},
-    condition="a first layer whose units fill a vector; a gradient of 0 changes nothing (AdaGrad)",
+    condition="a first layer over bits whose units fill a vector; g = 0 changes nothing (AdaGrad)",
     applies=skips_rows,
     reads=("d", "columns", "present_features", "w", "a"),
     writes=("g", "w", "a"),
