@@ -2,7 +2,7 @@
 
 Both ship with scikit-learn: breast cancer (569 tumours, 30 measurements, scaled), and digits (1797
 pictures of 8 by 8 pixels, black or white; odd or even?).  Pairs of towers differ in one source at a
-time.  Writes own_data.png, the picture of docs/data.md.
+time.  Draws runs/own_data.png, the picture of docs/data.md, or in another folder if one is named.
 
     python examples/own_data.py [FOLDER]
 """
@@ -82,7 +82,8 @@ def picture(found: dict[str, dict[tuple[str, str], Result]]) -> Figure:
     return figure
 
 
-def main(folder: str = ".") -> None:
+def main(folder: str = "runs") -> None:
+    Path(folder).mkdir(exist_ok=True)
     found = {}
     for name, load in SETS.items():
         found[name] = runs(*load())
