@@ -33,10 +33,15 @@ class ExampleRows:
         self.models, self.size = len(specs), chunk_size(self.config)
         self.streams = device.compile(streams())
         seed = self.config.seed
-        drawn = pairs_of([stream_key(seed, "examples", s.pair) for s in specs], np.uint32)
+        of_pair: dict[int, list[int]] = {}
+        for k, spec in enumerate(specs):
+            of_pair.setdefault(spec.pair, []).append(k)
+        models = [(k, *rest) if rest else (k, k) for k, *rest in of_pair.values()]
+        drawn = pairs_of([stream_key(seed, "examples", pair) for pair in of_pair], np.uint32)
         shuffled = pairs_of([s.key("shuffle") for s in specs], np.uint32)
         self.drawn, self.shuffled = device.array(drawn), device.array(shuffled)
         assert isinstance(group.world, World)
+        self.pairs, self.of_pair = len(models), device.array(np.array(models, np.uint32))
         self.columns = device.array(group.world.columns)
         self.odds = device.array(np.ravel(group.world.odds))
         self.rows: Any = None
@@ -47,9 +52,9 @@ class ExampleRows:
         n = min(self.size, self.config.examples - first)
         if n != self.length:
             self.rows, self.length = self.device.empty((self.models, n), np.uint64), n
-        self.streams.launch("draw", (-(-n // THREADS), self.models), THREADS, [
-            self.drawn, np.uint64(self.config.first_example + first), self.columns, self.odds,
-            self.rows, np.uint32(n),
+        self.streams.launch("draw", (-(-n // THREADS), self.pairs), THREADS, [
+            self.drawn, self.of_pair, np.uint64(self.config.first_example + first), self.columns,
+            self.odds, self.rows, np.uint32(n),
         ])  # fmt: skip
         window = self.config.window
         count = n // window

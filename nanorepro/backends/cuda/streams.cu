@@ -3,13 +3,14 @@
 // An example is a row of words of 32 features and its label, one word more: with 32 features, as all
 // that are drawn have, a row is x + y * 2^32.  rows (models, n, words + 1); model m's key is keys[m].
 
-// Examples first, first + 1, ... of each model's stream (blockIdx.y): rows (models, n) as u64.
-extern "C" __global__ void draw(const u32* keys, u64 first, const u64* columns, const double* odds,
-                                u64* rows, u32 n) {
-  const u32 k = blockIdx.x * blockDim.x + threadIdx.x, model = blockIdx.y;
+// Examples first, first + 1, ... of each pair's stream (blockIdx.y), for both its models: rows
+// (models, n) as u64; models (pairs, 2): which they are, twice the same one if there is no other.
+extern "C" __global__ void draw(const u32* keys, const u32* models, u64 first, const u64* columns,
+                                const double* odds, u64* rows, u32 n) {
+  const u32 k = blockIdx.x * blockDim.x + threadIdx.x, pair = blockIdx.y;
   if (k >= n) return;
   const u64 i = first + k;
-  const Words w = philox((u32)i, (u32)(i >> 32), 0, 0, keys[2 * model], keys[2 * model + 1]);
+  const Words w = philox((u32)i, (u32)(i >> 32), 0, 0, keys[2 * pair], keys[2 * pair + 1]);
   const u32 c0 = w.a & 0xFFFFu, c1 = w.a >> 16;
   const u64 e0 = columns[c0], e1 = columns[c1];  // threshold * 2^16 + alias
   const u32 low = w.b < (u32)(e0 >> 16) ? c0 : (u32)e0 & 0xFFFFu;
@@ -17,7 +18,10 @@ extern "C" __global__ void draw(const u32* keys, u64 first, const u64* columns, 
   const double o = __dmul_rn(odds[low], odds[65536 + high]);
   const double u = __dmul_rn(__dadd_rn((double)w.d, 0.5), 0x1p-32);
   const u64 label = __dmul_rn(u, __dadd_rn(1.0, o)) < o;
-  rows[(u64)model * n + k] = (u64)(low | high << 16) | label << 32;
+  const u64 row = (u64)(low | high << 16) | label << 32;
+  const u32 one = models[2 * pair], other = models[2 * pair + 1];
+  rows[(u64)one * n + k] = row;
+  if (other != one) rows[(u64)other * n + k] = row;
 }
 
 // Windows of n <= 32 examples in the order of their permutations: a warp a window, whose lane e
