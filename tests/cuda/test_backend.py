@@ -9,6 +9,8 @@ from nanorepro import Config, fit, predict, simulate
 from nanorepro.backends.cuda import device as seam
 from nanorepro.backends.cuda import ensemble as ensembles
 from nanorepro.backends.cuda import group as groups
+from nanorepro.backends.cuda.program import program_of
+from nanorepro.config import dials
 from nanorepro.numerics.streams import permutation, stream_key
 
 SMALL = {"log2_examples": 8, "log2_eval": 5, "pairs": 2, "hidden": "4", "batch": 8}
@@ -187,8 +189,25 @@ def test_large_layers_by_tiles(interpreter, monkeypatch, options, kernels):
 
     monkeypatch.setattr(Loaded, "launch", noted)
     monkeypatch.setattr(ensembles, "BLOCK_WORK", 0)
+    monkeypatch.setattr(seam.current(), "shared", 0)
     assert_same_fit(Config(**{"lr": 0.3, "seed": 5, **options}), 12, steps=2)
     assert kernels <= names
+
+
+@pytest.mark.parametrize(
+    ("options", "d"),
+    [
+        ({"model": "wide", "batch": 5, "act": "smelu"}, 32),
+        ({"hidden": "3,136", "batch": 32, "unit_order": "reversed", "leaf_order": "random",
+          "tree": "lanes:3", "accumulator": "kahan", "optimizer": "adam", "act": "swish"}, 7),
+        ({"hidden": "5,40", "batch": 6, "tree": "pairwise", "unit_accumulator": "wide",
+          "optimizer": "sgd", "precision": "bits:8", "rounding": "stochastic"}, 32),
+    ],
+)  # fmt: skip
+def test_a_layer_of_many_units(interpreter, options, d):
+    config = Config(**{"lr": 0.1, "seed": 5, **options})
+    assert program_of(config, dials(config, 0), d).kernel == "train_wide"
+    assert_same_fit(config, d, steps=3)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ QUICK = [
     "tree-blocks:4", "tree-blocks:7", "leaf-random", "unit-reversed", "two-trees",
     "two-precisions", "kahan", "kahan-no-fma", "wide-no-fma", "no-fma", "bits:8", "bits:11",
     "bits:24", "toward-zero-bits:8", "stochastic-bits:8", "float64-dials", "exact-toward-zero",
+    "wide-model",
 ]  # fmt: skip
 
 

@@ -5,7 +5,7 @@ import pytest
 from support.ptx.device import Device
 from support.ptx.parser import Module, PtxError
 
-from nanorepro.backends.cuda import nvrtc
+from nanorepro.backends.cuda import nvrtc, program
 from nanorepro.backends.cuda.ensemble import Ensemble
 from nanorepro.backends.cuda.formulas import source_text
 from nanorepro.backends.cuda.program import program_of, streams
@@ -68,6 +68,20 @@ def test_a_missing_barrier_of_the_block_is_a_race(number):
     ensemble = Ensemble(device, [ModelSpec(config, 32, 0, 0)], [initial_parameters(config)])
     with pytest.raises(PtxError, match="race"):
         ensemble.train(rows, 0, 0, 1, 3)
+
+
+MANY = source_text("wide.cu")
+OF_BLOCK = [k for k in range(len(MANY)) if MANY.startswith("__syncthreads();", k)]
+
+
+@pytest.mark.parametrize("number", range(len(OF_BLOCK)))
+def test_a_missing_barrier_of_many_units_is_a_race(number, monkeypatch):
+    monkeypatch.setattr(program, "WORKERS", 2)
+    at = OF_BLOCK[number]
+    text = MANY[:at] + MANY[at + len("__syncthreads();") :]
+    config = Config(hidden="2,136", batch=4, optimizer="sgd", lr=0.05)  # several parts of units
+    with pytest.raises(PtxError, match="race|nobody wrote"):
+        train(Device(), (MANY, text), config=config, steps=2)
 
 
 LOADED = "k < NUMBERS; k += 32) m[k]"

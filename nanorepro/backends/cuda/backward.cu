@@ -1,9 +1,24 @@
-// The backward pass of models of any shape, behind forward.cu: a launch for each layer's equation,
-// all models in it (blockIdx.y).
+// The backward pass of models of any shape, behind forward.cu: a launch for each layer's deltas, then
+// one for all gradients, all models in it (blockIdx.y).
+//
+//   masks (models, 32): which examples have each feature, where a word holds all of both
+//
+// In front of this text: SPARSE, whether a weight without a gradient stays as it is.
 
-// delta = (sigma(z) - y) / s of the output.
+__device__ inline bool masked(u32 words, u32 n) { return BATCH_CHAIN && words == 1 && n <= 32; }
+
+// delta = (sigma(z) - y) / s of the output; and the masks of the features.
 __device__ inline void output_layer(const u32* rows, u64 row_stride, u64 first, u32 words,
-                                    const number* z, number* d, u32 n, RoundingKey t) {
+                                    const number* z, number* d, u32* masks, u32 n, RoundingKey t) {
+  if (masked(words, n)) {
+    const u32* examples = rows + blockIdx.y * row_stride + first * 2;
+    for (u32 j = THREAD; j < 32; j += THREADS) {
+      u32 mask = 0;
+#pragma unroll 8
+      for (u32 i = 0; i < n; ++i) mask |= (examples[2 * i] >> j & 1) << i;
+      masks[blockIdx.y * 32 + j] = mask;
+    }
+  }
   for (u32 i = THREAD; i < n; i += THREADS) {
     const u64 at = ((u64)blockIdx.y * UNITS + UNITS - 1) * n + i;
     const u32 y = rows[blockIdx.y * row_stride + (first + i) * (words + 1) + words];
@@ -12,8 +27,9 @@ __device__ inline void output_layer(const u32* rows, u64 row_stride, u64 first, 
 }
 
 extern "C" __global__ void output(const u32* rows, u64 row_stride, u64 first, u32 words,
-                                  const number* z, number* d, u32 n, const u64* keys, u64 step) {
-  output_layer(rows, row_stride, first, words, z, d, n, rounding_key(keys, step));
+                                  const number* z, number* d, u32* masks, u32 n, const u64* keys,
+                                  u64 step) {
+  output_layer(rows, row_stride, first, words, z, d, masks, n, rounding_key(keys, step));
 }
 
 // delta of the layer below layer k, by the weights as they are before the step.
@@ -40,11 +56,30 @@ extern "C" __global__ void backward(u32 k, const number* memory, const number* z
                  rounding_key(keys, step));
 }
 
+// The sum of the deltas (n) of one unit over the examples of a mask: a chain.
+__device__ inline number masked_sum(const number* deltas, u32 mask, u32 n, RoundingKey t) {
+  Batch sum;
+  for (u32 begin = 0; begin < n; begin += 8) {
+    number some[8];
+#pragma unroll
+    for (u32 r = 0; r < 8; ++r) {  // all are loaded before any is added
+      const u32 i = BATCH_CHAIN > 0 ? begin + r : n - 1 - begin - r;
+      some[r] = begin + r < n ? deltas[i] : (number)0;
+    }
+#pragma unroll
+    for (u32 r = 0; r < 8; ++r) {
+      const u32 i = BATCH_CHAIN > 0 ? begin + r : n - 1 - begin - r;
+      if (begin + r < n && mask >> i & 1) sum.term(some[r], t);
+    }
+  }
+  return sum.result(t);
+}
+
 // The gradient of each weight and bias of layer k, from the one numbered `from` on, and its update.
 __device__ inline void descend_layer(u32 k, number* memory, const u32* rows, u64 row_stride,
-                                     u64 first, u32 words, const number* h, const number* d, u32 n,
-                                     const Plan& plan, Batch* spare, RoundingKey t, number rate,
-                                     u32 from) {
+                                     u64 first, u32 words, const number* h, const number* d,
+                                     const u32* masks, u32 n, const Plan& plan, Batch* spare,
+                                     RoundingKey t, number rate, u32 from) {
   const Layer layer = layers[k];
   const u32 inputs = layer.fan_in / layer.sets, row = layer.fan_out / layer.sets;
   const u32 weights = layer.fan_in * row;
@@ -56,25 +91,35 @@ __device__ inline void descend_layer(u32 k, number* memory, const u32* rows, u64
   for (u32 q = from + THREAD; q < all; q += THREADS) {
     const u32 j = q / row, u = q < weights ? j / inputs * row * (k == 0) + q % row : q - weights;
     const number* of_unit = delta + (u64)u * n;
-    const number g = sum_by_plan<BATCH_CHAIN>(plan, spare, t, [&](Batch& partial, u32 i) {
-      if (q >= weights || (k == 0 && has(examples + (u64)i * (words + 1), j))) {
-        partial.term(of_unit[i], t);
-      } else if (k > 0) {
-        partial.product(below[(u64)j * n + i], of_unit[i], t);
-      }
-    });
+    number g;
+    if (masked(words, n) && (k == 0 || q >= weights)) {
+      const u32 mask = q < weights ? masks[blockIdx.y * 32 + j] : 0xFFFFFFFFu;
+      if (SPARSE && mask == 0) continue;
+      g = masked_sum(of_unit, mask, n, t);
+    } else {
+      g = sum_by_plan<BATCH_CHAIN>(plan, spare, t, [&](Batch& partial, u32 i) {
+        if (q >= weights || (k == 0 && has(examples + (u64)i * (words + 1), j))) {
+          partial.term(of_unit[i], t);
+        } else if (k > 0) {
+          partial.product(below[(u64)j * n + i], of_unit[i], t);
+        }
+      });
+    }
     update(m, q < weights ? layer.weights + q : layer.biases + u, g, rate, t);
   }
 }
 
-extern "C" __global__ void descend(u32 k, number* memory, const u32* rows, u64 row_stride,
-                                   u64 first, u32 words, const number* h, const number* d, u32 n,
-                                   const int2* plans, u32 count, u32 index, u32 length, u32 slots,
-                                   Batch* spare, const u64* keys, u64 step, const number* rates,
-                                   u32 rate, u32 from) {
-  descend_layer(k, memory, rows, row_stride, first, words, h, d, n,
-                plan_of(plans, count, index, length, slots), spare, rounding_key(keys, step),
-                rates[rate], from);
+// All gradients but those of the first weights of each layer, `from` of which others take.
+extern "C" __global__ void descend(number* memory, const u32* rows, u64 row_stride, u64 first,
+                                   u32 words, const number* h, const number* d, const u32* masks,
+                                   u32 n, const int2* plans, u32 count, u32 index, u32 length,
+                                   u32 slots, Batch* spare, const u64* keys, u64 step,
+                                   const number* rates, u32 rate, const u32* from) {
+  const Plan plan = plan_of(plans, count, index, length, slots);
+  for (u32 k = 0; k < sizeof(layers) / sizeof(Layer); ++k) {
+    descend_layer(k, memory, rows, row_stride, first, words, h, d, masks, n, plan, spare,
+                  rounding_key(keys, step), rates[rate], from[k]);
+  }
 }
 
 // `steps` mini-batches of n of each model, a block a model (blockIdx.y): for models that one
@@ -83,7 +128,7 @@ extern "C" __global__ void descend(u32 k, number* memory, const u32* rows, u64 r
 // rates (many): of each step, or one of all.
 extern "C" __global__ void __launch_bounds__(512)
     train_block(number* memory, const u32* rows, u64 row_stride, u64 first, u32 words, number* z,
-                number* h, number* d, u32 n, const int2* unit_plans, const u32* table,
+                number* h, number* d, u32* masks, u32 n, const int2* unit_plans, const u32* table,
                 const int2* plans, u32 count, u32 index, u32 length, u32 slots, Unit* unit_spare,
                 Batch* batch_spare, const u64* keys, u64 step, const number* rates, u32 many,
                 u32 steps) {
@@ -101,15 +146,15 @@ extern "C" __global__ void __launch_bounds__(512)
                     t);
       __syncthreads();
     }
-    output_layer(rows, row_stride, first, words, z, d, n, t);
+    output_layer(rows, row_stride, first, words, z, d, masks, n, t);
     __syncthreads();
     for (u32 k = LAYERS; k-- > 0;) {
       if (k > 0) {
         backward_layer(k, memory, z, d, n, unit_plan(k, 1), unit_spare, t);
         __syncthreads();
       }
-      descend_layer(k, memory, rows, row_stride, first, words, h, d, n, plan, batch_spare, t, rate,
-                    0);
+      descend_layer(k, memory, rows, row_stride, first, words, h, d, masks, n, plan, batch_spare, t,
+                    rate, 0);
     }
     __syncthreads();
   }

@@ -17,9 +17,9 @@ from nanorepro.numerics.rounding import operations
 from nanorepro.specification import ModelSpec
 
 THREADS = 128
-# `tiles.cu`: sums and terms of a tile; how many sums, or how long ones, are worth tiles
+# `tiles.cu`: sums and terms of a tile; how many sums of how many terms are worth tiles
 LARGE, NARROW = (128, 32, 16), (4, 32, 128)
-MANY, LONG = 1 << 10, 128
+MANY, SOME, LONG = 1 << 10, 16, 128
 # weights times examples of a mini-batch up to which a block trains a model, and its most threads
 BLOCK_WORK, BLOCK_THREADS = 1 << 20, 512
 SPARE = 1 << 28  # bytes of partial sums at most
@@ -29,6 +29,13 @@ PATTERNS = 1 << 22  # activations of an evaluation at a time, about
 def pairs_of(keys: Sequence[np.ndarray], dtype: Any) -> np.ndarray:
     """Keys as rows of two numbers."""
     return np.array([[int(word) for word in key] for key in keys], dtype)
+
+
+def tiles_for(m: int, n: int, terms: int) -> str:
+    """Which tiles suit m x n sums of so many terms, if any."""
+    if m <= NARROW[0] and terms >= LONG:
+        return "narrow"
+    return "large" if m * n >= MANY and m >= LARGE[1] and terms >= SOME else ""
 
 
 class Ensemble:
@@ -143,6 +150,11 @@ class Ensemble:
         z, h, d = (self.device.empty(size, self.dtype) for _ in range(3))
         return z, h, d
 
+    @cached_property
+    def masks(self) -> Any:
+        """Which examples of a mini-batch have each feature, of at most 32 of both."""
+        return self.device.empty((self.models, LANES), np.uint32)
+
     def _grid(self, outputs: int, slots: int = 1, size: int = 0) -> tuple[tuple[int, int], Any]:
         """Blocks for so many results of each model, and memory for their partial sums."""
         blocks = -(-outputs // THREADS)
@@ -166,7 +178,7 @@ class Ensemble:
         """z and h of n examples in all layers."""
         end = [self.keys, np.uint64(self.step)]
         for k, layer in enumerate(self.shape.net):
-            tiles = self._tiles(layer.fan_out, n, layer.fan_in) if k else ""
+            tiles = tiles_for(layer.fan_out, n, layer.fan_in) if k else ""
             if tiles and self.unit_tiles:
                 grid = self._tile_grid(tiles, layer.fan_out, n)
                 self.layers.launch(f"forward_{tiles}", grid, THREADS, [
@@ -180,13 +192,6 @@ class Ensemble:
                 np.uint32(k), self.memory, rows, np.uint64(stride), np.uint64(first),
                 np.uint32(words), z, h, np.uint32(n), *plans.arguments(self.step), spare, *end,
             ])  # fmt: skip
-
-    @staticmethod
-    def _tiles(m: int, n: int, terms: int) -> str:
-        """Which tiles suit m x n sums of so many terms, if any."""
-        if m <= NARROW[0] and terms >= LONG:
-            return "narrow"
-        return "large" if m * n >= MANY and m >= LARGE[1] and terms >= LARGE[2] else ""
 
     def _tile_grid(self, tiles: str, m: int, n: int) -> tuple[int, int]:
         height, width = (LARGE if tiles == "large" else NARROW)[:2]
@@ -210,7 +215,7 @@ class Ensemble:
 
     def _train_small(self, small: Loaded, rows: Any, stride: int, first: int, steps: int) -> None:
         rates, many = self._rates(steps)
-        small.launch("train_small", (self.models, 1), LANES, [
+        small.launch(self.program.kernel, (self.models, 1), self.program.threads, [
             self.memory, rows, np.uint64(stride // 2), np.uint64(first), rates, np.uint32(many),
             np.uint32(steps), self.keys, self.order_keys, np.uint64(self.step),
         ], self.program.shared)  # fmt: skip
@@ -236,11 +241,10 @@ class Ensemble:
             end = [self.keys, np.uint64(self.step)]
             self.forward(rows, stride, first + s * self.batch, words, z, h, self.batch)
             grid, _ = self._grid(self.batch)
-            self.layers.launch("output", grid, THREADS, [rows, *where, z, d, n, *end])
-            for k in range(len(net) - 1, -1, -1):
-                if k:
-                    self._backward(k, z, d)
-                self._descend(k, rows, where, h, d, rates, s % many)
+            self.layers.launch("output", grid, THREADS, [rows, *where, z, d, self.masks, n, *end])
+            for k in range(len(net) - 1, 0, -1):
+                self._backward(k, z, d)
+            self._descend(rows, where, h, d, rates, s % many)
             self.step += 1
 
     @cached_property
@@ -270,7 +274,7 @@ class Ensemble:
         batches = self.device.empty((each * self.batch_plans.slots * f.batch_bytes,), np.uint8)
         self.layers.launch("train_block", (1, self.models), threads, [
             self.memory, rows, np.uint64(stride), np.uint64(first), np.uint32(words),
-            *self.activations, np.uint32(self.batch), *self.block_plans,
+            *self.activations, self.masks, np.uint32(self.batch), *self.block_plans,
             *self.batch_plans.arguments(self.step), units, batches, self.keys, np.uint64(self.step),
             rates, np.uint32(many), np.uint32(steps),
         ])  # fmt: skip
@@ -280,7 +284,7 @@ class Ensemble:
         """The deltas of the layer below layer k."""
         layer, n = self.shape.net[k], self.batch
         end = [self.keys, np.uint64(self.step)]
-        tiles = self._tiles(layer.fan_in, n, layer.fan_out)
+        tiles = tiles_for(layer.fan_in, n, layer.fan_out)
         if tiles and self.unit_tiles:
             grid = self._tile_grid(tiles, layer.fan_in, n)
             self.layers.launch(f"backward_{tiles}", grid, THREADS, [
@@ -294,25 +298,37 @@ class Ensemble:
             *end,
         ])  # fmt: skip
 
-    def _descend(
-        self, k: int, rows: Any, where: list[Any], h: Any, d: Any, rates: Any, rate: int
-    ) -> None:
-        """The gradients of layer k, and the update of its weights and biases."""
-        layer, n = self.shape.net[k], np.uint32(self.batch)
+    @cached_property
+    def by_tiles(self) -> tuple[list[int], Any]:
+        """How many weights of each layer tiles update, for the host and for the device."""
+        found = [
+            layer.fan_in * layer.fan_out
+            if k and self.program.batch_tiles
+            and tiles_for(layer.fan_out, layer.fan_in, self.batch) == "large" else 0
+            for k, layer in enumerate(self.shape.net)
+        ]  # fmt: skip
+        return found, self.device.array(np.array(found, np.uint32))
+
+    def _descend(self, rows: Any, where: list[Any], h: Any, d: Any, rates: Any, rate: int) -> None:
+        """The gradients, and the update of all weights and biases."""
+        n = np.uint32(self.batch)
         end = [self.keys, np.uint64(self.step), rates, np.uint32(rate)]
-        done, outputs = 0, layer.fan_in * layer.row + layer.fan_out
-        tiles = self._tiles(layer.fan_out, layer.fan_in, self.batch) if k else ""
-        if tiles == "large" and self.program.batch_tiles:
-            grid = self._tile_grid(tiles, layer.fan_out, layer.fan_in)
-            self.layers.launch("descend_large", grid, THREADS, [
-                np.uint32(k), self.memory, h, d, n, *end,
-            ])  # fmt: skip
-            done = layer.fan_in * layer.fan_out
+        host, there = self.by_tiles
+        for k, layer in enumerate(self.shape.net):
+            if host[k]:
+                grid = self._tile_grid("large", layer.fan_out, layer.fan_in)
+                self.layers.launch("descend_large", grid, THREADS, [
+                    np.uint32(k), self.memory, h, d, n, *end,
+                ])  # fmt: skip
+        most = max(
+            layer.fan_in * layer.row + layer.fan_out - done
+            for layer, done in zip(self.shape.net, host, strict=True)
+        )
         plans, size = self.batch_plans, self.program.formulas.batch_bytes
-        grid, spare = self._grid(outputs - done, plans.slots, size)
+        grid, spare = self._grid(most, plans.slots, size)
         self.layers.launch("descend", grid, THREADS, [
-            np.uint32(k), self.memory, rows, *where, h, d, n, *plans.arguments(self.step), spare,
-            *end, np.uint32(done),
+            self.memory, rows, *where, h, d, self.masks, n, *plans.arguments(self.step), spare,
+            *end, there,
         ])  # fmt: skip
 
     def logits(self, x: np.ndarray) -> np.ndarray:

@@ -119,7 +119,10 @@ def write_accumulator(
 def write_optimizer(
     program: Program, xp: Any, ops: Operations, kind: str, config: Config
 ) -> tuple[float, ...]:
-    """`update(m, at, g, rate, t)`: one weight at m[at] and its states; where those start."""
+    """`update(m, at, g, rate, t)`: one weight at m[at] and its states; where those start.
+
+    `update_values` does the same with the r-th of some weights and states in registers.
+    """
     optimizer = OPTIMIZERS[config.optimizer]
     update, starts = optimizer.make_update(xp, ops, config), optimizer.starts(config)
     n = len(starts)
@@ -132,10 +135,15 @@ def write_optimizer(
     arguments = ["w", *(f"s{k}" for k in range(n)), "g", "rate"]
     program.define("op_update", flat, kind * len(arguments), arguments)
     places = ["m[at]"] + [f"m[at + {k + 1} * PARAMETERS]" for k in range(n)]
-    given = ", ".join(places)
+    given, values = ", ".join(places), ", ".join(f"v[{k}][r]" for k in range(n + 1))
     program.texts.append(f"""#define STATES {n}
 __device__ __forceinline__ void update(number* m, u32 at, number g, number rate, RoundingKey t) {{
   op_update({given}, g, rate, t, {given});
+}}
+template <int N>
+__device__ __forceinline__ void update_values(number (&v)[1 + STATES][N], int r, number g,
+                                              number rate, RoundingKey t) {{
+  op_update({values}, g, rate, t, {values});
 }}
 """)
     return starts

@@ -1,7 +1,7 @@
 """The text of the programs: files of CUDA C behind the formulas and the shape of a model."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 
 import numpy as np
@@ -18,7 +18,9 @@ from nanorepro.specification import layers
 MOST = 1 << 31  # parameters of a model, which 32-bit numbers count
 LANES = 32  # of a warp
 KEPT = 64  # kinds of models whose programs are kept, those used last
-ROW = 36  # `small.cu`: numbers from one unit's activations to the next one's
+ROW = 36  # `batch.cu`: numbers from one unit's activations to the next one's
+# `wide.cu`: most inputs of the layer of many units, warps beside those of the inputs' chains
+INPUTS, WORKERS = 8, 20
 
 
 def padded(n: int) -> int:
@@ -95,7 +97,7 @@ class Program:
 
     forward: a launch for each layer; layers: one for each layer's equation.  Both go by tiles where
     sums over units (unit_tiles) and over the mini-batch (batch_tiles) are chains.  small: all steps
-    in one launch, a warp a model, or nothing, with the shared memory of a model in bytes.
+    in one launch, in shared memory, or nothing: its kernel, threads and shared bytes of a model.
     """
 
     shape: Shape
@@ -104,8 +106,10 @@ class Program:
     layers: str
     unit_tiles: bool
     batch_tiles: bool
-    small: str
-    shared: int
+    small: str = ""
+    kernel: str = ""
+    threads: int = 0
+    shared: int = 0
 
 
 def plan_text(head: str, rows: np.ndarray) -> str:
@@ -166,28 +170,53 @@ def is_small(config: Config, dials: Dials, net: tuple[Layer, ...]) -> bool:
     return fits and not drawn and not exact
 
 
-def small_text(config: Config, dials: Dials, shape: Shape) -> str:
-    """What stands in front of `small.cu`."""
+def is_wide(config: Config, dials: Dials, net: tuple[Layer, ...]) -> bool:
+    """Whether a model is a layer of many units over few inputs, its sums over units chains."""
+    if len(net) != 3 or is_drawn(dials.tree) or dials.accumulator == "exact":
+        return False
+    first, wide, _ = net
+    chain = tree_chain(dials.unit_tree, dials.unit_order, dials.unit_accumulator)
+    fits = first.fan_in <= LANES and first.fan_out <= INPUTS and config.batch <= LANES
+    return fits and wide.fan_out > LANES and wide.fan_out % 8 == 0 and chain != 0
+
+
+def batch_text(config: Config, dials: Dials, shape: Shape) -> str:
+    """`batch.cu`, with what stands in front of it."""
     fans = [shape.net[0].fan_in, *(layer.fan_out for layer in shape.net)]
 
     def table(name: str, values: Sequence[int] | np.ndarray) -> str:
         return f"__device__ constexpr int {name}[] = {{{', '.join(map(str, values))}}};\n"
 
-    plans = {n: ordered_plan(dials.unit_tree, dials.unit_order, n) for n in sorted(set(fans))}
-    numbers = {
+    constants = {
         "LAYERS": len(shape.net), "BIASES": shape.biases, "BATCH": config.batch,
-        "UNIT_CHAIN": chained(plans[fans[0]]),
+        "UNIT_CHAIN": tree_chain(dials.unit_tree, dials.unit_order, dials.unit_accumulator),
         "DRAWN_ORDER": int(draws_order(dials.leaf_order)),
         "SPARSE": int(OPTIMIZERS[config.optimizer].zero_gradient_changes_nothing),
     }  # fmt: skip
-    text = "".join(f"constexpr int {name} = {value};\n" for name, value in numbers.items())
+    text = "".join(f"constexpr int {name} = {value};\n" for name, value in constants.items())
     text += table("FAN", fans) + table("WEIGHTS", shape.weights) + table("UNIT", shape.units)
     text += table("LEAF", fixed_order(dials.leaf_order, config.batch))
     text += plan_text("struct BatchPlan", fixed_plan(dials.tree, config.batch))
-    text += "template <int N> struct UnitPlan;\n"
-    for n, rows in plans.items():
+    return text + source_text("batch.cu")
+
+
+def small_text(config: Config, dials: Dials, shape: Shape) -> str:
+    """`small.cu`, with what stands in front of it."""
+    text = batch_text(config, dials, shape) + "template <int N> struct UnitPlan;\n"
+    for n in sorted({shape.net[0].fan_in, *(layer.fan_out for layer in shape.net)}):
+        rows = ordered_plan(dials.unit_tree, dials.unit_order, n)
         text += plan_text(f"template <> struct UnitPlan<{n}>", rows)
     return text + source_text("small.cu")
+
+
+def wide_text(config: Config, dials: Dials, shape: Shape) -> str:
+    """`wide.cu`, with what stands in front of it."""
+    first = shape.net[0]
+    text = batch_text(config, dials, shape)
+    text += f"constexpr int SETS = {first.sets}, WORKERS = {WORKERS};\n"
+    for name, value in (("BIASED", first.bias), ("ACTIVE", first.active)):
+        text += f"constexpr bool {name} = {str(value).lower()};\n"
+    return text + source_text("wide.cu")
 
 
 @cache
@@ -211,12 +240,26 @@ def program_of(config: Config, dials: Dials, features: int) -> Program:
     forward = head + chains + source_text("forward.cu")
     widest = max((max(layer.fan_in, layer.fan_out) for layer in shape.net[1:]), default=0)
     tiles = (unit or batch) and widest >= LANES
-    by_layers = forward + source_text("backward.cu") + (source_text("tiles.cu") if tiles else "")
-    small, shared = "", 0
+    sparse = OPTIMIZERS[config.optimizer].zero_gradient_changes_nothing
+    by_layers = forward + f"constexpr bool SPARSE = {str(sparse).lower()};\n"
+    by_layers += source_text("backward.cu") + (source_text("tiles.cu") if tiles else "")
+    program = Program(shape, found, forward, by_layers, bool(tiles and unit), bool(tiles and batch))
+    size, numbers = np.dtype(found.dtype).itemsize, (1 + len(found.starts)) * shape.parameters
     if is_small(config, dials, shape.net):
-        small = head + small_text(config, dials, shape)
-        numbers = (1 + len(found.starts)) * shape.parameters + 2 * shape.all_units * ROW
-        shared = numbers * np.dtype(found.dtype).itemsize
-    return Program(
-        shape, found, forward, by_layers, bool(tiles and unit), bool(tiles and batch), small, shared
-    )
+        numbers += 2 * shape.all_units * ROW
+        text = head + small_text(config, dials, shape)
+        return replace(
+            program, small=text, kernel="train_small", threads=LANES, shared=numbers * size
+        )
+    if is_wide(config, dials, shape.net):
+        inputs, units = shape.net[1].fan_in, shape.net[1].fan_out
+        warps = WORKERS + (inputs // 2 if inputs % 2 == 0 else inputs)
+        numbers += units // 4 * 132 + (3 * inputs + 1) * ROW + 2 * inputs * LANES * WORKERS
+        return replace(
+            program,
+            small=head + wide_text(config, dials, shape),
+            kernel="train_wide",
+            threads=LANES * warps,
+            shared=numbers * size + 4 * LANES,
+        )
+    return program

@@ -4,52 +4,9 @@
 //   forward, backward    lane = example, at its place in the leaf order; units in registers
 //   gradients, updates   lane = weight; activations and deltas of all examples in shared memory
 //
-// In front of this text stand, of the model: LAYERS, FAN[k] (features, then units of each layer),
-// WEIGHTS[k] and UNIT[k] (where the layer's weights and units begin), BIASES; BATCH, LEAF[k] (the
-// term at leaf k, if no DRAWN_ORDER), SPARSE (a row without a gradient stays as it is); UnitPlan<n> and
-// BatchPlan, a tree's instructions; UNIT_CHAIN: 1 if sums over units are chains, -1 if from the last.
+// In front of this text stand batch.cu, and UnitPlan<n>, a tree's instructions.
 
-// numbers from one unit's activations to the next one's: aligned, and on other banks
-constexpr int ROW = 36;
-constexpr int NUMBERS = (1 + STATES) * PARAMETERS, H = NUMBERS, D = H + UNITS * ROW;
-
-// N numbers that lie side by side
-template <int N> __device__ __forceinline__ void load(const number* p, number (&v)[N]) {
-  if constexpr (N % 4 == 0 && sizeof(number) == 4) {
-#pragma unroll
-    for (int k = 0; k < N; k += 4) {
-      const float4 four = *reinterpret_cast<const float4*>(p + k);
-      v[k] = four.x;
-      v[k + 1] = four.y;
-      v[k + 2] = four.z;
-      v[k + 3] = four.w;
-    }
-  } else {
-#pragma unroll
-    for (int k = 0; k < N; ++k) v[k] = p[k];
-  }
-}
-
-// M sums side by side in the order of a plan; join(k, m, partial) adds term k of sum m.
-template <class Plan, int M, class Sum, class Join>
-__device__ __forceinline__ void sums_by_plan(Sum (&result)[M], RoundingKey t, Join join) {
-  Sum slots[Plan::SLOTS][M];
-#pragma unroll
-  for (int row = 0; row < Plan::LENGTH; ++row) {
-    const int slot = Plan::slot(row), source = Plan::source(row);
-#pragma unroll
-    for (int m = 0; m < M; ++m) {
-      if (source >= 0) {
-        join(source, m, slots[slot][m]);
-      } else {
-        slots[slot][m].merge(slots[source < 0 ? ~source : 0][m], t);
-        slots[source < 0 ? ~source : 0][m] = Sum();
-      }
-    }
-  }
-#pragma unroll
-  for (int m = 0; m < M; ++m) result[m] = slots[0][m];
-}
+constexpr int H = NUMBERS, D = H + UNITS * ROW;
 
 // The features that a mini-batch has: lane r holds the r-th, and which of the examples have it.
 struct Present { u32 count, feature, examples; };
@@ -208,24 +165,6 @@ __device__ __forceinline__ void update_first(number* m, u32 lane, Present presen
   }
 }
 
-// The place of each lane's leaf in the mini-batch of a step.
-__device__ __forceinline__ u32 leaf_of(u32 lane, u64 step, const u32* orders) {
-  if constexpr (DRAWN_ORDER) {
-    // lane e follows where the exchanges take term e; then each leaf asks which term came to it
-    const u32 j = lane < BATCH ? exchanged(lane, step, orders + 2 * blockIdx.x) : lane;
-    u32 term = lane;
-#pragma unroll 1
-    for (u32 i = BATCH - 1; i >= 1; --i) {
-      const u32 other = __shfl_sync(ALL_LANES, j, i);
-      const u32 here = __shfl_sync(ALL_LANES, term, i), there = __shfl_sync(ALL_LANES, term, other);
-      term = lane == i ? there : lane == other ? here : term;
-    }
-    return term;
-  } else {
-    return lane < BATCH ? LEAF[lane] : lane;
-  }
-}
-
 // `steps` mini-batches of each model (blockIdx.x), the first of them step `step`.
 //
 //   memory (models, 1 + STATES, PARAMETERS); rows: x + y * 2^32 of each example, `stride` apart
@@ -241,13 +180,15 @@ extern "C" __global__ void __launch_bounds__(32)
   const u64* examples = rows + blockIdx.x * stride + first;
   u32 leaf = leaf_of(lane, step, orders);
   u64 next = lane < BATCH ? examples[leaf] : 0;
+  RoundingKey t{keys[2 * blockIdx.x], keys[2 * blockIdx.x + 1], step};
+  number coming = rates[0];
   __syncwarp();
-  for (u32 s = 0; s < steps; ++s) {
-    const RoundingKey t{keys[2 * blockIdx.x], keys[2 * blockIdx.x + 1], step + s};
+  for (u32 s = 0; s < steps; ++s, ++t.step) {
     const u32 x = (u32)next;
-    const number label = (number)(u32)(next >> 32), rate = rates[many > 1 ? s : 0];
+    const number label = (number)(u32)(next >> 32), rate = coming;
     if (s + 1 < steps) {  // while this step is computed
-      leaf = leaf_of(lane, step + s + 1, orders);
+      coming = rates[many > 1 ? s + 1 : 0];
+      if (DRAWN_ORDER) leaf = leaf_of(lane, step + s + 1, orders);
       if (lane < BATCH) next = examples[(u64)(s + 1) * BATCH + leaf];
     }
     Unit sums[FAN[1]];

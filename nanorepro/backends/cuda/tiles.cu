@@ -6,68 +6,141 @@
 constexpr int TILE_THREADS = 128;
 
 template <int V> __device__ __forceinline__ void load_some(const number* p, number (&v)[V]) {
-  if constexpr (V == 4 && sizeof(number) == 4) {
-    const float4 four = *reinterpret_cast<const float4*>(p);
-    v[0] = four.x;
-    v[1] = four.y;
-    v[2] = four.z;
-    v[3] = four.w;
+  if constexpr (V % 4 == 0 && sizeof(number) == 4) {
+#pragma unroll
+    for (int k = 0; k < V; k += 4) {
+      const float4 four = *reinterpret_cast<const float4*>(p + k);
+      v[k] = four.x;
+      v[k + 1] = four.y;
+      v[k + 2] = four.z;
+      v[k + 3] = four.w;
+    }
   } else {
 #pragma unroll
     for (int k = 0; k < V; ++k) v[k] = p[k];
   }
 }
 
-// M x N sums of K terms a(k, m) * b(k, n); put(m, n, sum) takes each.  TM, TN, TK: of a tile, and of a
-// stage in shared memory.  A_ALONG, B_ALONG: whether a and b lie side by side along k.
-template <class Sum, int TM, int TN, int TK, int R, int C, bool A_ALONG, bool B_ALONG, class A,
-          class B, class Put>
-__device__ __forceinline__ void tile(u32 M, u32 N, u32 K, bool reversed, RoundingKey t, A a, B b,
-                                     Put put) {
-  constexpr int V = R % 4 == 0 ? 4 : 1, W = C % 4 == 0 ? 4 : 1;  // side by side in one load
-  constexpr int ACROSS = TM / R;
-  static_assert(ACROSS * (TN / C) == TILE_THREADS, "a thread for each R x C");
-  __shared__ __align__(16) number left[TK][TM + 4], right[TK][TN + 4];
-  const u32 tiles = (M + TM - 1) / TM, me = threadIdx.x, x = me % ACROSS, y = me / ACROSS;
-  const u32 m0 = blockIdx.x % tiles * TM, n0 = blockIdx.x / tiles * TN;
-  Sum sums[R][C];
-  for (u32 k0 = 0; k0 < K; k0 += TK) {
-    for (u32 q = me; q < TK * TM; q += TILE_THREADS) {
-      const u32 k = A_ALONG ? q % TK : q / TM, m = A_ALONG ? q / TK : q % TM;
-      const u32 term = reversed ? K - 1 - (k0 + k) : k0 + k;
-      left[k][m] = k0 + k < K && m0 + m < M ? a(term, m0 + m) : (number)0;
-    }
-    for (u32 q = me; q < TK * TN; q += TILE_THREADS) {
-      const u32 k = B_ALONG ? q % TK : q / TN, n = B_ALONG ? q / TK : q % TN;
-      const u32 term = reversed ? K - 1 - (k0 + k) : k0 + k;
-      right[k][n] = k0 + k < K && n0 + n < N ? b(term, n0 + n) : (number)0;
-    }
-    __syncthreads();
-    const u32 terms = K - k0 < TK ? K - k0 : TK;
-#pragma unroll 4
-    for (u32 k = 0; k < terms; ++k) {
-      number of_a[R / V][V], of_b[C / W][W];
+template <int V> __device__ __forceinline__ void store_some(number* p, const number (&v)[V]) {
+  if constexpr (V == 4 && sizeof(number) == 4) {
+    *reinterpret_cast<float4*>(p) = make_float4(v[0], v[1], v[2], v[3]);
+  } else {
 #pragma unroll
-      for (int r = 0; r < R / V; ++r) load_some<V>(&left[k][(r * ACROSS + x) * V], of_a[r]);
+    for (int k = 0; k < V; ++k) p[k] = v[k];
+  }
+}
+
+// A matrix (terms, rows): at p[term * of_term + row * of_row], one of which is 1.
+struct Matrix {
+  const number* p;
+  u32 of_term, of_row;
+};
+
+// A thread's share of TK terms of T rows, from the global memory into the shared one, in fours.
+// ALONG: those of a row lie side by side, else those of a term.
+template <int TK, int T, bool ALONG> struct Stage {
+  static constexpr int COUNT = TK * T / 4 / TILE_THREADS;
+  static_assert(COUNT * 4 * TILE_THREADS == TK * T, "a whole number of fours for each thread");
+  number v[COUNT][4];
+
+  static __device__ __forceinline__ u32 term(int e) {
+    const u32 q = threadIdx.x + e * TILE_THREADS;
+    return ALONG ? q / T * 4 : q / (T / 4);
+  }
+  static __device__ __forceinline__ u32 row(int e) {
+    const u32 q = threadIdx.x + e * TILE_THREADS;
+    return ALONG ? q % T : q % (T / 4) * 4;
+  }
+
+  // From the k0-th term in the order of the chain and row m0 on, of K and M; `fours`: all begins and ends
+  // at multiples of four.
+  __device__ __forceinline__ void fetch(Matrix a, u32 k0, u32 K, u32 m0, u32 M, bool reversed,
+                                        bool fours) {
 #pragma unroll
-      for (int c = 0; c < C / W; ++c) load_some<W>(&right[k][(c * (TN / C) + y) * W], of_b[c]);
+    for (int e = 0; e < COUNT; ++e) {
+      const u32 k = k0 + term(e), m = m0 + row(e);
+      if (fours) {
+        const u32 first = !reversed ? k : ALONG ? K - 4 - k : K - 1 - k;
+        number some[4] = {0, 0, 0, 0};
+        if (k < K && m < M) load_some<4>(a.p + (u64)first * a.of_term + (u64)m * a.of_row, some);
 #pragma unroll
-      for (int r = 0; r < R; ++r) {
+        for (int r = 0; r < 4; ++r) v[e][r] = ALONG && reversed ? some[3 - r] : some[r];
+      } else {
 #pragma unroll
-        for (int c = 0; c < C; ++c) sums[r][c].product(of_a[r / V][r % V], of_b[c / W][c % W], t);
+        for (int r = 0; r < 4; ++r) {
+          const u32 kr = ALONG ? k + r : k, mr = ALONG ? m : m + r;
+          const u32 at = reversed ? K - 1 - kr : kr;
+          const bool there = kr < K && mr < M;
+          v[e][r] = there ? a.p[(u64)at * a.of_term + (u64)mr * a.of_row] : (number)0;
+        }
       }
     }
-    __syncthreads();
   }
+
+  __device__ __forceinline__ void put(number (&into)[TK][T + 4]) const {
 #pragma unroll
-  for (int r = 0; r < R; ++r) {
-    const u32 m = m0 + (r / V * ACROSS + x) * V + r % V;
+    for (int e = 0; e < COUNT; ++e) {
+      if (ALONG) {
 #pragma unroll
-    for (int c = 0; c < C; ++c) {
-      const u32 n = n0 + (c / W * (TN / C) + y) * W + c % W;
-      if (m < M && n < N) put(m, n, sums[r][c].result(t));
+        for (int r = 0; r < 4; ++r) into[term(e) + r][row(e)] = v[e][r];
+      } else {
+        store_some<4>(&into[term(e)][row(e)], v[e]);
+      }
     }
   }
+};
+
+// M x N sums of K terms a[k, m] * b[k, n]; put(m, n, sums) takes R x C of them, from row m and column n
+// on.  TM, TN, TK: of a tile, and of a stage in shared memory, of which the next one is on its way.
+template <class Sum, int TM, int TN, int TK, int R, int C, bool A_ALONG, bool B_ALONG, class Put>
+__device__ __forceinline__ void tile(u32 M, u32 N, u32 K, bool reversed, RoundingKey t, Matrix a,
+                                     Matrix b, Put put) {
+  static_assert(TM / R * (TN / C) == TILE_THREADS, "a thread for each R x C");
+  __shared__ __align__(16) number left[TK][TM + 4], right[TK][TN + 4];
+  const u32 tiles = (M + TM - 1) / TM, x = threadIdx.x % (TM / R) * R, y = threadIdx.x / (TM / R) * C;
+  const u32 m0 = blockIdx.x % tiles * TM, n0 = blockIdx.x / tiles * TN;
+  const bool fours = (M | N | K) % 4 == 0;
+  Sum sums[R][C];
+  Stage<TK, TM, A_ALONG> of_a;
+  Stage<TK, TN, B_ALONG> of_b;
+  of_a.fetch(a, 0, K, m0, M, reversed, fours);
+  of_b.fetch(b, 0, K, n0, N, reversed, fours);
+  const auto term = [&](u32 k) {
+    number ra[R], rb[C];
+    load_some<R>(&left[k][x], ra);
+    load_some<C>(&right[k][y], rb);
+#pragma unroll
+    for (int r = 0; r < R; ++r) {
+#pragma unroll
+      for (int c = 0; c < C; ++c) sums[r][c].product(ra[r], rb[c], t);
+    }
+  };
+#pragma unroll 1
+  for (u32 k0 = 0; k0 < K; k0 += TK) {
+    of_a.put(left);
+    of_b.put(right);
+    __syncthreads();
+    if (k0 + TK < K) {
+      of_a.fetch(a, k0 + TK, K, m0, M, reversed, fours);
+      of_b.fetch(b, k0 + TK, K, n0, N, reversed, fours);
+    }
+    if (K - k0 >= TK) {
+#pragma unroll 32
+      for (u32 k = 0; k < TK; ++k) term(k);
+    } else {
+#pragma unroll 1
+      for (u32 k = 0; k < K - k0; ++k) term(k);
+    }
+    __syncthreads();
+  }
+  if (m0 + x >= M || n0 + y >= N) return;
+  number found[R][C];
+#pragma unroll
+  for (int r = 0; r < R; ++r) {
+#pragma unroll
+    for (int c = 0; c < C; ++c) found[r][c] = sums[r][c].result(t);
+  }
+  put(m0 + x, n0 + y, found);
 }
 
 #define LARGE 128, 32, 16, 8, 4  // many units
@@ -84,12 +157,22 @@ __device__ __forceinline__ void forward_by_tiles(u32 k, const number* memory, nu
   const number* below = h + above - (u64)layer.fan_in * n;
   tile<Unit, TM, TN, TK, R, C, false, false>(
       layer.fan_out, n, layer.fan_in, UNIT_CHAIN < 0, t,
-      [&](u32 j, u32 u) { return m[layer.weights + (u64)j * layer.fan_out + u]; },
-      [&](u32 j, u32 i) { return below[(u64)j * n + i]; },
-      [&](u32 u, u32 i, number sum) {
-        const number found = op_add(sum, m[layer.biases + u], t);
-        z[above + (u64)u * n + i] = found;
-        h[above + (u64)u * n + i] = layer.active ? activation(found, t) : found;
+      Matrix{m + layer.weights, layer.fan_out, 1}, Matrix{below, n, 1},
+      [&](u32 u, u32 i, const number (&sums)[R][C]) {
+        number bias[R];
+#pragma unroll
+        for (int r = 0; r < R; ++r) bias[r] = m[layer.biases + min(u + r, layer.fan_out - 1)];
+#pragma unroll
+        for (int r = 0; r < R; ++r) {
+#pragma unroll
+          for (int c = 0; c < C; ++c) {
+            if (u + r >= layer.fan_out || i + c >= n) continue;
+            const number found = op_add(sums[r][c], bias[r], t);
+            const u64 at = above + (u64)(u + r) * n + i + c;
+            z[at] = found;
+            h[at] = layer.active ? activation(found, t) : found;
+          }
+        }
       });
 }
 
@@ -117,11 +200,27 @@ __device__ __forceinline__ void backward_by_tiles(u32 k, const number* memory, c
   const u64 below = ((u64)blockIdx.y * UNITS + layer.units - layer.fan_in) * n;
   tile<Unit, TM, TN, TK, R, C, true, false>(
       layer.fan_in, n, layer.fan_out, UNIT_CHAIN < 0, t,
-      [&](u32 u, u32 j) { return m[layer.weights + (u64)j * layer.fan_out + u]; },
-      [&](u32 u, u32 i) { return above[(u64)u * n + i]; },
-      [&](u32 j, u32 i, number sum) {
-        const u64 at = below + (u64)j * n + i;
-        d[at] = active ? activation_backward(sum, z[at], t) : sum;
+      Matrix{m + layer.weights, 1, layer.fan_out}, Matrix{above, n, 1},
+      [&](u32 j, u32 i, const number (&sums)[R][C]) {
+        number of_z[R][C];
+#pragma unroll
+        for (int r = 0; r < R; ++r) {
+#pragma unroll
+          for (int c = 0; c < C; ++c) {
+            const bool there = j + r < layer.fan_in && i + c < n;
+            of_z[r][c] = there ? z[below + (u64)(j + r) * n + i + c] : (number)0;
+          }
+        }
+#pragma unroll
+        for (int r = 0; r < R; ++r) {
+#pragma unroll
+          for (int c = 0; c < C; ++c) {
+            if (j + r >= layer.fan_in || i + c >= n) continue;
+            const number found =
+                active ? activation_backward(sums[r][c], of_z[r][c], t) : sums[r][c];
+            d[below + (u64)(j + r) * n + i + c] = found;
+          }
+        }
       });
 }
 
@@ -146,11 +245,43 @@ extern "C" __global__ void __launch_bounds__(TILE_THREADS)
   number* m = memory + (u64)blockIdx.y * (1 + STATES) * PARAMETERS;
   const number* delta = d + ((u64)blockIdx.y * UNITS + layer.units) * n;
   const number* below = h + ((u64)blockIdx.y * UNITS + layer.units - layer.fan_in) * n;
+  const number of_step = rates[rate];
   tile<Batch, LARGE, true, true>(
-      layer.fan_out, layer.fan_in, n, BATCH_CHAIN < 0, t,
-      [&](u32 i, u32 u) { return delta[(u64)u * n + i]; },
-      [&](u32 i, u32 j) { return below[(u64)j * n + i]; },
-      [&](u32 u, u32 j, number g) {
-        update(m, layer.weights + j * layer.fan_out + u, g, rates[rate], t);
+      layer.fan_out, layer.fan_in, n, BATCH_CHAIN < 0, t, Matrix{delta, 1, n},
+      Matrix{below, 1, n}, [&](u32 u, u32 j, const number (&g)[8][4]) {
+        const u32 first = layer.weights + j * layer.fan_out + u;
+        const bool fours = (layer.fan_out | layer.fan_in) % 4 == 0;
+#pragma unroll
+        for (int r = 0; r < 8; r += 4) {
+          if (fours && u + r < layer.fan_out) {
+            number v[4][1 + STATES][4];  // all are loaded before any is stored
+#pragma unroll
+            for (int c = 0; c < 4; ++c) {
+#pragma unroll
+              for (int k = 0; k <= STATES; ++k) {
+                load_some<4>(m + first + c * layer.fan_out + r + k * PARAMETERS, v[c][k]);
+              }
+            }
+#pragma unroll
+            for (int c = 0; c < 4; ++c) {
+#pragma unroll
+              for (int e = 0; e < 4; ++e) update_values(v[c], e, g[r + e][c], of_step, t);
+#pragma unroll
+              for (int k = 0; k <= STATES; ++k) {
+                store_some<4>(m + first + c * layer.fan_out + r + k * PARAMETERS, v[c][k]);
+              }
+            }
+            continue;
+          }
+#pragma unroll
+          for (int c = 0; c < 4; ++c) {
+#pragma unroll
+            for (int e = r; e < r + 4; ++e) {
+              if (u + e < layer.fan_out && j + c < layer.fan_in) {
+                update(m, first + c * layer.fan_out + e, g[e][c], of_step, t);
+              }
+            }
+          }
+        }
       });
 }

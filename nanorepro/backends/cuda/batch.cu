@@ -1,0 +1,80 @@
+// What kernels share that have a lane for each example of a mini-batch of up to 32, at its place in the
+// leaf order.  All of a model lies in shared memory: weights, biases and states, then what they need.
+//
+// In front of this text stand, of the model: LAYERS, FAN[k] (features, then units of each layer),
+// WEIGHTS[k] and UNIT[k] (where the layer's weights and units begin), BIASES; BATCH, LEAF[k] (the
+// term at leaf k, if no DRAWN_ORDER), SPARSE (a row without a gradient stays as it is); BatchPlan, a tree's
+// instructions; UNIT_CHAIN: 1 if sums over units are chains, -1 if from the last.
+
+// numbers from one unit's activations to the next one's: aligned, and on other banks
+constexpr int ROW = 36;
+constexpr int NUMBERS = (1 + STATES) * PARAMETERS;
+
+// N numbers that lie side by side, into v from v[to] on
+template <int N, int V>
+__device__ __forceinline__ void load(const number* p, number (&v)[V], int to = 0) {
+  if constexpr (N % 4 == 0 && sizeof(number) == 4) {
+#pragma unroll
+    for (int k = 0; k < N; k += 4) {
+      const float4 four = *reinterpret_cast<const float4*>(p + k);
+      v[to + k] = four.x;
+      v[to + k + 1] = four.y;
+      v[to + k + 2] = four.z;
+      v[to + k + 3] = four.w;
+    }
+  } else {
+#pragma unroll
+    for (int k = 0; k < N; ++k) v[to + k] = p[k];
+  }
+}
+
+template <int N> __device__ __forceinline__ void store(number* p, const number (&v)[N]) {
+  if constexpr (N % 4 == 0 && sizeof(number) == 4) {
+#pragma unroll
+    for (int k = 0; k < N; k += 4) {
+      *reinterpret_cast<float4*>(p + k) = make_float4(v[k], v[k + 1], v[k + 2], v[k + 3]);
+    }
+  } else {
+#pragma unroll
+    for (int k = 0; k < N; ++k) p[k] = v[k];
+  }
+}
+
+// M sums side by side in the order of a plan; join(k, m, partial) adds term k of sum m.
+template <class Plan, int M, class Sum, class Join>
+__device__ __forceinline__ void sums_by_plan(Sum (&result)[M], RoundingKey t, Join join) {
+  Sum slots[Plan::SLOTS][M];
+#pragma unroll
+  for (int row = 0; row < Plan::LENGTH; ++row) {
+    const int slot = Plan::slot(row), source = Plan::source(row);
+#pragma unroll
+    for (int m = 0; m < M; ++m) {
+      if (source >= 0) {
+        join(source, m, slots[slot][m]);
+      } else {
+        slots[slot][m].merge(slots[source < 0 ? ~source : 0][m], t);
+        slots[source < 0 ? ~source : 0][m] = Sum();
+      }
+    }
+  }
+#pragma unroll
+  for (int m = 0; m < M; ++m) result[m] = slots[0][m];
+}
+
+// The place of each lane's leaf in the mini-batch of a step.
+__device__ __forceinline__ u32 leaf_of(u32 lane, u64 step, const u32* orders) {
+  if constexpr (DRAWN_ORDER) {
+    // lane e follows where the exchanges take term e; then each leaf asks which term came to it
+    const u32 j = lane < BATCH ? exchanged(lane, step, orders + 2 * blockIdx.x) : lane;
+    u32 term = lane;
+#pragma unroll 1
+    for (u32 i = BATCH - 1; i >= 1; --i) {
+      const u32 other = __shfl_sync(ALL_LANES, j, i);
+      const u32 here = __shfl_sync(ALL_LANES, term, i), there = __shfl_sync(ALL_LANES, term, other);
+      term = lane == i ? there : lane == other ? here : term;
+    }
+    return term;
+  } else {
+    return lane < BATCH ? LEAF[lane] : lane;
+  }
+}
