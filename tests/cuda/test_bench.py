@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from bench import gpu, sass
+from bench import gpu, launches, sass
 from nanorepro.paper import curves
 
 
@@ -107,6 +107,30 @@ def test_the_machine_code_of_a_step_has_its_operations(architecture, capsys):
     assert int(re.search(r"(\d+) FADD", text)[1]) >= 12 * 16 + 2 * 4 * 32 + 32
 
 
-def test_sass_refuses_what_a_warp_does_not_train(capsys):
-    assert sass.main(["--model", "wide"]) == 2
-    assert "does not train" in capsys.readouterr().err
+@pytest.mark.skipif(not sass_is_there(), reason="nvidia-cuda-nvdisasm is not installed")
+def test_a_step_of_many_units_has_its_operations(capsys):
+    assert sass.main(["--model", "wide", "--models", "132"]) == 0
+    text = capsys.readouterr().out
+    # lane = example: sums of four inputs, the output's, those of the inputs' deltas; lane = unit:
+    # five gradients of products over 32 examples
+    products = 1000 * (4 + 1 + 4) + 32 * 5 * -(-1000 // 32)
+    found = int(re.search(r"(\d+) FFMA", text)[1])
+    assert products <= found < 1.3 * products
+
+
+@pytest.mark.skipif(not sass_is_there(), reason="nvidia-cuda-nvdisasm is not installed")
+def test_the_launches_of_a_deep_step(capsys):
+    assert launches.main(["--models", "8"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("modelled, not measured")
+    kernels = [line.split()[0] for line in lines if "moving" in line]
+    assert kernels == [
+        "forward", "forward_large", "forward_narrow", "output", "backward", "backward_large",
+        "descend_large", "descend",
+    ]  # fmt: skip
+    assert float(re.search(r"a step: ([\d.]+)", lines[-1])[1]) > 0
+
+
+def test_sass_refuses_what_takes_several_launches(capsys):
+    assert sass.main(["--model", "deep"]) == 2
+    assert "no kernel trains" in capsys.readouterr().err

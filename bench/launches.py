@@ -1,0 +1,181 @@
+"""A step of the deep model, launch by launch: counted on the machine code, a model, no measurement.
+
+    python -m bench.launches                     32 models on sm_90
+    python -m bench.launches --models 64 --architecture 80
+
+Each launch takes as long as its instructions (bench/multiprocessor.py) or its bytes, whichever is
+longer, and GAP more.  All is compiled for whole tiles, as the deep model's are, and a layer of 32
+features; what a kernel has besides, for other layers, is counted where the way leads through it.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bench.multiprocessor import (
+    LATENCIES,
+    PIPES,
+    SCHEDULERS,
+    SHARED,
+    WIDE,
+    Instruction,
+    Stream,
+    run,
+)  # fmt: skip
+from bench.sass import (
+    CLOCK,
+    PROCESSORS,
+    compiled,
+    disassembled,
+    distinct_features,
+    loops,
+    path,
+)  # fmt: skip
+from nanorepro.backends.cuda.ensemble import LARGE, NARROW, THREADS, tiles_for
+from nanorepro.backends.cuda.program import LANES, program_of
+from nanorepro.config import Config, dials
+from nanorepro.data.worlds import marginals
+
+GAP = 1.5e-6  # seconds from the end of a launch to the begin of the next one, assumed
+MEMORY = {"80": 2.0e12, "90": 4.8e12, "100": 8.0e12}  # bytes a second: A100, H200, B200
+# conditions that hold for the deep model's layers
+WHOLE = (
+    ("(M | N | K) % 4 == 0", "true"), ("K - k0 >= TK", "true"),
+    ("if (fours && u + r < layer.fan_out)", "if (true)"), ("u + r >= layer.fan_out ||", "false &&"),
+    ("if (masked(words, n) && (k == 0 || q >= weights))", "if (true)"),
+    ("if (k == 0) {", "if (true) {"), ("if (UNIT_CHAIN && words == 1) {", "if (true) {"),
+    ("if (layer.biases) sum", "if (true) sum"),
+    ("j + r >= layer.fan_in ||", "false &&"), ("j + r < layer.fan_in && i + c < n", "true"),
+)  # fmt: skip
+RESIDENT = 4  # blocks of tiles on a multiprocessor, by their registers
+WARPS = 64  # of a multiprocessor
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A kernel of a step for one layer: blocks and bytes of one model, turns of its loop."""
+
+    kernel: str
+    layer: int
+    blocks: int
+    turns: int
+    bytes: int
+
+
+def launches(config: Config) -> Iterator[Launch]:
+    """Those of a step, in order."""
+    net, n = program_of(config, dials(config, 0), 32).shape.net, config.batch
+    number, states = 4, len(program_of(config, dials(config, 0), 32).formulas.starts)
+    present = round(2 * sum(marginals(config.data)))
+
+    def of(kernel: str, k: int, rows: int, columns: int, terms: int, moved: int) -> Launch:
+        tiles = tiles_for(rows, columns, terms) if k and kernel != "output" else ""
+        if not tiles:
+            blocks = -(-rows * columns // THREADS)
+            return Launch(kernel, k, blocks, terms, moved * number)
+        height, width, depth = LARGE if tiles == "large" else NARROW
+        blocks = -(-rows // height) * -(-columns // width)
+        return Launch(f"{kernel}_{tiles}", k, blocks, -(-terms // depth), moved * number)
+
+    for k, layer in enumerate(net):
+        weights, out, below = layer.fan_in * layer.fan_out, layer.fan_out * n, layer.fan_in * n
+        terms = layer.fan_in if k else present
+        yield of("forward", k, layer.fan_out, n, terms, weights + 2 * out + below * (k > 0))
+    yield of("output", len(net) - 1, 1, n, 1, n)
+    for k in range(len(net) - 1, 0, -1):
+        layer = net[k]
+        weights, out, below = layer.fan_in * layer.fan_out, layer.fan_out * n, layer.fan_in * n
+        yield of("backward", k, layer.fan_in, n, layer.fan_out, weights + out + 2 * below)
+    for k in range(1, len(net)):
+        layer = net[k]
+        if tiles_for(layer.fan_out, layer.fan_in, n) == "large":
+            moved = 2 * (1 + states) * layer.fan_in * layer.fan_out
+            moved += (layer.fan_out + layer.fan_in) * n
+            yield of("descend", k, layer.fan_out, layer.fan_in, n, moved)
+    # the rest: the first layer's, of the features that a mini-batch has, is by far the most
+    weights = distinct_features(config) * net[0].fan_out
+    moved = 2 * (1 + states) * weights + net[0].fan_out * n
+    yield Launch("descend", 0, -(-weights // THREADS), n, number * moved)
+
+
+def turn(code: list[Instruction], labels: dict[str, int]) -> tuple[list, list]:
+    """A kernel's instructions with one and with two turns of its longest loop; None: a barrier."""
+    found = loops(code, labels)
+    longest = max(found, key=lambda loop: loop[1] - loop[0], default=(0, 0))
+    both = []
+    for times in (1, 2):
+        whole = path(code, labels, (0, len(code) - 1), {longest[1]: times})
+        both.append([None if i.operation == "BAR" else i for i in until_exit(whole)])
+    return both[0], both[1]
+
+
+def until_exit(instructions: Iterator[Instruction]) -> Iterator[Instruction]:
+    """All up to the end of the program."""
+    for i in instructions:
+        yield i
+        if i.operation == "EXIT" and not i.conditional:
+            return
+
+
+def inner_turns(code: list[Instruction], labels: dict[str, int], launch: Launch) -> list:
+    """The instructions of one result without tiles: its first innermost loop in turns."""
+    unrolled = {"descend": 8, "forward": 1}.get(launch.kernel, 4)
+    found = loops(code, labels)
+    inside = [a for a in found if not any(a[0] <= b[0] and b[1] < a[1] for b in found)]
+    around = {inside[0][1]: max(1, launch.turns // unrolled)} if inside else {}
+    return list(until_exit(path(code, labels, (0, len(code) - 1), around)))
+
+
+def cycles_of(
+    code: list[Instruction], labels: dict[str, int], launch: Launch, blocks: int
+) -> float:
+    """Cycles of a launch of so many blocks on one multiprocessor."""
+    warps = THREADS // LANES
+
+    def streams(one: list, count: int) -> list[Stream]:
+        return [Stream(w % SCHEDULERS, one, b) for b in range(count) for w in range(warps)]
+
+    if "_" in launch.kernel:
+        here = min(blocks, RESIDENT)
+        one, two = turn(code, labels)
+        first, second = run(streams(one, here)), run(streams(two, here))
+        whole = first + (second - first) * (launch.turns - 1)
+        return whole * blocks / here
+    here = min(blocks, WARPS // warps)
+    return run(streams(inner_turns(code, labels, launch), here)) * blocks / here
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.launches", description=__doc__.split("\\n")[0]
+    )
+    parser.add_argument("--models", type=int, default=32)
+    parser.add_argument("--architecture", default="90", choices=CLOCK)
+    given = parser.parse_args(argv)
+    config = Config(model="deep", data="quadratic")
+    source = program_of(config, dials(config, 0), 32).layers
+    for general, whole in WHOLE:
+        source = source.replace(general, whole)
+    binary = compiled(source, given.architecture)
+    there, clock = PROCESSORS[given.architecture], CLOCK[given.architecture]
+    total = 0.0
+    print(f"modelled, not measured: deep, {given.models} models on sm_{given.architecture}; us")
+    print(f"  assumed: {1e6 * GAP} between two launches, {MEMORY[given.architecture]:.2g} bytes/s,"
+          f" latencies {LATENCIES}, pipes {PIPES}, of the memory {SHARED} and {WIDE}")  # fmt: skip
+    for launch in launches(config):
+        code, labels = disassembled(binary, launch.kernel)
+        blocks = -(-launch.blocks * given.models // there)
+        computing = cycles_of(code, labels, launch, blocks) / clock
+        moving = launch.bytes * given.models / MEMORY[given.architecture]
+        total += max(computing, moving) + GAP
+        print(f"  {launch.kernel} {launch.layer}: {launch.blocks * given.models} blocks,"
+              f" {1e6 * computing:.1f} computing, {1e6 * moving:.1f} moving")  # fmt: skip
+    each = total / config.batch / given.models
+    print(f"  a step: {1e6 * total:.1f}; {1e9 * each:.1f} ns an example and model")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
