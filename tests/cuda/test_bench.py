@@ -107,6 +107,7 @@ def test_the_machine_code_of_a_step_has_its_operations(architecture, capsys):
     assert int(re.search(r"(\d+) FADD", text)[1]) >= 12 * 16 + 2 * 4 * 32 + 32
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sass_is_there(), reason="nvidia-cuda-nvdisasm is not installed")
 def test_a_step_of_many_units_has_its_operations(capsys):
     assert sass.main(["--model", "wide", "--models", "132"]) == 0
@@ -118,6 +119,7 @@ def test_a_step_of_many_units_has_its_operations(capsys):
     assert products <= found < 1.3 * products
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sass_is_there(), reason="nvidia-cuda-nvdisasm is not installed")
 def test_the_launches_of_a_deep_step(capsys):
     assert launches.main(["--models", "8"]) == 0
