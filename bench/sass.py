@@ -170,7 +170,7 @@ PARTS = """
 extern "C" __global__ void first(u32 n, number* out) {
   BEGIN
 #pragma unroll 1
-  for (u32 q = 0; q < n; ++q) first_layer(m, __float_as_int(out[q * 32 + lane]), lane, 1, t);
+  for (u32 q = 0; q < n; ++q) first_layer(m, lane * n + q, lane, 1, t);
 }
 extern "C" __global__ void output(u32 n, number* out) {
   BEGIN
