@@ -1,5 +1,6 @@
 """Sweeps that lose nothing: the same bits however they are run, stopped, killed or shared."""
 
+import io
 import json
 import os
 import resource
@@ -17,8 +18,10 @@ from nanorepro.errors import ConfigError
 from nanorepro.results import hdf5, store
 from nanorepro.sweeps import journal
 from nanorepro.sweeps.checking import verify
-from nanorepro.sweeps.engines import TRIES, Began, Local
+from nanorepro.sweeps.claims import Claims
+from nanorepro.sweeps.engines import TRIES, Began, Local, ThisProcess
 from nanorepro.sweeps.folder import Folder
+from nanorepro.sweeps.progress import SweepProgress
 from nanorepro.sweeps.runner import Broken, Runner, sweep
 from nanorepro.sweeps.work import Settings, Task
 from nanorepro.training import checkpoints
@@ -217,6 +220,50 @@ def test_another_sweeps_run_is_waited_for(expected, tmp_path):
     found = runner.run(1, None, None, "test")
     assert (found.finished, found.trained) == (len(TASKS), len(TASKS) - 3)
     assert prints(tmp_path) == expected
+
+
+class Few:
+    """A limit that allows some runs, and then waits for none."""
+
+    def __init__(self, allowed):
+        self.allowed, self.asked = allowed, []
+
+    def allows(self, task):
+        self.asked.append(task)
+        return len(self.asked) <= self.allowed
+
+    def over(self):
+        return len(self.asked) >= self.allowed
+
+
+def limited(folder, limit):
+    """The runs in this process, backwards, as far as a limit allows."""
+    settings, stream = Settings(str(folder), "reference"), io.StringIO()
+    runner = Runner(TASKS[::-1], Folder(folder), settings, print, in_order=True, limit=limit)
+    with SweepProgress(stream, "test", len(TASKS), 0, sum(t.cost for t in TASKS)) as progress:
+        engine = ThisProcess(settings, progress, print)
+        found = runner.run(1, None, engine, "test", progress)
+    return found, stream.getvalue()
+
+
+def test_a_limit_leaves_runs_out_in_the_order_given(expected, tmp_path):
+    limit = Few(2)
+    found, shown = limited(tmp_path, limit)
+    assert limit.asked == TASKS[::-1] and found.left_out == TASKS[3::-1]
+    assert (found.finished, found.trained, found.failed) == (2, 2, [])
+    assert "2 of 6 runs, 4 left out" in shown
+    assert set(prints(tmp_path)) == {c.id for c in CONFIGS[4:]}
+    found, _ = limited(tmp_path, Few(9))
+    assert (found.trained, found.left_out) == (4, []) and prints(tmp_path) == expected
+    engines = {e.provenance["engine"] for e in journal.read(tmp_path).values()}
+    assert engines == {"one process"}
+
+
+def test_a_limit_waits_for_no_other_sweep(tmp_path):
+    with Claims(tmp_path) as others:
+        assert others.take(CONFIGS[0].id)
+        found, _ = limited(tmp_path, Few(5))
+    assert found.left_out == TASKS[:1] and found.trained == 5
 
 
 # --- whole processes ---------------------------------------------------------
