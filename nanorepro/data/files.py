@@ -75,9 +75,10 @@ def read_examples(path: str | Path) -> Examples:
         training examples; a label that is neither 0 and 1 nor -1 and +1; a class that is absent.
     """
     path = Path(path)
+    if "\0" in str(path) or not path.is_file():
+        problem = "not a file" if "\0" not in str(path) and path.exists() else "no such file"
+        raise refused(path, problem, "a file .npz, .h5, .csv or .parquet")
     if path.suffix.lower() in TABLES:
-        if not path.is_file():
-            raise refused(path, "no such file" if not path.exists() else "not a file")
         columns = _csv(path) if path.suffix.lower() == ".csv" else _parquet(path)
         return check_examples(path, *_of_table(path, columns))
     arrays = _arrays(path)

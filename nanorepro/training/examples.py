@@ -34,11 +34,19 @@ def with_content(config: Config, data: object = None) -> tuple[Config, Given | N
         raise ConfigError(
             f"the configuration has the {config.data} world", "data", "one of the two"
         )
-    found = read_given(config.data) if data is None else given_arrays(data)
+    found = _read(config) if data is None else given_arrays(data)
     content = str(found.content)
     if config.content and config.content != content:
         raise changed(config, content)
     return replace(config, data=config.data if config.is_given else ARRAYS, content=content), found
+
+
+def _read(config: Config) -> Given:
+    """The examples of the file; what is wrong with it is said of `data`."""
+    try:
+        return read_given(config.data)
+    except ConfigError as error:
+        raise ConfigError(str(error), "data") from None
 
 
 def changed(config: Config, content: str) -> ConfigError:

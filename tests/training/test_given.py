@@ -333,7 +333,10 @@ def test_sources_are_told_apart_on_the_callers_examples(file, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("--data file:absent.npz", "'absent.npz': no such file"),
+        (
+            "--data file:absent.npz",
+            "--data: 'absent.npz': no such file; give a file .npz, .h5",
+        ),
         ("--data file:", "--data: 'file:' is not allowed; give linear or quadratic or file:NAME"),
         ("--data arrays", "--data: the examples were arrays in Python"),
         ("--data file:{} --log2-examples 10", "--log2-examples: it is for worlds"),
