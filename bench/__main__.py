@@ -9,6 +9,7 @@ model.  A framework that is not installed is left out.
 """
 
 import json
+import os
 import subprocess
 import sys
 from argparse import Namespace
@@ -39,16 +40,18 @@ class Failed(Exception):
 
 
 class Worker:
-    """A framework's process, asked one thing at a time."""
+    """A framework's process, asked one thing at a time; its code is that of a folder, if given."""
 
-    def __init__(self, framework: str, given: Namespace, log: Path):
+    def __init__(self, framework: str, given: Namespace, log: Path, folder: Path | None = None):
         file = FRAMEWORKS[framework][0]
         command = [sys.executable, "-m", "bench.worker", file, str(given.core), given.clock]
         self.framework, self.log = framework, log
+        environment = {**os.environ, **({"PYTHONPATH": str(folder)} if folder else {})}
         with log.open("w") as errors:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
-            )
+                command, cwd=folder, env=environment, text=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
+            )  # fmt: skip
         self.engines: list[str] = self.answer()["engines"]
 
     def ask(self, **request) -> dict:
