@@ -51,7 +51,7 @@ def test_the_nudge_moves_one_weight_by_one_unit_in_the_last_place(precision):
 def test_a_nudge_within_a_run_moves_so_many_weights_before_its_step(precision):
     """The second model, rebuilt: five steps, eleven weights three numbers up, three steps."""
     config = replace(
-        BASE, differ="nudge", precision=precision, hidden="5,3", pairs=3,
+        BASE, differ="nudge", precision=precision, act="swish", pairs=3, log2_examples=7,
         nudge_at=5, nudge_ulps=3, nudge_weights=11,
     )  # fmt: skip
     results = [simulate(config, backend=backend) for backend in ("reference", "numba")]
@@ -100,6 +100,6 @@ def test_a_float_moves_through_all_numbers_of_its_format(value, units, expected)
 
 def test_more_weights_than_there_are_cannot_be_nudged():
     with pytest.raises(ConfigError, match=r"nudge_weights: 34 is not allowed; give at most 32"):
-        simulate(small(model="linear", differ="nudge", nudge_weights=34))
+        simulate(small(model="linear", differ="nudge", nudge_weights=34), "reference")
     with pytest.raises(ConfigError, match=r"nudge_at: 8 is not allowed; give a step of the run"):
-        simulate(small(differ="nudge", nudge_at=8))
+        simulate(small(differ="nudge", nudge_at=8), "reference")

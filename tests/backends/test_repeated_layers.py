@@ -186,9 +186,9 @@ def test_a_network_needs_fewer_functions_than_it_has_layers(width):
 
 STACKS = (
     {"hidden": equal(16, 6), "act": "relu"},
+    {"hidden": equal(2, 40), "act": "identity", "batch": 48},
     {"hidden": "33," + equal(5, 5) + ",20," + equal(17, 4) + ",3", "act": "smelu", "batch": 16},
     {"hidden": equal(130, 5), "act": "relu"},
-    {"hidden": equal(2, 40), "act": "identity", "batch": 48},
     {"hidden": equal(5, 12), "act": "relu", "tree": "pairwise", "leaf_order": "random"},
     {"hidden": equal(17, 6), "act": "swish", "optimizer": "adam", "batch": 16},
     {"hidden": equal(40, 6), "act": "smelu", "optimizer": "sgd", "batch": 48},
