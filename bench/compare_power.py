@@ -59,7 +59,8 @@ def examples(config: Config, backend: Backend) -> tuple[np.ndarray, np.ndarray]:
     stream = ExampleStream(config, 0, world, backend)
     joined = np.empty(config.examples, np.uint64)
     for k in range(stream.count):
-        stream.take(0, k, joined[k * stream.size : k * stream.size + stream.length(k)])
+        chunk = joined[k * stream.size : k * stream.size + stream.length(k)]
+        chunk[:] = stream.take(0, k, chunk)
     windows = joined.reshape(-1, config.window)
     backend.shuffle(windows, ModelSpec(config, FEATURES, 0, 0).key("shuffle"), 0)
     x, y = np.empty(len(joined), np.uint32), np.empty(len(joined), np.uint8)

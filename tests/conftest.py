@@ -6,4 +6,4 @@ import gc
 def pytest_collection_finish():
     """Search for garbage seldom, and not in what is imported: compiling makes much of it."""
     gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
+    gc.set_threshold(20_000, 10, 10)

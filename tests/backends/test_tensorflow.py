@@ -53,6 +53,9 @@ def frameworks():
     tf.config.experimental.enable_op_determinism()
     tf.get_logger().setLevel("ERROR")  # "triggered tf.function retracing": each test's own model
     gc.freeze()
+    yield
+    keras.backend.clear_session()
+    gc.collect()
 
 
 DIALECTS = {

@@ -1,5 +1,7 @@
 """The GPU's backend on the interpreter of its compiled programs."""
 
+import gc
+
 import pytest
 from support.ptx import cupy as stand_in
 from support.ptx.device import Device
@@ -12,3 +14,4 @@ def interpreter(monkeypatch, tmp_path):
     """`--backend cupy` on the CPU, with races and all else that it checks."""
     yield stand_in.install(monkeypatch, tmp_path, Device())
     seam.current.cache_clear()
+    gc.collect()  # the memory of a device, of which parts refer to each other
