@@ -231,3 +231,15 @@ def test_a_sum_that_two_models_take_in_two_ways_is_found():
     found = attribute(config, backend="reference", sums=True)
     assert [e.source.name for e in found.effects] == [f"accumulator_at={at}"]
     assert found.whole.value > 0.0 and found.sums.responsible == (0, "batch")
+
+
+# Your own examples
+
+
+def test_your_own_examples_have_their_sources_and_sums():
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 2, (96, 1)), rng.integers(0, 2, 96)
+    config = Config(hidden="3", pairs=2, differ="init,shuffle", batch=8)
+    found = attribute(config, backend="reference", data=(x, y))
+    assert (0, "forward") not in inexact_sites(found.config)  # one feature: a sum of one term
+    assert by_name(found)["init"].alone.value > 0.0 and found.nothing.value == 0.0
