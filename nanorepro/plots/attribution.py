@@ -20,6 +20,7 @@ from nanorepro.results.result import title_of
 from nanorepro.results.statistics import Interval
 
 EDGE = 0.02  # where on the axis an exact 0 is marked
+ABOVE = 18.0  # points between axes and title, for the legend
 ROOM = 2.0  # between the axis and the least value, as a ratio
 
 
@@ -57,7 +58,7 @@ def _known(value: float) -> float:
 def _alone(ax: Axes, found: Attribution, effects: Sequence[Effect]) -> None:
     """PD where only the source is there, and where all but it are, on a logarithmic axis."""
     words = METRICS["pd"].words
-    ax.set_title(f"{words[0].upper()}{words[1:]}: mean over pairs, 95 % intervals")
+    ax.set_title(f"{words[0].upper()}{words[1:]}: mean over pairs, 95 % intervals", pad=ABOVE)
     ax.set_xlabel(words)
     whole = found.whole
     every = [v for e in effects for v in (*e.alone, *e.without)] + [*whole, found.floor]
@@ -71,7 +72,7 @@ def _alone(ax: Axes, found: Attribution, effects: Sequence[Effect]) -> None:
     for y, e in enumerate(effects):
         _point(ax, e.alone, y + 0.12, BLUE, BLUE, "it alone" if y == 0 else "")
         _point(ax, e.without, y - 0.12, RED, "white", "all but it" if y == 0 else "")
-    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.08), ncols=4, borderaxespad=0.0)
+    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4, borderaxespad=0.4)
     ax.grid(axis="x", color=GREY, lw=0.3)
 
 
@@ -87,12 +88,13 @@ def _point(ax: Axes, value: Interval, y: float, colour: str, face: str, label: s
     elif value.value == 0.0:
         edge = ax.get_yaxis_transform()
         ax.plot([EDGE], [y], "<", transform=edge, **style)
-        ax.text(EDGE + 0.02, y, "exactly 0", transform=edge, va="center", fontsize=6.5)
+        ax.text(EDGE + 0.02, y, "exactly 0", transform=edge, va="center", fontsize=6.5,
+                bbox={"fc": "white", "ec": "none", "pad": 0.5})  # fmt: skip
 
 
 def _shares(ax: Axes, effects: Sequence[Effect]) -> None:
     """Shapley shares of the logarithm of PD, and of PD itself."""
-    ax.set_title("Shapley share of the whole")
+    ax.set_title("Shapley share of the whole", pad=ABOVE)
     ax.set_xlabel("share [%]")
     sides = (("log_share", BLUE, 0.18, "of log PD above the roundoff"),
              ("share", CYAN, -0.18, "of PD"))  # fmt: skip
@@ -111,7 +113,7 @@ def _shares(ax: Axes, effects: Sequence[Effect]) -> None:
     ax.axvline(0.0, color=BLACK, lw=0.7)
     low, high = ax.get_xlim()
     ax.set_xlim(max(low, -60.0), min(max(high, 100.0), 160.0))
-    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.08), ncols=2, borderaxespad=0.0)
+    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, borderaxespad=0.4)
 
 
 def _sums(figure: Figure, ax: Axes, found: SingleSums) -> None:
