@@ -143,7 +143,7 @@ def brute_force(config):
         for spec, model in zip(pair.specs, pair.models, strict=True):
             [(x, y)] = pair.examples.pieces(spec, step, step + 1)
             places = pair.examples.places(spec, step, step + 1)
-            z, _ = model.forward(model.bits(x))
+            z, _ = model.forward(model.inputs(x))
             order = np.argsort(places)
             rows.append([layer[order] for layer in z])
             labels, numbers = y[order], places[order]

@@ -7,8 +7,16 @@ from nanorepro.backends.cuda import device as seam
 from nanorepro.errors import ConfigError
 
 EVERY = golden.read()["rows"]
-# it draws the examples of worlds for itself, and takes no others
-OTHER = {n for n, o in golden.cases().items() if {"accumulator_at", "given"} & {*o}}
+REFUSED = {
+    "accumulator_at": "accumulator_at: cupy has one accumulator",
+    "given": "backend: cupy draws the examples of worlds",
+}
+OTHER = {
+    name: words
+    for name, options in golden.cases().items()
+    for option, words in REFUSED.items()
+    if option in options
+}
 ROWS = {name: row for name, row in EVERY.items() if name not in OTHER}
 # a second or two each; the others take longer, as they take every launch of every step
 QUICK = [
@@ -42,9 +50,9 @@ def test_fingerprint_on_a_gpu(name):
     assert golden.check(name, "cupy", ROWS[name]) == ""
 
 
-@pytest.mark.parametrize("name", sorted(OTHER))
-def test_accumulators_of_single_sums_are_refused_in_one_line(name, interpreter):
-    with pytest.raises(ConfigError, match="accumulator_at: cupy has one accumulator"):
+@pytest.mark.parametrize(("name", "words"), OTHER.items())
+def test_what_a_gpu_does_not_take_is_refused_in_one_line(name, words, interpreter):
+    with pytest.raises(ConfigError, match=words):
         golden.check(name, "cupy", EVERY[name])
 
 
