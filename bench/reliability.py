@@ -49,9 +49,9 @@ LONG: dict[str, Any] = {
 MINUTES = "0.002"  # between two checkpoints
 LONGEST = 600.0  # seconds for which anything may take
 WHOLE = (
-    Config(log2_examples=23, pairs=8),
-    Config(model="wide", log2_examples=18, pairs=8),
-    Config(model="deep", data="quadratic", log2_examples=15, pairs=2, log2_eval=12),
+    Config(log2_examples=25, pairs=8),
+    Config(model="wide", log2_examples=21, pairs=8),
+    Config(model="deep", data="quadratic", log2_examples=17, pairs=2, log2_eval=12),
 )
 HITS = 5  # kills of one sweep, or of one run, at most
 
@@ -380,9 +380,9 @@ def cost(model: str, data: str) -> str:
 
 
 def slowdown(config: Config) -> str:
-    """A whole run without checkpoints and with one every two seconds: the least of two each."""
+    """A whole run without checkpoints and with one every second: the least of two each."""
     simulate(replace(config, log2_examples=8), checkpoint_minutes=0)  # which compiles
-    least = {0.0: (math.inf, math.inf), 1 / 30: (math.inf, math.inf)}
+    least = {0.0: (math.inf, math.inf), 1 / 60: (math.inf, math.inf)}
     written = 0
     write = checkpoints.Checkpoint.write
 
@@ -452,7 +452,7 @@ def command(words: Sequence[str], console: Console) -> int:
         console.say(f"size, CPU time, wall time, CPU time in {CHECKPOINT_MINUTES:g} minutes")
         for model, data in (("tower", "linear"), ("wide", "linear"), ("deep", "quadratic")):
             console.say(cost(model, data))
-        console.say("a whole run without checkpoints, and with one every two seconds")
+        console.say("a whole run without checkpoints, and with one every second")
         for config in WHOLE:
             console.say(slowdown(config))
         return 0
