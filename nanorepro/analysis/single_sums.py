@@ -123,16 +123,20 @@ class SingleSums:
 
     @cached_property
     def rivals(self) -> tuple[Site, ...]:
-        """The other sums whose PD is not told to be less than that of the first that suffices."""
+        """The other sums whose PD is not told to be less than that of the first that suffices.
+
+        Neither in the mean, or in the mean alone, which a single pair may make.
+        """
         if not self.sufficient:
             return ()
         known = np.isfinite(self.pd).all(axis=0)
-        rows = dict(zip(self.sites, self.pd[2:, known] + self.floor, strict=True))
+        rows = dict(zip(self.sites, self.pd[2:, known], strict=True))
         first, weights = rows.pop(self.sufficient[0]), np.array([1.0, -1.0])
         return tuple(
             site
             for site, row in rows.items()
-            if not contrast(np.stack([first, row]), weights, self._key).low > 0.0
+            if not contrast(np.stack([first, row]) + self.floor, weights, self._key).low > 0.0
+            or not _more_in_pairs(first, row)
         )
 
     @property
@@ -187,6 +191,19 @@ class SingleSums:
 def log_pd(pd: float, floor: float) -> float:
     """Decades of PD above the floor: log10(1 + PD/floor)."""
     return math.log10(1.0 + pd / floor)
+
+
+def _more_in_pairs(first: np.ndarray, other: np.ndarray) -> bool:
+    """Whether most pairs have twice as much in the first, or more of them than by chance.
+
+    The latter is a sign test, at 5 %, of the pairs whose two differ by a factor of 2 or more.
+    """
+    up = int(((first >= 2.0 * other) & (first > 0.0)).sum())
+    down = int(((other >= 2.0 * first) & (other > 0.0)).sum())
+    if 2 * up > len(first):
+        return True
+    chance = sum(math.comb(up + down, k) for k in range(up, up + down + 1)) / 2.0 ** (up + down)
+    return chance <= 1.0 - LEVEL
 
 
 def mean_of(row: np.ndarray, key: np.ndarray) -> Interval:

@@ -2,9 +2,10 @@
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -114,12 +115,16 @@ class Simulation:
 
     def report(self, examples: int) -> None:
         """Count examples that were trained on; ends the thread's work if the run is to end."""
-        if self.stop.is_set():
-            raise Interrupted
         with self.lock:
+            if self.stop.is_set():
+                raise Interrupted
             self.done += examples
             if self.progress:
-                self.progress(self.done, 2 * self.config.pairs * self.config.examples)
+                try:
+                    self.progress(self.done, 2 * self.config.pairs * self.config.examples)
+                except BaseException:
+                    self.stop.set()  # before this thread takes up another job
+                    raise
 
     def starting(self, spec: ModelSpec) -> Snapshot:
         """Where the training of a model begins: before its first step, or where it was left."""
@@ -207,13 +212,21 @@ def run_jobs(
                 models = futures[future].models
                 trained.update(zip(models, future.result(), strict=True))
                 measure({pair for pair, _ in models})
-        except BaseException:
+        except BaseException as error:
             simulation.stop.set()
             for future in futures:
                 future.cancel()
+            if isinstance(error, Interrupted):
+                raise _why(futures) from None
             raise
     ordered = range(pairs)
     return [[trained[k, 0], trained[k, 1]] for k in ordered], [measured[k] for k in ordered]
+
+
+def _why(futures: Iterable[Future[Any]]) -> BaseException:
+    """What made the threads stop whose futures are interrupted: the first other failure."""
+    failures = (future.exception() for future in futures if not future.cancelled())
+    return next(f for f in failures if f and not isinstance(f, Interrupted))
 
 
 def simulate(

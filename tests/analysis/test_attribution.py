@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nanorepro import Config, ConfigError, attribute, simulate
 from nanorepro.analysis.attribution import attribution, runs_of, sources_of, unit_roundoff
 from nanorepro.analysis.shapley import members
-from nanorepro.analysis.single_sums import SingleSums, alone, inexact_sites
+from nanorepro.analysis.single_sums import SingleSums, alone, inexact_sites, log_pd
 from nanorepro.config import dials
 from nanorepro.numerics.single_sums import sites, text_of
 
@@ -32,14 +32,22 @@ def by_name(found):
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.floats(1e-12, 0.5), min_size=16, max_size=16))
+@example([0.5] * 15 + [1e-12])
 def test_the_shares_add_up_to_the_whole(values):
     values[0] = 0.0
     left = iter(values)
     found = planted(FOUR, lambda there: next(left))
-    assert sum(e.log_share.value for e in found.effects) == pytest.approx(1.0)
-    assert sum(e.share.value for e in found.effects) == pytest.approx(1.0)
-    assert sum(e.log_value.value for e in found.effects) == pytest.approx(found.decades)
-    assert sum(e.value.value for e in found.effects) == pytest.approx(found.whole.value)
+    greatest = max(values[1:])
+    decades = max(1.0, log_pd(greatest, found.floor))  # of logarithms of numbers near 1
+    for what, whole, most in (
+        ("share", 1.0, greatest / found.whole.value),
+        ("value", found.whole.value, greatest),
+        ("log_share", 1.0, decades / found.decades),
+        ("log_value", found.decades, decades),
+    ):
+        parts = [getattr(e, what).value for e in found.effects]
+        # as exactly as differences of the greatest value are
+        assert sum(parts) == pytest.approx(whole, rel=1e-12, abs=1e-14 * most)
 
 
 def test_a_source_that_does_all_has_it_all_and_one_that_does_nothing_has_nothing():
@@ -204,6 +212,17 @@ def test_a_sum_that_is_first_by_chance_is_not_responsible():
     assert found.sufficient == ((1, "batch"),)
     assert found.responsible is None and (0, "batch") in found.rivals
     assert "layer 0 batch" in found.findings()[0]
+
+
+@pytest.mark.parametrize("parted, told", [(1, False), (4, False), (5, True), (16, True)])
+def test_a_sum_whose_mean_is_that_of_few_pairs_is_not_responsible(parted, told):
+    every = dict.fromkeys(inexact_sites(Config(hidden="4,3")), 3e-8)
+    found = sums_of(every, as_is=3e-8, pairs=16, spread=0.1)
+    for row in (0, 2 + found.sites.index((1, "batch"))):
+        found.pd[row, :parted] = 7e-4
+    assert found.sufficient == ((1, "batch"),)
+    assert (found.responsible == (1, "batch")) == told
+    assert ("not told apart" in found.findings()[0]) == (not told)
 
 
 def test_what_no_sum_makes_is_said():
