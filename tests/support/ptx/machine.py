@@ -85,7 +85,14 @@ class Launch:
         if not environment:
             sizes = zip(self.module.files, WIDTHS, strict=True)
             files = [np.zeros((n, self.n), dtype) for n, dtype in sizes]
-            files[0][:], files[1][:] = 0xDEADBEEF, 0xDEADBEEFDEADBEEF
+            # those of other kernels are as they come: memory that is not touched is not there
+            others = [e.own for name, e in self.module.entries.items() if name != self.name]
+            for k, value in enumerate((0xDEADBEEF, 0xDEADBEEFDEADBEEF)):
+                used = np.ones(len(files[k]), bool)
+                for own in filter(None, others):
+                    used[own[k]] = False
+                for row in np.flatnonzero(used):
+                    files[k][row] = value
             for kind, dtype in DTYPES.items():
                 rows = files[FILES[kind]].view(dtype)
                 environment.update((f"{kind}{k}", rows[k]) for k in range(len(rows)))

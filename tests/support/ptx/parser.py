@@ -61,6 +61,7 @@ class Entry:
     parameters: list[tuple[str, int, str]]
     result: str
     shared: int = 0
+    own: tuple[slice, ...] = ()  # its registers in each file, if it is a kernel
 
 
 class Module:
@@ -150,8 +151,10 @@ class Module:
                 declared.append((found[2], size, found[1]))
         returned = re.search(r"(\w+)(?:\[\d+\])?\s*$", result.strip()) if result else None
         self.entries[name] = Entry(len(self.code), declared, returned[1] if returned else "")
-        reader = _Reader(self, name, kind == "func", body)
+        before, reader = self.files.copy(), _Reader(self, name, kind == "func", body)
         reader.read()
+        if kind != "func":
+            self.entries[name].own = tuple(map(slice, before, self.files))
 
     def _connect(self) -> None:
         for instruction, callee, given, got in self.calls:
