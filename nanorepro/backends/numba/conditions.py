@@ -197,11 +197,6 @@ def between_few(ctx: KernelContext, k: int) -> bool:
     return many and few and few_units(ctx, k + 1) and inputs_contiguous(ctx, k + 1)
 
 
-def by_recomputing(ctx: KernelContext, k: int) -> bool:
-    """The layer itself or the one under it is recomputed."""
-    return recomputed(ctx, k) or recomputed(ctx, k - 1)
-
-
 def with_biases(ctx: KernelContext) -> bool:
     """The narrow first layer's update takes the table's biases along: at most a vector of them."""
     units = sum(ctx.net[k].fan_out for k in table_layers(ctx))
