@@ -81,7 +81,8 @@ def as_csv(runs: Sequence[Observed], note: str) -> str:
     """
     columns: dict[str, np.ndarray] = {}
     for r in runs:
-        named = {**r.values, **{f"{SERIES}{s}": x for s, x in r.series.items()}}
+        named = dict(sorted(r.values.items()))
+        named |= {f"{SERIES}{s}": x for s, x in sorted(r.series.items())}
         columns |= {SEPARATOR.join((r.curve, str(r.log2_window), n)): x for n, x in named.items()}
     text = io.StringIO()
     text.write(f"# {note}\n")

@@ -87,3 +87,8 @@ def test_numbers_of_pairs_survive_the_table():
             assert np.array_equal(values, after.values[name], equal_nan=True)
         for step, values in before.series.items():
             assert np.array_equal(values, after.series[step])
+    turned = [
+        replace(r, values=dict(reversed(r.values.items())), series=dict(reversed(r.series.items())))
+        for r in runs
+    ]
+    assert observed.as_csv(turned, "a note") == observed.as_csv(runs, "a note")
