@@ -141,19 +141,23 @@ def test_models_side_by_side_against_one_after_another(arrays):
 
 @pytest.mark.slow
 def test_products_by_zero_are_passed_over(arrays):
-    """Large layers take less than 9/10 of the time with ReLU as without (7/10, measured)."""
+    """Large layers most of whose units are 0 take less than half of the time (a sixth, measured).
+
+    Biases below 0 make them so with ReLU, and none with the identity.
+    """
     _, packed, y, _ = arrays
     packed, y, models = packed[:512], y[:512], []
     for act in ("identity", "relu"):
         config = Config(hidden="512,512", act=act, data="quadratic", seed=1)
         spec, record = ModelSpec(config, 32, 0, 0), initial_parameters(config)
-        models.append(load_backend("numba").Model(spec, record))
+        lowered = {name: record[name] - np.float32(0.2) for name in ("b0", "b1")}
+        models.append(load_backend("numba").Model(spec, record | lowered))
         models[-1].train(packed, y)
     ratios = []
     for _ in range(TRIES):
         every, some = (least(lambda m=model: m.train(packed, y)) for model in models)
         ratios.append(some / every)
-        if ratios[-1] < 0.9:
+        if ratios[-1] < 0.5:
             return
     pytest.fail(f"with ReLU they took {min(ratios):.2f} of the time")
 
