@@ -34,8 +34,9 @@ from bench.sass import (
 )  # fmt: skip
 from nanorepro.backends.cuda.ensemble import LARGE, NARROW, THREADS, tiles_for
 from nanorepro.backends.cuda.program import LANES, program_of
-from nanorepro.config import Config, dials
+from nanorepro.config import Config
 from nanorepro.data.worlds import marginals
+from nanorepro.dials import dials
 
 GAP = 1.5e-6  # seconds from the end of a launch to the begin of the next one, assumed
 MEMORY = {"80": 2.0e12, "90": 4.8e12, "100": 8.0e12}  # bytes a second: A100, H200, B200

@@ -18,7 +18,7 @@ from bench.harness import median, seconds_of
 from nanorepro.backends.numba.context import KernelContext
 from nanorepro.backends.numba.kernel import Counts, Work
 from nanorepro.backends.numba.kernels.step import Pick
-from nanorepro.backends.numba.llvm import simd, tiles
+from nanorepro.backends.numba.llvm import memory, simd, tiles
 from nanorepro.backends.numba.model import Model
 from nanorepro.backends.numba.sums.by_plan import lanes_of
 from nanorepro.specification import ModelSpec
@@ -98,7 +98,7 @@ def _of_tile(operation: Callable) -> Callable:
 
 
 def _divided() -> Callable:
-    lanes, load = lanes_of(LANES), simd.load
+    lanes, load = lanes_of(LANES), memory.load
 
     @simd.inlined
     def divide(x, b):
@@ -124,15 +124,15 @@ def read(n, a, out):
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = simd.fill(np.float32(0.0), lanes)
     for _ in range(n):
         for k in range(0, a.shape[0], 128):
-            s0 = s0 + simd.load(a, k, lanes)
-            s1 = s1 + simd.load(a, k + 16, lanes)
-            s2 = s2 + simd.load(a, k + 32, lanes)
-            s3 = s3 + simd.load(a, k + 48, lanes)
-            s4 = s4 + simd.load(a, k + 64, lanes)
-            s5 = s5 + simd.load(a, k + 80, lanes)
-            s6 = s6 + simd.load(a, k + 96, lanes)
-            s7 = s7 + simd.load(a, k + 112, lanes)
-    simd.store(out, 0, s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7)
+            s0 = s0 + memory.load(a, k, lanes)
+            s1 = s1 + memory.load(a, k + 16, lanes)
+            s2 = s2 + memory.load(a, k + 32, lanes)
+            s3 = s3 + memory.load(a, k + 48, lanes)
+            s4 = s4 + memory.load(a, k + 64, lanes)
+            s5 = s5 + memory.load(a, k + 80, lanes)
+            s6 = s6 + memory.load(a, k + 96, lanes)
+            s7 = s7 + memory.load(a, k + 112, lanes)
+    memory.store(out, 0, s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7)
 
 
 def aligned(n: int) -> np.ndarray:
@@ -191,7 +191,7 @@ def counts_in(model: Model, features: float, rows: float) -> Counts:
 
 def seconds_of_kernel(kernel: Callable, model: Model, x: np.ndarray, least: float) -> float:
     """Seconds of a kernel on the mini-batch that the model's memory holds."""
-    pointers, pointer = simd.pointers, simd.pointer
+    pointers, pointer = memory.pointers, memory.pointer
 
     @njit(nogil=True)
     def repeated(n, memory, x, rate, t):

@@ -34,8 +34,9 @@ from bench.multiprocessor import (
 )
 from nanorepro.backends.cuda import nvrtc
 from nanorepro.backends.cuda.program import LANES, WORKERS, Program, program_of, streams
-from nanorepro.config import Config, dials
+from nanorepro.config import Config
 from nanorepro.data.worlds import marginals
+from nanorepro.dials import dials
 
 CLOCK = {"80": 1.41e9, "90": 1.98e9, "100": 1.97e9}  # boost: A100, H200, B200
 PROCESSORS = {"80": 108, "90": 132, "100": 148}

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nanorepro.config import Config, Dials, dials
+from nanorepro.config import Config
+from nanorepro.dials import Dials, dials
 from nanorepro.model.architectures import ARCHITECTURES
 from nanorepro.model.layers import Layer, Parameters, draw_initial_values, make_layers
 from nanorepro.numerics.array_namespace import Function

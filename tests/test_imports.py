@@ -16,7 +16,8 @@ import nanorepro
 ROOT = Path(nanorepro.__file__).parent
 # From the bottom up: a room imports itself and rooms before it (docs/architecture.md).
 ORDER = (
-    "version", "errors", "parsing", "settings", "numerics", "data", "model", "config",
+    "version", "errors", "parsing", "settings", "numerics", "data", "model", "dials",
+    "config",
     "specification", "results", "backends", "training", "analysis", "probing", "plots",
     "pages", "sweeps", "paper", "commands", "entry points",
 )  # fmt: skip

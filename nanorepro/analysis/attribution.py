@@ -15,7 +15,8 @@ import numpy as np
 
 from nanorepro.analysis.shapley import interaction_weights, members, shapley_weights
 from nanorepro.analysis.single_sums import SingleSums, mean_of, runs_of_sums, single_sums
-from nanorepro.config import ROLES, Config, Dials, command, dials
+from nanorepro.config import ROLES, Config, command
+from nanorepro.dials import Dials, dials
 from nanorepro.errors import ConfigError, wrong
 from nanorepro.numerics.formats import significand_bits
 from nanorepro.numerics.plans import is_drawn

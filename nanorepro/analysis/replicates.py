@@ -7,8 +7,8 @@ from typing import Any
 from nanorepro.analysis.configuration import config_differences
 from nanorepro.analysis.matching import Matching, Rules, match, renamed
 from nanorepro.analysis.sources import Checkpoint, Source, source
-from nanorepro.config import DialSettings
 from nanorepro.data.tensors.record import Tensor, TensorFile
+from nanorepro.dials import DialSettings
 from nanorepro.errors import ConfigError, shown
 
 ROUNDING = {"differ", "nudge_at", "nudge_ulps", "nudge_weights", *DialSettings.__dataclass_fields__}

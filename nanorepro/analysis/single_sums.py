@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from nanorepro.config import Config, dials
+from nanorepro.config import Config
+from nanorepro.dials import dials
 from nanorepro.numerics.single_sums import KINDS, Site, sites, text_of
 from nanorepro.numerics.streams import stream_key
 from nanorepro.results.statistics import Interval, contrast

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from nanorepro.config import Config, dials
+from nanorepro.config import Config
 from nanorepro.data.sampling import FEATURES
+from nanorepro.dials import dials
 from nanorepro.errors import ConfigError, wrong
 from nanorepro.model.layers import shapes
 from nanorepro.numerics.plans import plan

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nanorepro.config import CONTRACT, Config, dials
+from nanorepro.config import CONTRACT, Config
+from nanorepro.dials import dials
 from nanorepro.model.layers import shapes
 from nanorepro.results.metrics import metrics_of
 from nanorepro.results.provenance import provenance

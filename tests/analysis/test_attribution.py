@@ -9,7 +9,7 @@ from nanorepro import Config, ConfigError, attribute, simulate
 from nanorepro.analysis.attribution import attribution, runs_of, sources_of, unit_roundoff
 from nanorepro.analysis.shapley import members
 from nanorepro.analysis.single_sums import SingleSums, alone, inexact_sites, log_pd
-from nanorepro.config import dials
+from nanorepro.dials import dials
 from nanorepro.numerics.single_sums import sites, text_of
 
 FOUR = Config(differ="init,shuffle,nudge", tree="chain,lanes:8", pairs=3)

@@ -19,7 +19,7 @@ from nanorepro.backends.numba.context import compile_key
 from nanorepro.backends.numba.llvm import compiler
 from nanorepro.backends.numba.llvm.cache import KEPT, cached_njit
 from nanorepro.backends.numba.llvm.simd import apart, inlined
-from nanorepro.config import dials
+from nanorepro.dials import dials
 
 
 @pytest.fixture(autouse=True)

@@ -22,8 +22,8 @@ from nanorepro.backends.numba.kernels.step import (
     select,
 )
 from nanorepro.backends.numba.layout import Memory
-from nanorepro.config import dials
 from nanorepro.data.packing import pack
+from nanorepro.dials import dials
 from nanorepro.model.activations import ACTIVATIONS
 from nanorepro.model.optimizers import OPTIMIZERS
 from nanorepro.specification import ModelSpec

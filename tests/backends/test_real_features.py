@@ -13,7 +13,7 @@ from nanorepro.backends.numba import model as numba_model
 from nanorepro.backends.numba.context import compile_key, make_context
 from nanorepro.backends.numba.kernels.step import make_step
 from nanorepro.backends.numba.trace import TracedModel
-from nanorepro.config import dials
+from nanorepro.dials import dials
 from nanorepro.specification import ModelSpec
 
 RNG = np.random.default_rng(2)

@@ -17,8 +17,8 @@ from nanorepro.backends.numba.context import compile_key, make_context
 from nanorepro.backends.numba.kernels.step import make_step
 from nanorepro.backends.numba.kernels.table_layers import sum_groups
 from nanorepro.backends.numba.repeated import REPEATED, Part, runs_of
-from nanorepro.config import dials
 from nanorepro.data.packing import pack
+from nanorepro.dials import dials
 from nanorepro.specification import ModelSpec
 
 

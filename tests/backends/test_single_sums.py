@@ -14,8 +14,8 @@ from nanorepro.backends import reference
 from nanorepro.backends.numba import model as numba_model
 from nanorepro.backends.numba.context import compile_key, make_context
 from nanorepro.backends.numba.kernels.step import SPECIAL, select
-from nanorepro.config import dials
 from nanorepro.data.packing import pack
+from nanorepro.dials import dials
 from nanorepro.numerics.accumulators import ACCUMULATORS
 from nanorepro.numerics.single_sums import accumulators_at, sites, text_of
 from nanorepro.specification import ModelSpec

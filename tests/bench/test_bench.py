@@ -6,18 +6,18 @@ from support.records import assert_same_record
 from bench import micro
 from bench.cases import CONFIGS, MODELS, Case
 from bench.peers import ours
-from nanorepro import config as names
 from nanorepro import fit
 from nanorepro.backends.numba.context import compile_key, make_context
 from nanorepro.backends.numba.kernel import Counts
 from nanorepro.backends.numba.kernels.step import make_step
 from nanorepro.data.packing import unpack
+from nanorepro.dials import dials
 
 
 @pytest.mark.parametrize("case", CONFIGS)
 def test_the_work_of_every_kernel_is_counted(case):
     config = CONFIGS[case]
-    ctx = make_context(compile_key(config), names.dials(config, 0), 32)
+    ctx = make_context(compile_key(config), dials(config, 0), 32)
     step = make_step(ctx)
     counts = Counts(100.0, 20.0, distinct=4e3, terms=9e3, inputs=900.0, units=400.0)
     for pick in step.picks:

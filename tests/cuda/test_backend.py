@@ -10,7 +10,7 @@ from nanorepro.backends.cuda import device as seam
 from nanorepro.backends.cuda import ensemble as ensembles
 from nanorepro.backends.cuda import group as groups
 from nanorepro.backends.cuda.program import program_of
-from nanorepro.config import dials
+from nanorepro.dials import dials
 from nanorepro.numerics.streams import permutation, stream_key
 
 SMALL = {"log2_examples": 8, "log2_eval": 5, "pairs": 2, "hidden": "4", "batch": 8}

@@ -10,7 +10,8 @@ from support.ptx.parser import Module
 
 from nanorepro.backends.cuda import nvrtc
 from nanorepro.backends.cuda.program import program_of, streams
-from nanorepro.config import Config, dials
+from nanorepro.config import Config
+from nanorepro.dials import dials
 
 ARCHITECTURES = ["80", "90", "100"]
 CONFIGS = [

@@ -14,7 +14,7 @@ from nanorepro.backends.cuda import device as seam
 from nanorepro.backends.cuda import nvrtc
 from nanorepro.backends.cuda.program import MOST, program_of
 from nanorepro.commands import run
-from nanorepro.config import dials
+from nanorepro.dials import dials
 from nanorepro.errors import ConfigError
 
 RUN = ["--model", "linear", "--log2-examples", "6", "--log2-eval", "4", "--pairs", "1"]

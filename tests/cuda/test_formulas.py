@@ -10,7 +10,8 @@ from support.records import assert_same_bits
 from nanorepro.backends.cuda import nvrtc
 from nanorepro.backends.cuda.formulas import ARGUMENTS, formulas, source_text
 from nanorepro.backends.cuda.trace import Namespace, Program
-from nanorepro.config import Config, dials
+from nanorepro.config import Config
+from nanorepro.dials import dials
 from nanorepro.model.activations import ACTIVATIONS
 from nanorepro.numerics import numpy_arrays
 from nanorepro.numerics.rounding import operations

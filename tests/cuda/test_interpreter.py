@@ -9,7 +9,8 @@ from nanorepro.backends.cuda import nvrtc, program
 from nanorepro.backends.cuda.ensemble import Ensemble
 from nanorepro.backends.cuda.formulas import source_text
 from nanorepro.backends.cuda.program import program_of, streams
-from nanorepro.config import Config, dials
+from nanorepro.config import Config
+from nanorepro.dials import dials
 from nanorepro.specification import ModelSpec
 from nanorepro.training.parameters import initial_parameters
 

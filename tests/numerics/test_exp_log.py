@@ -14,7 +14,7 @@ from support.kernels import LANES, SPECIAL, assert_same_bits, compiled
 
 from nanorepro.backends import reference
 from nanorepro.backends.numba import backend as numba_backend
-from nanorepro.backends.numba.llvm import simd
+from nanorepro.backends.numba.llvm import memory, simd
 from nanorepro.numerics import exp_log, numpy_arrays
 from nanorepro.numerics.exp_by_table import exp_by_table
 
@@ -23,7 +23,7 @@ from nanorepro.numerics.exp_by_table import exp_by_table
 def sweeper(name):
     """A kernel over the float32 patterns [start, stop): which results are not certainly right."""
     function = getattr(exp_log, name)(simd, np.float32)
-    load, store, narrow = simd.load, simd.store, simd.narrow
+    load, store, narrow = memory.load, memory.store, simd.narrow
     bits, from_bits = simd.bits, simd.from_bits
     reference = {"exp": math.exp, "log": math.log}[name]
     two, block = np.uint64(2), 4096
@@ -114,7 +114,7 @@ def test_faster_formulas_give_the_bits_of_exp(way):
 @pytest.mark.parametrize("way", FASTER)
 def test_faster_formulas_give_the_bits_of_exp_for_every_float32(way):
     plain, quick = exp_log.exp(simd, np.float32), way(simd)
-    load, store, bits, from_bits = simd.load, simd.store, simd.bits, simd.from_bits
+    load, store, bits, from_bits = memory.load, memory.store, simd.bits, simd.from_bits
     block, parts = 4096, 64
 
     @njit(nogil=True, error_model="numpy")

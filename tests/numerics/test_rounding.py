@@ -15,7 +15,7 @@ from oracles import naive
 from support.kernels import LANES, SPECIAL, assert_same_bits, compiled
 from support.slow import slow_unless
 
-from nanorepro.backends.numba.llvm import simd
+from nanorepro.backends.numba.llvm import memory, simd
 from nanorepro.numerics import error_free, numpy_arrays
 from nanorepro.numerics.fast_rounding import directed_operations, fast_operations
 from nanorepro.numerics.formats import significand_bits
@@ -237,7 +237,7 @@ def all_operations(precision, rounding, fma, way=None):
         ops = replace(plain, emulated=False, **way(simd, p, rounding, plain))
     add, sub, mul, div = ops.add, ops.sub, ops.mul, ops.div
     sqrt, fma, exp = ops.sqrt, ops.fma, ops.exp
-    load, store = simd.load, simd.store
+    load, store = memory.load, memory.store
 
     @njit(error_model="numpy")
     def kernel(lanes, out, x, y, z):

@@ -6,7 +6,8 @@ from itertools import product
 import pytest
 from support.slow import slow_after, slow_unless
 
-from nanorepro.config import Config, dials
+from nanorepro.config import Config
+from nanorepro.dials import dials
 from nanorepro.model.architectures import ARCHITECTURES, Architecture
 from nanorepro.numerics.plans import fixed_plan
 from nanorepro.probing import kernels

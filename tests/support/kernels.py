@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numba import njit
 
-from nanorepro.backends.numba.llvm import simd
+from nanorepro.backends.numba.llvm import memory
 
 LANES = (0,) * 8
 SPECIAL = [0.0, 1.0, 1.5, 2.0**-126, 2.0**-149, 2.0**-150, 2.0**-1022, 5e-324, 1e30, 88.8, 103.9]
@@ -15,7 +15,7 @@ SPECIAL = np.array(SPECIAL + [-value for value in SPECIAL])
 
 def compiled(function, arity=1):
     """A kernel that applies `function` to arrays, eight lanes at a time."""
-    load, store = simd.load, simd.store
+    load, store = memory.load, memory.store
     if arity == 1:
 
         @njit(error_model="numpy")

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from nanorepro.backends.cuda.trace import TYPES, Namespace, Program, Value
-from nanorepro.config import Config, Dials
+from nanorepro.config import Config
+from nanorepro.dials import Dials
 from nanorepro.model.activations import ACTIVATIONS, sigmoid
 from nanorepro.model.optimizers import OPTIMIZERS
 from nanorepro.numerics.accumulators import ACCUMULATORS

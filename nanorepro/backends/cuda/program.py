@@ -7,7 +7,8 @@ from functools import cache, lru_cache
 import numpy as np
 
 from nanorepro.backends.cuda.formulas import Formulas, formulas, source_text
-from nanorepro.config import Config, Dials
+from nanorepro.config import Config
+from nanorepro.dials import Dials
 from nanorepro.errors import ConfigError
 from nanorepro.model.layers import Layer, shapes
 from nanorepro.model.optimizers import OPTIMIZERS

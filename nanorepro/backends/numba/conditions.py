@@ -182,6 +182,13 @@ def kept(ctx: KernelContext, k: int) -> bool:
     return ctx.costly and between_few(ctx, k) and not ctx.real
 
 
+BETWEEN_FEW = (
+    "a layer of at most 4096 weights and at least four vectors of units; its inputs and outputs,"
+    " and one, are at most the mini-batch and a vector's lanes; sums over units are plain chains,"
+    " those over the mini-batch stay in registers"
+)
+
+
 def between_few(ctx: KernelContext, k: int) -> bool:
     """A small layer of at least four vectors of units between a few inputs and a few outputs.
 

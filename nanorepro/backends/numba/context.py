@@ -9,7 +9,8 @@ import numpy as np
 from nanorepro.backends.numba.llvm import simd
 from nanorepro.backends.numba.llvm.cache import KEPT
 from nanorepro.backends.numba.sums.by_plan import REGISTER, Sums
-from nanorepro.config import Config, Dials
+from nanorepro.config import Config
+from nanorepro.dials import Dials
 from nanorepro.model.activations import ACTIVATIONS, sigmoid
 from nanorepro.model.layers import Layer
 from nanorepro.model.optimizers import OPTIMIZERS, Optimizer

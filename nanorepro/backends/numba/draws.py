@@ -6,18 +6,8 @@ An example and its label travel as one number, `data.join`'s: whoever moves both
 import numpy as np
 
 from nanorepro.backends.numba.llvm.cache import cached_njit
-from nanorepro.backends.numba.llvm.simd import (
-    fill,
-    from_bits,
-    function,
-    inlined,
-    load,
-    offset,
-    philox,
-    pointer,
-    store,
-    where,
-)
+from nanorepro.backends.numba.llvm.memory import load, offset, pointer, store
+from nanorepro.backends.numba.llvm.simd import fill, from_bits, function, inlined, philox, where
 from nanorepro.backends.numba.sums.by_plan import lanes_of
 from nanorepro.data.worlds import World
 from nanorepro.numerics import plans, streams

@@ -15,9 +15,11 @@ from nanorepro.backends.numba.kernels.ensemble_layers import Stacked, applies, s
 from nanorepro.backends.numba.layout import LINE, allocate, flat_lanes
 from nanorepro.backends.numba.llvm.cache import KEPT, cached_njit
 from nanorepro.backends.numba.llvm.compiler import forget_parts
-from nanorepro.backends.numba.llvm.simd import load, numbers, pointer, pointers, store
+from nanorepro.backends.numba.llvm.memory import load, pointer, pointers, store
+from nanorepro.backends.numba.llvm.simd import numbers
 from nanorepro.backends.numba.sums.by_plan import REGISTER, lanes_of
-from nanorepro.config import Config, Dials
+from nanorepro.config import Config
+from nanorepro.dials import Dials
 from nanorepro.model.layers import Parameters
 from nanorepro.model.optimizers import learning_rates
 from nanorepro.numerics import numpy_arrays

@@ -9,7 +9,8 @@ import numpy as np
 
 from nanorepro.backends.numba.llvm import simd
 from nanorepro.backends.numba.llvm.cache import cached_njit
-from nanorepro.backends.numba.llvm.simd import fill, load, store
+from nanorepro.backends.numba.llvm.memory import load, store
+from nanorepro.backends.numba.llvm.simd import fill
 from nanorepro.backends.numba.sums.by_plan import lanes_of
 from nanorepro.backends.numba.sums.exact import expansion
 from nanorepro.numerics import exact_sum

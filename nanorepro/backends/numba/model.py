@@ -23,12 +23,14 @@ from nanorepro.backends.numba.layout import (
 )
 from nanorepro.backends.numba.llvm.cache import KEPT, cached_njit
 from nanorepro.backends.numba.llvm.compiler import forget_parts
-from nanorepro.backends.numba.llvm.simd import inlined, load, numbers, pointer, pointers, store
+from nanorepro.backends.numba.llvm.memory import load, pointer, pointers, store
+from nanorepro.backends.numba.llvm.simd import inlined, numbers
 from nanorepro.backends.numba.shared import nothing
 from nanorepro.backends.numba.sums.by_plan import LONG, lanes_of
 from nanorepro.backends.numba.sums.exact import BINS
 from nanorepro.backends.protocols import State
-from nanorepro.config import Config, Dials
+from nanorepro.config import Config
+from nanorepro.dials import Dials
 from nanorepro.model.layers import Parameters
 from nanorepro.model.optimizers import OPTIMIZERS, learning_rates
 from nanorepro.numerics import numpy_arrays

@@ -3,7 +3,8 @@
 import numpy as np
 
 from nanorepro.backends.numba.llvm.cache import cached_njit
-from nanorepro.backends.numba.llvm.simd import ballot, fill, inlined, load, pointer, where
+from nanorepro.backends.numba.llvm.memory import load, pointer
+from nanorepro.backends.numba.llvm.simd import ballot, fill, inlined, where
 from nanorepro.backends.numba.sums.by_plan import lanes_of
 from nanorepro.data import packing
 

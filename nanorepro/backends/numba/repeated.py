@@ -9,7 +9,8 @@ and called with pointers that are moved on by these distances.
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from nanorepro.backends.numba.llvm.simd import inlined, moved
+from nanorepro.backends.numba.llvm.memory import moved
+from nanorepro.backends.numba.llvm.simd import inlined
 from nanorepro.backends.numba.llvm.tiles import opaque
 from nanorepro.backends.numba.shared import sequence
 

@@ -8,15 +8,8 @@ import numpy as np
 from nanorepro.backends.numba.context import KernelContext
 from nanorepro.backends.numba.kernel import Counts, Work
 from nanorepro.backends.numba.layout import LayerLayout, Layout, flat_lanes
-from nanorepro.backends.numba.llvm.simd import (
-    ballot,
-    fill,
-    inlined,
-    load,
-    reduce_or,
-    store,
-    trailing_zeros,
-)
+from nanorepro.backends.numba.llvm.memory import load, store
+from nanorepro.backends.numba.llvm.simd import ballot, fill, inlined, reduce_or, trailing_zeros
 from nanorepro.backends.numba.llvm.tiles import transpose
 from nanorepro.backends.numba.sums.by_plan import lanes_of, terms
 

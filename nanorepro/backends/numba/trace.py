@@ -11,7 +11,8 @@ from nanorepro.backends.numba.layout import LayerLayout
 from nanorepro.backends.numba.llvm.simd import inlined
 from nanorepro.backends.numba.model import Model, compile_model, in_leaf_order, make_train
 from nanorepro.backends.numba.shared import sequence
-from nanorepro.config import Config, Dials
+from nanorepro.config import Config
+from nanorepro.dials import Dials
 from nanorepro.model.layers import Parameters
 from nanorepro.specification import ModelSpec
 

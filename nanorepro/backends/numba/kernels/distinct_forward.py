@@ -11,7 +11,8 @@ from nanorepro.backends.numba.conditions import by_distinct_examples
 from nanorepro.backends.numba.context import KernelContext
 from nanorepro.backends.numba.kernel import Counts, Equation, Form, Kernel, Phase, Work, own
 from nanorepro.backends.numba.layout import LayerLayout, Layout
-from nanorepro.backends.numba.llvm.simd import inlined, load, prefetch, prefetch_early, store
+from nanorepro.backends.numba.llvm.memory import load, prefetch, prefetch_early, store
+from nanorepro.backends.numba.llvm.simd import inlined
 from nanorepro.backends.numba.llvm.tiles import fill_tile, load_tile, outer_at, places, store_at
 from nanorepro.backends.numba.shared import (
     ONE,

@@ -15,7 +15,8 @@ import numpy as np
 from nanorepro.backends.numba.conditions import chained, plain
 from nanorepro.backends.numba.context import KernelContext
 from nanorepro.backends.numba.layout import SPARE
-from nanorepro.backends.numba.llvm.simd import fill, inlined, load, store
+from nanorepro.backends.numba.llvm.memory import load, store
+from nanorepro.backends.numba.llvm.simd import fill, inlined
 from nanorepro.backends.numba.llvm.tiles import (
     add_tile,
     fill_tile,

@@ -6,7 +6,8 @@ from nanorepro.backends.numba.conditions import fused
 from nanorepro.backends.numba.context import KernelContext
 from nanorepro.backends.numba.kernel import Counts, Equation, Form, Kernel, Phase, Work, own
 from nanorepro.backends.numba.layout import Layout
-from nanorepro.backends.numba.llvm.simd import fill, inlined, load, store
+from nanorepro.backends.numba.llvm.memory import load, store
+from nanorepro.backends.numba.llvm.simd import fill, inlined
 from nanorepro.backends.numba.llvm.tiles import chained, fill_tile, load_tile, outer, store_tile
 from nanorepro.backends.numba.shared import ONE, product_work
 from nanorepro.backends.numba.sums.by_plan import lanes_of

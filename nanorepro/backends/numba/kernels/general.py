@@ -19,7 +19,8 @@ from nanorepro.backends.numba.kernel import (
     preparation,
 )
 from nanorepro.backends.numba.layout import Layout
-from nanorepro.backends.numba.llvm.simd import fill, inlined, load, store
+from nanorepro.backends.numba.llvm.memory import load, store
+from nanorepro.backends.numba.llvm.simd import fill, inlined
 from nanorepro.backends.numba.shared import (
     activation_forward,
     apply_gradients,

@@ -17,11 +17,12 @@ from nanorepro.backends.numba.between_few import (
     forms_of_both,
     rows_of,
 )
-from nanorepro.backends.numba.conditions import kept, round_up
+from nanorepro.backends.numba.conditions import BETWEEN_FEW, kept, round_up
 from nanorepro.backends.numba.context import KernelContext
 from nanorepro.backends.numba.kernel import Counts, Equation, Kernel, Phase, Work, own
 from nanorepro.backends.numba.layout import Layout
-from nanorepro.backends.numba.llvm.simd import fill, inlined, load, store
+from nanorepro.backends.numba.llvm.memory import load, store
+from nanorepro.backends.numba.llvm.simd import fill, inlined
 from nanorepro.backends.numba.llvm.tiles import (
     add_tile,
     chained,
@@ -254,11 +255,7 @@ def backward_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) ->
     return sums + update_work(ctx, rows * layer.fan_out)
 
 
-CONDITION = (
-    "a layer of at most 4096 weights and at least four vectors of units; its inputs and outputs,"
-    " and one, are at most the mini-batch and a vector's lanes; sums over units are plain chains,"
-    " those over the mini-batch stay in registers; the activation is costly"
-)
+CONDITION = BETWEEN_FEW + "; the activation is costly"
 EXAMPLES = (
     {"hidden": "4,100,2", "act": "swish"},
     {"hidden": "3,70", "act": "smelu", "tree": "pairwise"},

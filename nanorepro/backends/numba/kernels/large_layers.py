@@ -15,7 +15,8 @@ from nanorepro.backends.numba.kernel import (
     own_block_and_below,
 )
 from nanorepro.backends.numba.layout import LayerLayout, Layout
-from nanorepro.backends.numba.llvm.simd import inlined, prefetch_early
+from nanorepro.backends.numba.llvm.memory import prefetch_early
+from nanorepro.backends.numba.llvm.simd import inlined
 from nanorepro.backends.numba.shared import (
     activation_backward,
     apply_gradients,

@@ -22,12 +22,12 @@ from nanorepro.backends.numba.conditions import (
 from nanorepro.backends.numba.context import KernelContext
 from nanorepro.backends.numba.kernel import Counts, Equation, Form, Kernel, Phase, Work, own
 from nanorepro.backends.numba.layout import Layout
+from nanorepro.backends.numba.llvm.memory import store
 from nanorepro.backends.numba.llvm.simd import (
     fill,
     inlined,
     mask_of,
     reduce_or,
-    store,
     trailing_zeros,
     where,
 )

@@ -16,7 +16,7 @@ from nanorepro.backends.numba.between_few import (
     forms_of_both,
     rows_of,
 )
-from nanorepro.backends.numba.conditions import recomputed
+from nanorepro.backends.numba.conditions import BETWEEN_FEW, recomputed
 from nanorepro.backends.numba.context import KernelContext
 from nanorepro.backends.numba.kernel import (
     Counts,
@@ -27,7 +27,8 @@ from nanorepro.backends.numba.kernel import (
     own,
 )
 from nanorepro.backends.numba.layout import Layout
-from nanorepro.backends.numba.llvm.simd import ballot, fill, inlined, load, mask_of, store, where
+from nanorepro.backends.numba.llvm.memory import load, store
+from nanorepro.backends.numba.llvm.simd import ballot, fill, inlined, mask_of, where
 from nanorepro.backends.numba.llvm.tiles import (
     add_tile,
     chained,
@@ -234,11 +235,7 @@ def gradients_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) -
     return Work(operations=operations) + update_work(ctx, weights + units + above)
 
 
-CONDITION = (
-    "a layer of at most 4096 weights and at least four vectors of units; its inputs and outputs,"
-    " and one, are at most the mini-batch and a vector's lanes; sums over units are plain chains,"
-    " those over the mini-batch stay in registers; the activation is cheap"
-)
+CONDITION = BETWEEN_FEW + "; the activation is cheap"
 EXAMPLES = (
     {"hidden": "4,100,2", "act": "relu"},
     {"hidden": "3,70", "act": "identity", "tree": "pairwise"},

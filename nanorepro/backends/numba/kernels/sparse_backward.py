@@ -28,16 +28,8 @@ from nanorepro.backends.numba.kernel import (
     own_block_and_below,
 )
 from nanorepro.backends.numba.layout import LayerLayout, Layout
-from nanorepro.backends.numba.llvm.simd import (
-    any_nonzero,
-    ballot,
-    fill,
-    fma,
-    inlined,
-    load,
-    prefetch_early,
-    store,
-)
+from nanorepro.backends.numba.llvm.memory import load, prefetch_early, store
+from nanorepro.backends.numba.llvm.simd import any_nonzero, ballot, fill, fma, inlined
 from nanorepro.backends.numba.llvm.tiles import (
     fill_tile,
     load_tile,

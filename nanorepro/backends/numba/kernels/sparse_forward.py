@@ -28,14 +28,8 @@ from nanorepro.backends.numba.kernel import (
     preparation,
 )
 from nanorepro.backends.numba.layout import LayerLayout, Layout
-from nanorepro.backends.numba.llvm.simd import (
-    any_nonzero,
-    ballot,
-    inlined,
-    load,
-    store,
-    trailing_zeros,
-)
+from nanorepro.backends.numba.llvm.memory import load, store
+from nanorepro.backends.numba.llvm.simd import any_nonzero, ballot, inlined, trailing_zeros
 from nanorepro.backends.numba.llvm.tiles import fill_tile, in_line, load_tile, outer, store_tile
 from nanorepro.backends.numba.shared import (
     ALL,

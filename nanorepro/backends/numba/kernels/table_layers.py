@@ -27,7 +27,8 @@ from nanorepro.backends.numba.kernel import (
     preparation,
 )
 from nanorepro.backends.numba.layout import LayerLayout, Layout, Memory
-from nanorepro.backends.numba.llvm.simd import inlined, load
+from nanorepro.backends.numba.llvm.memory import load
+from nanorepro.backends.numba.llvm.simd import inlined
 from nanorepro.backends.numba.llvm.tiles import (
     add_tile,
     fill_tile,

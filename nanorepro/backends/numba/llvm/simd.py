@@ -1,8 +1,8 @@
 """The compiled execution: functions on vectors and scalars, which formulas and kernels are made of.
 
-The number of lanes travels in a type, too: as the length of a tuple.  `load`, `store`, `fill`,
-`fma`, `sqrt`, `where`, `bits`, `from_bits`, `widen` and `narrow` work on vectors, as the operators
-of `vectors` do.  Those of them that do not name memory work on scalars as well.
+The number of lanes travels in a type, too: as the length of a tuple.  `fma`, `sqrt`, `where`,
+`bits`, `from_bits`, `widen` and `narrow` work on vectors and scalars, as the operators of `vectors`
+do; vectors come from memory by `memory.load` or from a scalar by `fill`.
 """
 
 from llvmlite import ir
@@ -14,7 +14,6 @@ from nanorepro.backends.numba.llvm.compiler import ApartCompiler, PartCompiler, 
 from nanorepro.backends.numba.llvm.vectors import (
     FLOAT,
     Vector,
-    address,
     joined,
     make_builtin,
     of_type,
@@ -30,88 +29,6 @@ DIRECTED = "+avx512f" in cpu_target.target_context.codegen().magic_tuple()[2].sp
 TABLES = DIRECTED  # whether there is `lookup`
 # as numbers of lanes are: in a type
 DOWN, UP, TOWARD_ZERO = ((0,) * n for n in (1, 2, 3))
-
-
-def _pointer(array):
-    def codegen(context, builder, sig, args):
-        return context.make_array(sig.args[0])(context, builder, args[0]).data
-
-    return types.CPointer(array.dtype), codegen
-
-
-def _pointers(arrays):
-    kinds = [types.CPointer(array.dtype) for array in arrays.types]
-    result = types.NamedTuple(kinds, arrays.instance_class)
-
-    def codegen(context, builder, sig, args):
-        found = []
-        for k, array in enumerate(sig.args[0].types):
-            value = builder.extract_value(args[0], k)
-            found.append(context.make_array(array)(context, builder, value).data)
-        return context.make_tuple(builder, result, found)
-
-    return result, codegen
-
-
-def _offset(pointer, n):
-    def codegen(context, builder, sig, args):
-        return address(context, builder, sig.args[0], *args)
-
-    return pointer, codegen
-
-
-def _moved(pointers, steps, n):
-    def codegen(context, builder, sig, args):
-        count, found = context.cast(builder, args[2], sig.args[2], types.int64), []
-        for k in range(len(pointers)):
-            by = builder.mul(builder.extract_value(args[1], k), count)
-            found.append(builder.gep(builder.extract_value(args[0], k), [by]))
-        return context.make_tuple(builder, pointers, found)
-
-    return pointers, codegen
-
-
-def _load(array, index, lanes):
-    vector = Vector(array.dtype, lanes.count)
-
-    def codegen(context, builder, sig, args):
-        pointer = address(context, builder, sig.args[0], args[0], args[1])
-        kind = context.get_value_type(vector)
-        load = builder.load(builder.bitcast(pointer, kind.as_pointer()))
-        load.align = array.dtype.bitwidth // 8
-        return load
-
-    return vector, codegen
-
-
-def _prefetch(locality):
-    def typing(array, index):
-        def codegen(context, builder, sig, args):
-            pointer = address(context, builder, sig.args[0], args[0], args[1])
-            byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
-            function = cgutils.get_or_insert_function(
-                builder.module,
-                ir.FunctionType(ir.VoidType(), [byte, number, number, number]),
-                "llvm.prefetch.p0i8",
-            )
-            to_read, nearness, data = (number(k) for k in (0, locality, 1))
-            builder.call(function, [builder.bitcast(pointer, byte), to_read, nearness, data])
-            return context.get_dummy_value()
-
-        return types.none, codegen
-
-    return typing
-
-
-def _store(array, index, vector):
-    def codegen(context, builder, sig, args):
-        pointer = address(context, builder, sig.args[0], args[0], args[1])
-        kind = context.get_value_type(vector)
-        store = builder.store(args[2], builder.bitcast(pointer, kind.as_pointer()))
-        store.align = array.dtype.bitwidth // 8
-        return context.get_dummy_value()
-
-    return types.none, codegen
 
 
 def _fill(scalar, lanes):
@@ -341,41 +258,6 @@ def _mask_of(bits):
     return mask, codegen
 
 
-def pointer(array):
-    """Where an array's elements begin.  A kernel passes on one word for it, an array is seven."""
-
-
-def pointers(arrays):
-    """A named tuple of arrays as one of pointers."""
-
-
-def offset(pointer, n):
-    """A pointer to what lies n elements further on."""
-
-
-def moved(pointers, steps, n):
-    """A named tuple of pointers, each to what lies n of its steps further on."""
-
-
-def load(array, index, lanes):
-    """The vector of the elements from `index` on, counted over all axes."""
-
-
-def prefetch(array, index):
-    """Have the cache line of an element, if there is one, fetched to L1.
-
-    No result depends on it.
-    """
-
-
-def prefetch_early(array, index):
-    """The same to L2."""
-
-
-def store(array, index, vector):
-    """Write a vector to the elements from `index` on."""
-
-
 def fill(scalar, lanes):
     """The vector whose elements are all `scalar`."""
 
@@ -492,14 +374,6 @@ philox = inlined(streams.make_philox())
 
 
 for _function, _typing in {
-    pointer: _pointer,
-    pointers: _pointers,
-    offset: _offset,
-    moved: _moved,
-    load: _load,
-    prefetch: _prefetch(3),
-    prefetch_early: _prefetch(2),
-    store: _store,
     fill: _fill,
     add: machine("fadd", 2),
     sub: machine("fsub", 2),

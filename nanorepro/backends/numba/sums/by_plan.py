@@ -11,7 +11,8 @@ from functools import cache
 import numpy as np
 
 from nanorepro.backends.numba.llvm import simd
-from nanorepro.backends.numba.llvm.simd import fill, inlined, load, store, trailing_zeros, where
+from nanorepro.backends.numba.llvm.memory import load, store
+from nanorepro.backends.numba.llvm.simd import fill, inlined, trailing_zeros, where
 from nanorepro.backends.numba.llvm.tiles import opaque
 from nanorepro.backends.numba.sums.exact import exact_total, expansion, slowly
 from nanorepro.numerics import accumulators, plans

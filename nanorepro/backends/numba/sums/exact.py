@@ -11,13 +11,13 @@ from functools import cache
 import numpy as np
 
 from nanorepro.backends.numba.llvm import simd
+from nanorepro.backends.numba.llvm.memory import load
 from nanorepro.backends.numba.llvm.simd import (
     any_nonzero,
     apart,
     fill,
     first,
     function,
-    load,
     where,
     widen,
 )

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nanorepro.backends.numba.llvm.simd import inlined, load, prefetch, prefetch_early, widen
+from nanorepro.backends.numba.llvm.memory import load, prefetch, prefetch_early
+from nanorepro.backends.numba.llvm.simd import inlined, widen
 from nanorepro.backends.numba.llvm.tiles import (
     add_tile,
     fill_tile,
