@@ -11,7 +11,7 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nanorepro.commands.common import (
     DONE,
@@ -33,9 +33,8 @@ from nanorepro.training.signals import Terminated
 
 if TYPE_CHECKING:
     from nanorepro.paper import curves
-    from nanorepro.paper.evidence import Evidence
+    from nanorepro.paper.making import Made
     from nanorepro.paper.observed import Key
-    from nanorepro.results.result import Result
 
 NAME = "nanorepro.figure"
 FIGURES = [str(k) for k in range(1, 11)]
@@ -89,6 +88,12 @@ def parser() -> Parser:
         help="run nothing: draw and judge from the tables (CSV) and records (JSON) in FOLDER",
     )
     add(
+        "--with-records",
+        metavar="FOLDER",
+        help="run only what the tables (CSV) and records (JSON) in FOLDER do not have: a figure"
+        " grows by windows, on any machine",
+    )
+    add(
         "--plan",
         action="store_true",
         help="print what would run, how long and on how much disk; run nothing",
@@ -140,6 +145,7 @@ class FigureRequest:
     plan: bool
     decide: bool
     records: Path | None
+    with_records: Path | None
     quiet: bool
 
     def command(self, figure: int | str) -> str:
@@ -154,10 +160,10 @@ def checked(argv: Sequence[str]) -> FigureRequest:
         right = f"1 to 10, all, or {MITIGATIONS}"
         raise ConfigError(f"figure: {shown(o.figure)} is not allowed; give {right}")
     if o.figure == MITIGATIONS:
-        for name in ("decide", "report"):
+        for name in ("decide", "report", "with_records"):
             if name in given:
                 problem = "goes with the figures of the paper only; leave it out"
-                raise ConfigError(f"--{name}: {problem}")
+                raise ConfigError(f"--{name.replace('_', '-')}: {problem}")
     if o.scale not in SCALES:
         raise ConfigError(f"--scale: {shown(o.scale)} is not allowed; give {' or '.join(SCALES)}")
     named = FIGURES if o.figure == "all" else [f for f in FIGURES if f == o.figure]
@@ -201,7 +207,7 @@ def checked(argv: Sequence[str]) -> FigureRequest:
     return FigureRequest(
         sizes, mitigated, o.scale, words, models, folder, report, threads, minutes,
         check_checkpoint_minutes(o.checkpoint_minutes), o.plan, o.decide,
-        checked_records(o, given), o.quiet,
+        checked_records(o, given), checked_known(o, given), o.quiet,
     )  # fmt: skip
 
 
@@ -213,11 +219,25 @@ def checked_records(o: argparse.Namespace, given: Collection[str]) -> Path | Non
         if name in given:
             spelled = f"--{name.replace('_', '-')}"
             raise ConfigError(f"{spelled}: goes not with --from-records; leave it out")
-    if not Path(o.from_records).is_dir():
-        raise ConfigError(
-            f"--from-records: {shown(o.from_records)} is no folder; give one with figure2.json"
-        )
-    return Path(o.from_records)
+    return checked_folder("--from-records", o.from_records)
+
+
+def checked_known(o: argparse.Namespace, given: Collection[str]) -> Path | None:
+    """The folder of `--with-records`, if one is given, and nothing that it does not go with."""
+    if "with_records" not in given:
+        return None
+    for name in ("from_records", "plan"):
+        if name in given:
+            spelled = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{spelled}: goes not with --with-records; leave it out")
+    return checked_folder("--with-records", o.with_records)
+
+
+def checked_folder(spelled: str, name: str) -> Path:
+    """A folder of records that is there."""
+    if not Path(name).is_dir():
+        raise ConfigError(f"{spelled}: {shown(name)} is no folder; give one with figure2.json")
+    return Path(name)
 
 
 def checked_report(name: str) -> Path:
@@ -241,65 +261,29 @@ def drawn_models(o: argparse.Namespace, figures: list[int]) -> tuple[Config, ...
     return (Config(**fields),)
 
 
-@dataclass(frozen=True)
-class Made:
-    """What is known of a figure: its record, the rows it plots, and the tables of its pairs."""
-
-    record: dict[str, Any]
-    rows: list[dict[str, Any]]
-    evidence: "Evidence"
-
-
-def from_runs(request: FigureRequest, figure: int, deadline: float, console: Console) -> Made:
-    """A figure of its runs, those that are stored and those that are made now."""
-    from nanorepro.paper import evidence, report, runner
+def made_of(request: FigureRequest, figure: int, deadline: float, console: Console) -> "Made":
+    """A figure from its records alone, or from its runs, of which those missing are made."""
+    from nanorepro.paper import making, recorded, runner
     from nanorepro.paper.figures import FIGURES
 
-    of, size = FIGURES[figure], request.sizes[figure]
-    again = request.command(figure)
-    late: list[tuple[str, int]] = []
+    of, again = FIGURES[figure], request.command(figure)
+    if request.records:
+        return making.from_records(of, request.records, request.scale)
 
-    def runs(size: "curves.Size", keys: "Sequence[Key]") -> "dict[Key, Result]":
-        stored = runner.StoredRuns(request.folder, size, of.parameters)
-        late.extend(
-            runner.train(
-                figure,
-                keys,
-                stored,
-                request.threads,
-                deadline,
-                again,
-                not request.quiet,
-                request.checkpoint_minutes,
-                console.warn if request.quiet else None,
-            )  # fmt: skip
-        )
-        return stored.found(keys)
+    def train(stored: runner.StoredRuns, keys: "Sequence[Key]") -> "list[Key]":
+        return runner.train(
+            figure, keys, stored, request.threads, deadline, again, not request.quiet,
+            request.checkpoint_minutes, console.warn if request.quiet else None,
+        )  # fmt: skip
 
-    keys = of.needed(size)
-    results = {size: runs(size, keys)}
-    found = evidence.Evidence(size, evidence.observe(of, size, results[size]))
-    if request.decide:
-        for other, needed in of.needed_more(found.open(of.claims)).items():
-            results[other] = runs(other, needed)
-            found.more[other] = evidence.observe(of, other, results[other])
-    note = report.note(size) if keys else ""
-    if late:
-        wanted = len(keys) + sum(len(r) for s, r in results.items() if s != size)
-        note += f"; {len(late)} of {wanted} runs not made"
-    record = report.record(of, found, results, request.scale, again, note, late)
-    return Made(record, of.rows(of.plotted, size, results[size]), found)
-
-
-def from_records(folder: Path, figure: int, scale: str) -> Made:
-    """A figure of what was written of it, judged anew."""
-    from nanorepro.paper import evidence, report
-    from nanorepro.paper.figures import FIGURES
-
-    named = f"figure{figure}-{scale}"
-    name = named if (folder / f"{named}.json").exists() else f"figure{figure}"
-    record, plotted, found = evidence.read(folder, name)
-    return Made(report.judged_again(FIGURES[figure], found, record), plotted, found)
+    known = recorded.Recorded()
+    if request.with_records:
+        known = recorded.read(request.with_records, figure, request.scale)
+    size, decide = request.sizes[figure], request.decide
+    made = making.from_runs(of, size, request.folder, known, train, decide, request.scale, again)
+    if request.with_records:
+        console.say(f"figure {figure}: {made.taken} runs are from {request.with_records}")
+    return made
 
 
 def make(request: FigureRequest, figure: int, deadline: float, console: Console) -> bool:
@@ -307,11 +291,7 @@ def make(request: FigureRequest, figure: int, deadline: float, console: Console)
     from nanorepro.paper import report, rows
     from nanorepro.paper.figures import FIGURES
 
-    made = (
-        from_records(request.records, figure, request.scale)
-        if request.records
-        else from_runs(request, figure, deadline, console)
-    )
+    made = made_of(request, figure, deadline, console)
     record, again, note = made.record, made.record["command"], made.record["size"]
     pictures, problems = {}, []
     try:

@@ -77,6 +77,12 @@ def observe(figure: Figure, size: Size, results: Mapping[Key, "Result"]) -> obse
     }
 
 
+def name_of(folder: Path, figure: int, scale: str) -> str:
+    """What a figure's files in a folder begin with: with the scale, or of a page without."""
+    named = f"figure{figure}-{scale}"
+    return named if (folder / f"{named}.json").exists() else f"figure{figure}"
+
+
 def read(folder: Path, name: str) -> tuple[dict[str, Any], list[Row], Evidence]:
     """A figure's record, the rows it plots and its evidence, from its files in a folder.
 

@@ -33,7 +33,7 @@ def note(size: curves.Size) -> str:
 def record(
     figure: Figure,
     evidence: Evidence,
-    results: Mapping[Size, Mapping[Key, Result]],
+    runs: Mapping[Size, Mapping[Key, dict[str, Any]]],
     scale: str,
     again: str,
     words: str,
@@ -41,12 +41,12 @@ def record(
 ) -> dict[str, Any]:
     """What is known of a figure, for its JSON file and the page.
 
-    `results` are the runs of every size, the figure's own first; `again` is the command that makes
-    it again, `words` its size in words.
+    `runs` are what `run_record` says of the runs of every size, the figure's own first; `again` is
+    the command that makes it again, `words` its size in words.
     """
     made: list[dict[str, Any]] = [
-        {"design": asdict(size), "runs": [run_record(key, runs[key]) for key in sorted(runs)]}
-        for size, runs in results.items()
+        {"design": asdict(size), "runs": [of[key] for key in sorted(of)]}
+        for size, of in runs.items()
     ]
     every = {r["id"]: r["seconds"] for of in made for r in of["runs"]}
     return {

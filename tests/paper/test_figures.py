@@ -25,6 +25,7 @@ from nanorepro.plots import style
 from nanorepro.results import metrics, store
 from nanorepro.sweeps import work
 from nanorepro.sweeps.folder import Folder
+from nanorepro.training.simulation import simulate
 
 DOCS = Path(__file__).parents[2] / "docs" / "paper"
 
@@ -184,6 +185,85 @@ def test_a_figure_goes_on_from_a_folder_that_was_copied(folder, tmp_path):
     assert again["claims"] == record["claims"] and again["missing"] == []
 
 
+def untimed(out, number):
+    """A figure's record and tables without what differs between two times that it is made."""
+    files = {p.name: p.read_text() for p in out.glob(f"figure{number}-smoke*.csv")}
+    plotted = list(csv.DictReader(files.pop(f"figure{number}-smoke.csv").splitlines()[1:]))
+    record = json.loads((out / f"figure{number}-smoke.json").read_text())
+    for r in [*plotted, *record["runs"]]:
+        r.pop("seconds", None)
+        r.pop("command", None)  # of runs that start from others it names the folder
+    record.pop("seconds")
+    return record, plotted, files
+
+
+@pytest.mark.parametrize("number, fewer", [(2, "0,5"), (4, "0,2"), (10, "0,3")])
+def test_a_figure_grows_by_windows_from_its_records(
+    number, fewer, folder, tmp_path, monkeypatch, capsys
+):
+    """What is recorded is not run again, though none of its runs are there."""
+    made(folder, number)
+    first, second = tmp_path / "first", tmp_path / "second"
+    before = made(first, number, "--windows", fewer)
+    trained = []
+
+    def counted(config, *rest, **named):
+        trained.append(config.id)
+        return simulate(config, *rest, **named)
+
+    monkeypatch.setattr(work, "simulate", counted)
+    after = made(second, number, "--with-records", str(first))
+    assert untimed(second, number) == untimed(folder, number)
+    seconds = {r["id"]: r["seconds"] for r in before["runs"]}
+    again = seconds.keys() & set(trained)  # what other runs start from
+    sources = {r["id"] for r in after["runs"] if r["curve"] == "ReLU deep"}
+    assert again <= sources and len(again) == (number == 10)
+    kept = [r for r in after["runs"] if r["id"] in seconds.keys() - again]
+    assert kept and all(r["seconds"] == seconds[r["id"]] for r in kept)
+    assert f"{len(kept)} runs are from" in capsys.readouterr().out
+
+
+def test_of_records_that_have_all_nothing_is_run(folder, tmp_path, monkeypatch, capsys):
+    record = made(folder, 10)
+    monkeypatch.setattr(work, "simulate", None)
+    made(tmp_path, 10, "--with-records", str(folder))
+    for name in ("figure10-smoke.json", "figure10-smoke.csv"):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+    assert f"{len(record['runs'])} runs are from" in capsys.readouterr().out
+
+
+def test_recorded_numbers_that_lack_what_a_claim_needs_are_made_again(folder, tmp_path):
+    record = made(folder, 4)
+    records = tmp_path / "records"
+    records.mkdir()
+    for name, data in made_files(folder).items():
+        if name.startswith("figure4") and name.endswith((".csv", ".json")):
+            (records / name).write_bytes(data.replace(b"largest_difference", b"other"))
+    again = made(tmp_path / "out", 4, "--with-records", str(records))
+    assert again["claims"] == record["claims"]
+
+
+@pytest.mark.parametrize("damage", ['"id": "0', '"fingerprint": "zz', '"seconds": "1'])
+def test_recorded_runs_that_are_none_are_refused(damage, folder, tmp_path, capsys):
+    made(folder, 4)
+    for name, data in made_files(folder).items():
+        if name.startswith("figure4") and name.endswith((".csv", ".json")):
+            (tmp_path / name).write_bytes(data)
+    path = tmp_path / "figure4-smoke.json"
+    field = damage.split(":")[0]
+    text = path.read_text()
+    if field == '"seconds"':
+        path.write_text(text.replace('"seconds": ', '"seconds": "1", "s": ', 1))
+    else:
+        path.write_text(text.replace(f'{field}: "', damage))
+    capsys.readouterr()
+    out = tmp_path / "out"
+    words = ["4", "--scale", "smoke", "--with-records", str(tmp_path), "--out", str(out)]
+    assert figure.main(words) == 2
+    err = capsys.readouterr().err
+    assert "figure4-smoke" in err and err.count("\n") == 1 and not out.exists()
+
+
 def test_the_runs_of_a_figure_are_a_sweep_of_its_folder(folder, capsys):
     record = made(folder, 4)
     ids, place = {r["id"] for r in record["runs"]}, Folder(folder)
@@ -325,6 +405,11 @@ def test_interrupted_figure_goes_on(folder, tmp_path, sent):
         (["2", "--from-records", "nowhere"], "--from-records"),
         (["2", "--from-records", ".", "--pairs", "3"], "--pairs"),
         (["2", "--from-records", "."], "figure2"),
+        (["2", "--with-records", "nowhere"], "--with-records"),
+        (["2", "--with-records", "."], "figure2"),
+        (["2", "--with-records", ".", "--from-records", "."], "--from-records"),
+        (["2", "--with-records", ".", "--plan"], "--plan"),
+        (["mitigations", "--with-records", "."], "--with-records"),
     ],
 )
 def test_wrong_options(words, named, tmp_path, monkeypatch, capsys):
