@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from nanorepro.data.arrays import EXACT
 from nanorepro.data.tensors.opening import open_tensors
 from nanorepro.data.tensors.record import Tensor, refused
 from nanorepro.data.tensors.values import values_of
@@ -22,7 +23,6 @@ from nanorepro.parsing import real_number
 LABEL, EVALUATION = "y", "eval"
 ARRAYS = ("x", "y", "x_eval", "y_eval")
 TABLES = (".csv", ".parquet", ".pq")
-EXACT = 1 << 24  # integers up to which float32 holds all
 ABSENT = frozenset({"", "na", "nan", "n/a", "null", "none", "?", "."})
 PLACES = "rows and columns are counted from 0"
 

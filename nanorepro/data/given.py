@@ -9,20 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from nanorepro.data.binary import (
+from nanorepro.data.arrays import (
     Place,
     array_of,
     columns_of,
     dense,
     in_array,
     in_column,
-    is_missing,
+    numbers,
 )
 from nanorepro.data.content import BINARY, REAL, Content
-from nanorepro.data.files import ARRAYS, EXACT, PLACES, Examples, check_examples, read_examples
+from nanorepro.data.files import ARRAYS, Examples, check_examples, read_examples
 from nanorepro.data.options import FILE
 from nanorepro.data.packing import pack
-from nanorepro.errors import LONGEST, ConfigError, shown
+from nanorepro.errors import ConfigError, shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,19 +138,8 @@ def _table(name: str, a: Any) -> tuple[np.ndarray, tuple[str, ...]]:
 
 
 def _numbers(name: str, a: np.ndarray, place: Place) -> np.ndarray:
-    """Real numbers as float64; integers that float32 does not hold become infinite."""
-    if a.dtype.kind in "OUST":
-        for at, value in np.ndenumerate(a):
-            if is_missing(value):
-                problem = f"{name}: the value in {place(at)} is missing ({value}; {PLACES})"
-                raise ConfigError(problem, "data")
-            if not isinstance(value, bool | np.bool_ | int | float | np.integer | np.floating):
-                problem = f"{name}: {shown(value)[:LONGEST]} in {place(at)} is no number ({PLACES})"
-                raise ConfigError(problem, "data")
-        a = a.astype(np.float64)
-    if a.dtype.kind not in "buif":
-        raise ConfigError(f"{name} is of type {a.dtype}", "data", "real numbers")
-    found = a.astype(np.float64)
-    if a.dtype.kind in "iu":
-        found[np.abs(found) > EXACT] = np.inf
-    return found
+    """Real numbers as float64; what is wrong with one is said of `data`."""
+    try:
+        return numbers(name, a, place)
+    except ConfigError as error:
+        raise ConfigError(str(error), "data") from None

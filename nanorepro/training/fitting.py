@@ -1,4 +1,4 @@
-"""The caller's own examples: models trained and evaluated on arrays of 0 and 1."""
+"""The caller's own examples: models trained and evaluated on arrays."""
 
 from collections.abc import Sequence
 from typing import overload
@@ -6,8 +6,9 @@ from typing import overload
 import numpy as np
 
 from nanorepro.backends import load_backend
+from nanorepro.backends.protocols import Backend, TrainsGroups
 from nanorepro.config import Config
-from nanorepro.data import binary
+from nanorepro.data.arrays import examples_of, labels_of
 from nanorepro.errors import ConfigError
 from nanorepro.model.layers import Parameters
 from nanorepro.specification import ModelSpec
@@ -40,16 +41,17 @@ def fit(
     config : Config
         The model, the optimizer and the arithmetic: the dials of the first model of a pair.
     x : array_like (n, d)
-        Examples of d features, 0 or 1: an array, a nested list, a data frame, or a SciPy sparse
-        array; n a multiple of config.batch, d any number from 1 (even for the wide model).
+        Examples of d features, 0 and 1 or real numbers, of which the nearest float32 is taken: an
+        array, a nested list, a data frame, or a SciPy sparse array; n a multiple of config.batch,
+        d any number from 1 (even for the wide model).
     y : array_like (n,)
-        Labels, 0 or 1.
+        Labels, 0 and 1, or -1 and +1.
     parameters : record or list of records
         Where the training starts: `initial_parameters(config, features=d)`, or what an earlier
         `fit` returned.  A list of records is an ensemble, each of its models trained as it would
         be alone; a dozen small ones and more are trained together in a fraction of the time.
     backend : {"numba", "reference", "cupy"}
-        What computes it; changes no bit.
+        What computes it; changes no bit.  "cupy" takes features of 0 and 1 only.
 
     Returns
     -------
@@ -80,15 +82,14 @@ def fit(
     array([False,  True])
     """
     engine = load_backend(backend)
-    packed, features = binary.packed_examples("x", x, engine.pack)
-    labels = binary.binary_labels("y", y)
-    if len(packed) != len(labels):
-        problem = f"{len(labels)} labels do not fit {len(packed)} examples of x"
+    taken, spec = _examples(config, x, engine)
+    labels = labels_of("y", y)
+    if len(taken) != len(labels):
+        problem = f"{len(labels)} labels do not fit {len(taken)} examples of x"
         raise ConfigError(problem, "y")
     if len(labels) % config.batch:
         raise ConfigError(f"{len(labels)} examples", "x", f"a multiple of batch, {config.batch}")
-    spec = ModelSpec(config, features, 0, 0)
-    trained = engine.train_models(spec, check_records(spec, parameters), packed, labels)
+    trained = engine.train_models(spec, check_records(spec, parameters), taken, labels)
     return trained if isinstance(parameters, list | tuple) else trained[0]
 
 
@@ -105,11 +106,11 @@ def predict(
     config : Config
         The model and the arithmetic.
     x : array_like (n, d)
-        Examples of d features, 0 or 1, as for `fit`.
+        Examples of d features, as for `fit`.
     parameters : record or list of records
         What `fit` returned, or `result.parameters[pair][model]` of a run (d = 32).
     backend : {"numba", "reference", "cupy"}
-        What computes it; changes no bit.
+        What computes it; changes no bit.  "cupy" takes features of 0 and 1 only.
 
     Returns
     -------
@@ -129,8 +130,16 @@ def predict(
     array([0.], dtype=float32)
     """
     engine = load_backend(backend)
-    packed, features = binary.packed_examples("x", x, engine.pack)
-    spec = ModelSpec(config, features, 0, 0)
+    taken, spec = _examples(config, x, engine)
     records = check_records(spec, parameters)
-    logits = np.stack([engine.Model(spec, record).logits(packed) for record in records])
+    logits = np.stack([engine.Model(spec, record).logits(taken) for record in records])
     return logits if isinstance(parameters, list | tuple) else logits[0]
+
+
+def _examples(config: Config, x: object, engine: Backend) -> tuple[np.ndarray, ModelSpec]:
+    """The caller's examples as models take them, and what a model over them is."""
+    taken, features, real = examples_of("x", x, engine.pack)
+    if real and isinstance(engine, TrainsGroups):
+        problem = "cupy takes features of 0 and 1, and these are real numbers"
+        raise ConfigError(problem, "backend", "numba or reference")
+    return taken, ModelSpec(config, features, 0, 0, real)

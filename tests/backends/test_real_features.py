@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from support.records import assert_same_bits, assert_same_record, random_parameters
 from support.slow import slow_after
 
-from nanorepro import Config, fit, simulate
+from nanorepro import Config, ConfigError, fit, initial_parameters, predict, simulate
 from nanorepro.backends import reference
 from nanorepro.backends.numba import model as numba_model
 from nanorepro.backends.numba.context import compile_key, make_context
@@ -105,3 +105,36 @@ def test_a_run_over_real_features_is_the_same_on_both_backends():
     # -0 is +0, and what float32 cannot tell apart is equal
     other = np.where(x == 0.0, -0.0, x.astype(float) * (1 + 1e-12))
     assert simulate(config, "reference", 1, data=(other, y)) == one
+
+
+@pytest.mark.parametrize("options", OPTIONS[:3], ids=str)
+@pytest.mark.parametrize("count", [1, 16])
+def test_fit_and_predict_take_real_features(options, count):
+    """One model, and as many as are trained together over bits."""
+    config = Config(**options)
+    x, y = examples(2 * config.batch, 10)
+    records = [random_parameters(RNG, config, 10) for _ in range(count)]
+    model = reference.Model(ModelSpec(config, 10, 0, 0, real=True), records[0])
+    model.train(x, y)
+    for backend in ("reference", "numba"):
+        found = fit(config, x.astype(float) * (1 + 1e-12), 2.0 * y - 1.0, records, backend)
+        assert_same_record(found[0], model.parameters(), backend)
+        logits = predict(config, x[:5], found, backend)
+        assert_same_bits(logits[0], model.logits(x[:5]), backend)  # which draws as step 0 does
+        assert logits.shape == (count, 5)
+    for one, other in zip(found, fit(config, x, y, records, "reference"), strict=True):
+        assert_same_record(one, other, str(config))
+
+
+def test_a_gpu_takes_features_of_0_and_1_only(monkeypatch):
+    class Draws:
+        train_group = device = staticmethod(lambda *_: None)
+        pack = staticmethod(reference.pack)
+
+    monkeypatch.setattr("nanorepro.training.fitting.load_backend", lambda name: Draws())
+    config = Config(model="double", batch=1)
+    start = initial_parameters(config, features=2)
+    with pytest.raises(ConfigError, match="backend: cupy takes features of 0 and 1, and these"):
+        fit(config, [[0.5, 1]], [1], start, "cupy")
+    with pytest.raises(ConfigError, match="give numba or reference"):
+        predict(config, [[0.5, 1]], start, "cupy")

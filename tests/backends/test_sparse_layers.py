@@ -8,7 +8,7 @@ from support.slow import slow_after
 from nanorepro import Config
 from nanorepro.backends import reference
 from nanorepro.backends.numba import backend as numba_backend
-from nanorepro.data.binary import packed_examples
+from nanorepro.data.arrays import examples_of
 from nanorepro.specification import ModelSpec
 
 D = 32
@@ -21,7 +21,7 @@ def assert_same_training(config, parameters, d=D, steps=3):
     rng = np.random.default_rng(d)
     x, y = arrays_of(rng, config.batch * steps, d)
     x[rng.random(len(x)) < 0.4] = x[0]  # equal examples
-    packed, _ = packed_examples("x", x, reference.pack)
+    packed, _, _ = examples_of("x", x, reference.pack)
     models = [b.Model(ModelSpec(config, d, 0, 0), parameters) for b in (reference, numba_backend)]
     with np.errstate(all="ignore"):
         for model in models:

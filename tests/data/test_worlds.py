@@ -15,7 +15,7 @@ from scipy import stats
 
 from nanorepro import Config, ConfigError
 from nanorepro.backends.numba import backend as numba_backend
-from nanorepro.data import binary, packing, sampling, worlds
+from nanorepro.data import arrays, packing, sampling, worlds
 from nanorepro.numerics import plans
 from nanorepro.numerics.streams import stream_key
 from nanorepro.training.simulation import evaluation_set
@@ -337,25 +337,33 @@ def test_arrays_of_any_type_are_packed(kind):
         for given_x in (x, np.asfortranarray(x), x[::2], x.tolist()):
             want = sum(np.asarray(given_x)[:, j].astype(int) << j for j in range(d))
             for pack in (packing.pack, numba_backend.pack):
-                packed, features = binary.packed_examples("x", given_x, pack)
+                packed, features, real = arrays.examples_of("x", given_x, pack)
                 found = packed.astype(np.uint64)
                 found = found[:, 0] | (found[:, 1] << np.uint64(32) if d > 32 else np.uint64(0))
-                assert features == d and np.array_equal(found.astype(object), want)
+                assert not real and features == d
+                assert np.array_equal(found.astype(object), want)
 
 
 @pytest.mark.parametrize("kind", [k for k in KINDS if k != "?"])
 @pytest.mark.parametrize("pack", [packing.pack, numba_backend.pack])
 def test_a_single_other_number_is_found(kind, pack):
     dtype = np.dtype(kind)
-    wrong = [2] + [-1] * (dtype.kind != "u")
+    other = [2] + [-1] * (dtype.kind != "u")
     if dtype.kind == "f":
-        wrong += [0.5, math.nan, np.nextafter(dtype.type(1), dtype.type(2))]
-    for value in wrong:
+        other += [0.5, math.nan, np.nextafter(dtype.type(1), dtype.type(2))]
+    for value in other:
         for d, at in ((32, (0, 0)), (32, (66, 31)), (41, (66, 40)), (3, (1, 1))):
             x = np.zeros((67, d), kind)
             x[at] = value
-            with pytest.raises(ConfigError, match=r"x: .* give 0 and 1 only"):
-                binary.packed_examples("x", x, pack)
+            assert pack(x) is None
+            if math.isnan(value):
+                with pytest.raises(ConfigError, match=r"x: the value in row .* is missing"):
+                    arrays.examples_of("x", x, pack)
+            else:
+                found, _, real = arrays.examples_of("x", x, pack)
+                assert real == (np.float32(value) != 1) and np.count_nonzero(found) == 1
+                row, column = at
+                assert found[at] == value if real else found[row, column // 32] == 1 << column % 32
 
 
 def test_large_arrays_are_packed_a_part_at_a_time():
@@ -365,7 +373,7 @@ def test_large_arrays_are_packed_a_part_at_a_time():
 
 @pytest.mark.parametrize("good", [[0, 1], [False, True], np.array([0, 1], np.float32)])
 def test_labels_of_any_type(good):
-    found = binary.binary_labels("y", good)
+    found = arrays.labels_of("y", good)
     assert found.dtype == np.uint8 and found.tolist() == [0, 1]
 
 
@@ -374,7 +382,7 @@ def test_labels_of_any_type(good):
 )
 def test_other_labels_are_refused(bad):
     with pytest.raises(ConfigError, match="y: .* give") as caught:
-        binary.binary_labels("y", bad)
+        arrays.labels_of("y", bad)
     assert "\n" not in str(caught.value)
 
 
@@ -385,9 +393,6 @@ def test_other_labels_are_refused(bad):
         [[[0]]],
         [[]],
         np.zeros((0, 3)),
-        [[0, 2]],
-        [[0.5]],
-        [[-1]],
         [[math.nan]],
         [[math.inf]],
         [["a"]],
@@ -399,7 +404,7 @@ def test_other_labels_are_refused(bad):
 )
 def test_other_arrays_are_refused(bad):
     with pytest.raises(ConfigError, match="x: .* give") as caught:
-        binary.packed_examples("x", bad)
+        arrays.examples_of("x", bad)
     assert "\n" not in str(caught.value)
 
 

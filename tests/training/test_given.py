@@ -81,9 +81,10 @@ def seen(config, pair, model, n, held_out):
         {"first_example": 31, "holdout": 0.4, "epochs": 5},
     ],
 )
-def test_models_see_the_examples_in_the_order_of_the_contract(options):
-    config, result = replace(SMALL, **options), None
-    result = trained(config)
+@pytest.mark.parametrize("x", [X, X - 0.3], ids=["binary", "real"])
+def test_models_see_the_examples_in_the_order_of_the_contract(options, x):
+    config = replace(SMALL, **options)
+    result = trained(config, (x, Y))
     held_out = int(config.holdout * len(Y) + 0.5)
     for pair in range(config.pairs):
         for model in (0, 1):
@@ -91,7 +92,7 @@ def test_models_see_the_examples_in_the_order_of_the_contract(options):
             assert len(places) % config.batch == 0
             start = initial_parameters(result.config, pair, model, 5)
             # `fit` trains pair 0, model 0, whose own streams do not matter in this arithmetic
-            expected = fit(config, X[places], Y[places], start, "reference")
+            expected = fit(config, x[places], Y[places], start, "reference")
             for name, value in expected.items():
                 assert np.array_equal(result.parameters[pair][model][name], value)
 
@@ -363,8 +364,8 @@ NOT_EXAMPLES = [
     ((X, Y[:-1]), "data: x has 30 rows, y 29 labels"),
     ((X[0], Y), "x: shape (5,) is wrong"),
     ((X * np.nan, Y), "data: x: feature '0', row 0 is missing (NaN)"),
-    ((X * 1j, Y), "data: x is of type complex128; give real numbers"),
-    ((X.astype(str), Y), "no number"),
+    ((X * 1j, Y), "data: x: type complex128 (row 0, column 0) is not allowed; give real numbers"),
+    ((X.astype(str), Y), "data: x: '1' in row 0, column 0 is text; give numbers"),
     ((X.astype(object), [None, *Y[1:]]), "data: y: the value in row 0 is missing (None"),
     ((X | 1, Y), "data: feature '0' is 1 in all training examples"),
     ((X, Y * 0), "data: y has one class only, 0"),

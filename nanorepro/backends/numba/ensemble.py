@@ -143,7 +143,7 @@ def make_ensemble(spec: ModelSpec, records: Sequence[Parameters]) -> Ensemble | 
     dials = spec.dials
     ops = operations(numpy_arrays, dials.precision, dials.rounding, dials.fma)
     lanes = REGISTER // np.dtype(ops.dtype).itemsize
-    if 4 * len(records) < 3 * lanes:  # empty lanes take as long as full ones
+    if spec.real or 4 * len(records) < 3 * lanes:  # empty lanes take as long as full ones
         return None
     compiled = compile_ensemble(compile_key(spec.config), dials, spec.features)
     return Ensemble(spec, compiled, records[:lanes]) if compiled else None

@@ -1,4 +1,4 @@
-"""The caller's data: what is 0 or 1 without doubt is taken, all else is refused with its place."""
+"""The caller's data: what is a number without doubt is taken, else refused with its place."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from scipy import sparse
 
 from nanorepro import Config, ConfigError, fit, initial_parameters, predict
 from nanorepro.backends import load_backend
-from nanorepro.data.binary import binary_labels, packed_examples
+from nanorepro.data.arrays import examples_of, labels_of
 from nanorepro.data.packing import unpack
 from tests.support.processors import environment
 from tests.support.records import assert_same_record
@@ -66,9 +66,35 @@ GOOD = {
 @pytest.mark.parametrize("backend", ["numba", "reference"])
 @pytest.mark.parametrize("kind", GOOD)
 def test_what_is_0_and_1_without_doubt_is_taken(kind, backend):
-    packed, features = packed_examples("x", GOOD[kind](), load_backend(backend).pack)
+    packed, features, real = examples_of("x", GOOD[kind](), load_backend(backend).pack)
+    assert not real and packed.dtype == np.uint32
     assert np.array_equal(unpack(packed, features), X)
-    assert packed.dtype == np.uint32
+
+
+REAL = np.array([[0, 0.1, -2, 0, 1e9], [1, 0, 1, 3.5e-42, 0], [1, 1, -0.0, 16777216, 1]])
+REALS = {
+    "array": lambda: REAL,
+    "by columns": lambda: np.asfortranarray(REAL),
+    "nested lists": lambda: REAL.tolist(),
+    "objects": lambda: REAL.astype(object),
+    "pandas": lambda: pd.DataFrame(REAL),
+    "pandas, mixed": lambda: pd.DataFrame(REAL).astype(
+        {0: bool, 1: "Float64", 2: "Int64", 3: object, 4: np.float32}
+    ),
+    "polars": lambda: pl.DataFrame(REAL),
+    "Arrow": lambda: pytest.importorskip("pyarrow").table(
+        {str(k): REAL[:, k] for k in range(5)}
+    ),
+    "csr": lambda: sparse.csr_array(REAL),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("backend", ["numba", "reference"])
+@pytest.mark.parametrize("kind", REALS)
+def test_other_numbers_are_the_nearest_float32(kind, backend):
+    x, features, real = examples_of("x", REALS[kind](), load_backend(backend).pack)
+    assert real and features == 5 and x.dtype == np.float32
+    assert np.array_equal(x, REAL.astype(np.float32)) and not np.signbit(x[2, 2])
 
 
 @pytest.mark.parametrize(
@@ -83,8 +109,14 @@ def test_what_is_0_and_1_without_doubt_is_taken(kind, backend):
     ids=lambda labels: f"{type(labels).__name__} {getattr(labels, 'dtype', '')}",
 )  # fmt: skip
 def test_labels_of_any_kind(labels):
-    found = binary_labels("y", labels)
+    found = labels_of("y", labels)
     assert found.dtype == np.uint8 and found.tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize("kind", [list, pd.Series, np.float32])
+def test_labels_of_minus_and_plus_1(kind):
+    labels = kind([-1, 1, 1])
+    assert labels_of("y", labels).tolist() == [0, 1, 1]
 
 
 def frame_with(column, value, dtype="object"):
@@ -93,7 +125,7 @@ def frame_with(column, value, dtype="object"):
 
 BAD = [
     (np.where(X == 1, np.nan, 0.0), r"in row 0, column 1 is missing \(nan\)"),
-    ([[0, 1], [None, 1]], r"in row 1, column 0 is missing \(None\); give 0 and 1 only; fill in"),
+    ([[0, 1], [None, 1]], r"in row 1, column 0 is missing \(None\); give numbers; fill in"),
     (np.array([[0, pd.NA]], object), r"row 0, column 1 is missing \(<NA>\)"),
     (np.ma.array(X, mask=X == 1), "the value in row 0, column 1 is masked"),
     (frame_with("Int64", pd.NA, "Int64"), r"row 1, column 'Int64' is missing"),
@@ -107,11 +139,10 @@ BAD = [
      r"'no' in row 0, column 'category' is text; give numbers.*\(x == 'yes'\)"),
     ([["0", "1"]], r"'0' in row 0, column 0 is text; give numbers, as in x.astype\(int\)"),
     (np.array([[b"1"]]), "is text"),
-    (frame_with("Int64", 2, "Int64"), "2 in row 1, column 'Int64' is not allowed; give 0 and 1"),
-    ([[0, 0.5]], "0.5 in row 0, column 1 is not allowed; give 0 and 1 only"),
-    (np.array([[0, -1]], np.int8), "-1 in row 0, column 1 is not allowed"),
-    (sparse.csr_array(np.array([[0, 2]])), "2 in row 0, column 1 is not allowed"),
-    (sparse.coo_array(([1, 1], ([0, 0], [0, 0])), (1, 1)), "2 in row 0, column 0"),
+    (frame_with("float", np.inf, "float64"), "inf in row 1, column 'float' is not allowed; give"),
+    ([[0, 1e39]], r"1e\+39 in row 0, column 1 is not allowed; give numbers that float32 holds"),
+    ([[0, 2**24 + 1]], "in row 0, column 1 is not allowed; give numbers that float32 holds"),
+    ([[1j]], "type complex128 .* is not allowed; give real numbers"),
     (mixed_frame().assign(bool=pd.Timestamp("2020-01-01")), r"type datetime64.*column 'bool'"),
     ([[0, 1], [1]], "not an array .*; give an array of 2 axes with all values"),
     ([[0, np.ma.masked]], "x: not an array .*mask"),
@@ -120,7 +151,7 @@ BAD = [
     (pd.Series([0, 1]), r"shape \(2,\) is wrong"),
     ({"a": [0, 1]}, r"shape \(\) is wrong"),
     (np.array([[0, object()]], object), "object object"),
-    (np.array([[10**400]], object), "is not allowed; give 0 and 1 only"),
+    (np.array([[10**400]], object), "is not allowed; give numbers that float32 holds"),
 ]  # fmt: skip
 
 
@@ -128,7 +159,7 @@ BAD = [
 @pytest.mark.parametrize("backend", ["numba", "reference"])
 def test_what_is_not_is_refused_with_its_place(bad, message, backend):
     with pytest.raises(ConfigError, match=message) as caught:
-        packed_examples("x", bad, load_backend(backend).pack)
+        examples_of("x", bad, load_backend(backend).pack)
     assert len(str(caught.value).splitlines()) == 1 and len(str(caught.value)) < 300
 
 
@@ -139,13 +170,14 @@ def test_what_is_not_is_refused_with_its_place(bad, message, backend):
         (pd.Series([0, pd.NA, 1], dtype="Int64"), r"row 1 is missing"),
         (np.ma.array([0, 1], mask=[0, 1]), "the value in row 1 is masked"),
         (pd.Series(["a", "b"]), "'a' in row 0 is text"),
-        ([0, 7], "7 in row 1 is not allowed"),
+        ([0, 7], r"7.0 in row 1 is not allowed; give 0 and 1 only, or -1 and \+1"),
+        ([0, -1], "0.0 in row 0 is not allowed"),
         (pd.DataFrame({"y": [0, 1]}), r"shape \(2, 1\) is wrong; give 1 axis"),
     ],
 )
 def test_labels_that_are_not_are_refused_with_their_place(bad, message):
     with pytest.raises(ConfigError, match=message):
-        binary_labels("y", bad)
+        labels_of("y", bad)
 
 
 def test_a_frame_is_trained_on_as_its_numbers():
