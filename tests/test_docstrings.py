@@ -8,7 +8,8 @@ from importlib import import_module
 import pytest
 
 DOCUMENTED = [
-    "analysis.comparison", "analysis.configuration", "analysis.difference", "analysis.matching",
+    "analysis.comparison", "analysis.configuration", "analysis.difference",
+    "analysis.distance_counts", "analysis.matching", "analysis.tensor_pair",
     "analysis.replicates", "analysis.rounding_test", "analysis.sources", "data.files",
     "data.tensors.arrays", "data.tensors.opening", "data.tensors.record", "data.tensors.values",
     "numerics.ulp",

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from nanorepro.analysis.difference import common_format
+from nanorepro.analysis.tensor_pair import common_format
 from nanorepro.data.tensors.record import Tensor, TensorFile
 from nanorepro.errors import ConfigError, shown
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanorepro.analysis import difference
+from nanorepro.analysis import tensor_pair
 from nanorepro.analysis.difference import measure
 from nanorepro.data.tensors.arrays import tensors_of
 from nanorepro.data.tensors.record import FORMATS
@@ -27,7 +27,7 @@ def rng(seed=0):
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("apart", [0.0, 1e-7, 1e-3, 1.0, 30.0])
-@pytest.mark.parametrize("n", [1, 2, 999, difference.BLOCK + 7, 3 * difference.BLOCK])
+@pytest.mark.parametrize("n", [1, 2, 999, tensor_pair.BLOCK + 7, 3 * tensor_pair.BLOCK])
 def test_against_plain_numpy(kind, apart, n):
     a = rng().normal(size=n).astype(kind)
     b = (a + apart * rng(1).normal(size=n)).astype(kind)
