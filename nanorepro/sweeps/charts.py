@@ -11,14 +11,23 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes as Graph
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from nanorepro.plots import inline, style
-from nanorepro.plots.overview import MARGIN, WIDE, capital
-from nanorepro.results.metrics import METRICS, Metric, metrics_of_all
+from nanorepro.plots.overview import capital
+from nanorepro.results.metrics import Metric, metrics_of_all
+from nanorepro.sweeps.chart_axes import (
+    COLOURS,
+    MARKERS,
+    PD,
+    graph,
+    legend,
+    loss_axis,
+    rim,
+    scale,
+    x_axis,
+    y_axis,
+)
 from nanorepro.sweeps.pooled import (
-    REPLICATES,
     Axes,
     Cell,
     Pairs,
@@ -29,18 +38,10 @@ from nanorepro.sweeps.pooled import (
 )
 from nanorepro.sweeps.table import value_of
 
-COLOURS = (style.BLUE, style.RED, style.GREEN, style.PURPLE, style.YELLOW, style.CYAN,
-           style.BLACK, style.GREY)  # fmt: skip
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
-SIZE = (4.7, 3.5)
 LOOK: dict[str, Any] = {"font.size": 9.5, "axes.labelsize": 9.5, "legend.fontsize": 9.0,
                         "text.parse_math": False}  # fmt: skip
-PD = METRICS["pd"]
 DRAWN = 60_000  # points of all graphs together
 LINKED = 2000  # runs of which each is a place that leads to its row
-TICKS = 12  # values that are written below an axis
-LONGEST = 18  # characters of one of them
-SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
@@ -69,25 +70,6 @@ class Chart:
     rows: Sequence[Sequence[str]] = ()
 
 
-@dataclass(frozen=True)
-class Scale:
-    """Where the values of a field stand on a horizontal axis.
-
-    Attributes
-    ----------
-    at : dict
-        Place of each value.
-    gap : float
-        The least distance of two of them, or what is left for each where they are far apart.
-    ordered : bool
-        Whether a line between two values means something.
-    """
-
-    at: dict[Any, float]
-    gap: float
-    ordered: bool
-
-
 def charts(runs: Sequence[Pairs], axes: Axes) -> list[Chart]:
     """The graphs of a folder's runs."""
     if not runs:
@@ -105,11 +87,11 @@ def against(runs: Sequence[Pairs], axis: str, axes: Axes, most: int = DRAWN) -> 
     title = f"{capital(PD.words)} against {axis}"
     drawn = inline.Drawn()
     with style.settings(LOOK):
-        figure, ax = _graph(axis)
+        figure, ax = graph(axis)
         shown = np.concatenate([c.pd for c in found])
-        log = _y_axis(ax, [*shown, *(v for c in found for v in (c.low, c.high))])
-        _x_axis(ax, place, axes[axis])
-        _legend(figure, ax, by, series)
+        log = y_axis(ax, [*shown, *(v for c in found for v in (c.low, c.high))])
+        x_axis(ax, place, axes[axis])
+        legend(figure, ax, by, series)
         inline.settle(figure)
         thinned = max(1, math.ceil(len(shown) / most))
         for number, of in enumerate(series):
@@ -141,12 +123,12 @@ def against_loss(runs: Sequence[Pairs], axes: Axes, most: int = DRAWN) -> Chart:
         np.concatenate([getattr(run, name)[run.finite] for run in runs]) for name in ("pd", "loss")
     )
     with style.settings(LOOK):
-        figure, ax = _graph(metric.label)
+        figure, ax = graph(metric.label)
         ends = [end for run in known for end in interval_of(run.entry, "relative_pd")]
-        log = _y_axis(ax, [*pds, *ends])
+        log = y_axis(ax, [*pds, *ends])
         ends = [end for run in known for end in interval_of(run.entry, run.loss_name)]
-        _loss_axis(ax, [*losses, *ends])
-        _legend(figure, ax, by, series)
+        loss_axis(ax, [*losses, *ends])
+        legend(figure, ax, by, series)
         inline.settle(figure)
         thinned = max(1, math.ceil(len(pds) / most))
         for number, of in enumerate(series):
@@ -166,39 +148,11 @@ def against_loss(runs: Sequence[Pairs], axes: Axes, most: int = DRAWN) -> Chart:
     return Chart("pd-loss", title, svg, (*notes, *_marked(runs, log, thinned)))
 
 
-def scale(axis: str, values: Sequence[Any]) -> Scale:
-    """Numbers stand where they are, by their logarithms if they span much; all else in a row."""
-    real = all(isinstance(v, int | float) for v in values)
-    ordered = real and axis not in REPLICATES
-    if not ordered or len(values) < 3:
-        return Scale({v: float(k) for k, v in enumerate(values)}, 1.0, ordered)
-    wide = values[0] > 0 and values[-1] > WIDE * values[0]
-    at = [math.log10(v) if wide else float(v) for v in values]
-    gap = min(b - a for a, b in zip(at, at[1:], strict=False))
-    return Scale(dict(zip(values, at, strict=True)), min(gap, (at[-1] - at[0]) / 8), True)
-
-
-def short(value: Any) -> str:
-    """The same, no longer than an axis has place for."""
-    text = shown(value)
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
-
-
 def rounded(value: float | None) -> str:
     """A number of the tables, with four digits."""
     if value is None or not math.isfinite(value):
         return "–"
     return f"{value:.4g}"
-
-
-def tick(value: float) -> str:
-    """A number of an axis: 0.02, 3000, 10⁻⁶, 2×10⁻⁷."""
-    if value == 0.0 or 1e-3 <= abs(value) < 1e4:
-        return f"{value:g}"
-    digits, power = f"{value:.3e}".split("e")
-    digits = digits.rstrip("0").rstrip(".")
-    exponent = "10" + str(int(power)).translate(SUPERSCRIPT)
-    return exponent if digits == "1" else f"{digits}×{exponent}"
 
 
 def described(found: Sequence[Cell], axis: str, by: str | None) -> str:
@@ -242,105 +196,6 @@ def numbers(
     return columns, rows
 
 
-def _graph(xlabel: str) -> tuple[Figure, Graph]:
-    """An empty graph of PD; what lies behind it is the page's."""
-    figure = Figure(figsize=SIZE, dpi=72, layout="constrained")
-    ax = figure.add_subplot()
-    figure.patch.set_visible(False)
-    ax.patch.set_visible(False)
-    ax.set_axisbelow(True)
-    ax.grid(axis="y", color=style.GREY, alpha=0.4, lw=0.6)
-    ax.set_xlabel(xlabel)
-    ax.set_ylabel(PD.label)
-    return figure, ax
-
-
-def _y_axis(ax: Graph, values: Sequence[float]) -> bool:
-    """Limits and ticks of the PD; whether the axis is logarithmic."""
-    known = np.array([v for v in values if math.isfinite(v)])
-    positive = known[known > 0.0]
-    if not len(positive):
-        ax.set_ylim(-0.05, 1.0)
-        ax.set_yticks([0.0], ["0"])
-        return False
-    if positive.max() <= WIDE * positive.min() and len(positive) == len(known):
-        room = 0.08 * (known.max() - known.min()) or 0.5 * known.max()
-        ax.set_ylim(max(0.0, known.min() - room), known.max() + room)
-        ax.yaxis.set_major_locator(MaxNLocator(6))
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: tick(v)))
-        return False
-    low, high = math.log10(positive.min()), math.log10(positive.max())
-    room = max(0.06 * (high - low), 0.1)
-    ax.set_yscale("log")
-    below = 2.5 * room if len(positive) < len(known) else room  # for those that are exactly 0
-    ax.set_ylim(10.0 ** (low - below), 10.0 ** (high + room))
-    _log_ticks(ax.yaxis, high - low)
-    return True
-
-
-def _log_ticks(axis: Any, decades: float) -> None:
-    subs = (1.0,) if decades > 2.5 else (1.0, 2.0, 5.0) if decades > 0.9 else tuple(range(1, 10))
-    axis.set_major_locator(LogLocator(subs=subs, numticks=9))
-    axis.set_major_formatter(FuncFormatter(lambda v, _: tick(v)))
-    axis.set_minor_locator(NullLocator())
-
-
-def _loss_axis(ax: Graph, values: Sequence[float]) -> None:
-    """Limits and ticks of the loss."""
-    known = np.array([v for v in values if math.isfinite(v)])
-    if not len(known):
-        ax.set_xticks([])
-        return
-    low, high = known.min(), known.max()
-    if low > 0.0 and high > WIDE * low:
-        ax.set_xscale("log")
-        room = (high / low) ** 0.05
-        ax.set_xlim(low / room, high * room)
-        _log_ticks(ax.xaxis, math.log10(high / low))
-        return
-    room = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
-    ax.set_xlim(low - room, high + room)
-    ax.xaxis.set_major_locator(MaxNLocator(5))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: tick(v)))
-
-
-def _x_axis(ax: Graph, place: Scale, values: Sequence[Any]) -> None:
-    """Limits and ticks of a field; of many values some are written."""
-    low, high = min(place.at.values()), max(place.at.values())
-    room = max(0.6 * place.gap, 0.03 * (high - low))
-    ax.set_xlim(low - room, high + room)
-    apart = (high - low) / TICKS
-    marked: list[Any] = []
-    for value in values:
-        if not marked or place.at[value] - place.at[marked[-1]] >= apart:
-            marked.append(value)
-    labels = [short(value) for value in marked]
-    ax.set_xticks([place.at[value] for value in marked], labels)
-    if sum(map(len, labels)) + 2 * len(labels) > 46:
-        ax.tick_params(axis="x", labelrotation=40)
-        for label in ax.get_xticklabels():
-            label.set(ha="right", rotation_mode="anchor")
-
-
-def _legend(figure: Figure, ax: Graph, by: str | None, series: Sequence[Any]) -> None:
-    if by is None:
-        return
-    for k, of in enumerate(series):
-        ax.plot([], [], color=COLOURS[k], marker=MARKERS[k], ls="", ms=5, label=short(of))
-    fitting = max(1, min(len(series), 50 // (max(len(short(of)) for of in series) + 4)))
-    lines = math.ceil(len(series) / fitting)
-    figure.legend(
-        loc="outside upper left", ncols=math.ceil(len(series) / lines), title=by,
-        alignment="left", handletextpad=0.2, columnspacing=1.0, borderpad=0.0,
-    )  # fmt: skip
-
-
-def _rim(ax: Graph) -> float:
-    """Where on a logarithmic axis a PD of exactly 0 is marked."""
-    low, high = ax.get_ylim()
-    return float(low * (high / low) ** MARGIN)
-
-
 def _means(
     ax: Graph, x: np.ndarray, found: Sequence[Cell], number: int, log: bool, ordered: bool,
     drawn: inline.Drawn, axis: str, by: str | None,
@@ -351,7 +206,7 @@ def _means(
     _bars(ax, x, mean, low, high, colour, log)
     y = np.where(mean > 0.0, mean, np.nan) if log else mean
     ax.plot(x, y, color=colour, lw=1.2 if ordered else 0.0, marker=MARKERS[number], ms=5.5)
-    at_rim = np.where(mean == 0.0, _rim(ax), mean) if log else mean
+    at_rim = np.where(mean == 0.0, rim(ax), mean) if log else mean
     px, py = inline.places(ax, x, at_rim)
     for cell, left, top in zip(found, px, py, strict=True):
         if math.isfinite(top):
@@ -382,7 +237,7 @@ def _runs(
     y = np.array([run.entry.summary["relative_pd"] for run in runs], float)
     low, high = np.array([interval_of(r.entry, "relative_pd") for r in runs]).T
     left, right = np.array([interval_of(r.entry, r.loss_name) for r in runs]).T
-    at_rim = np.where(y == 0.0, _rim(ax), y) if log else y
+    at_rim = np.where(y == 0.0, rim(ax), y) if log else y
     colour = COLOURS[number]
     _bars(ax, x, y, low, high, colour, log)
     there = np.isfinite(left) & np.isfinite(right) & np.isfinite(at_rim)
@@ -408,7 +263,7 @@ def _cloud(
     """Single pairs: dots, crosses where a model is stuck, triangles at the rim for exactly 0."""
     zero = (y == 0.0) if log else np.zeros(len(y), bool)
     for which, shape in ((zero, "triangle"), (stuck & ~zero, "cross"), (~stuck & ~zero, "dot")):
-        at = np.full(int(which.sum()), _rim(ax)) if shape == "triangle" else y[which]
+        at = np.full(int(which.sum()), rim(ax)) if shape == "triangle" else y[which]
         px, py = inline.places(ax, x[which], at)
         drawn.points.append(inline.Points(px, py, COLOURS[number], shape))
 
