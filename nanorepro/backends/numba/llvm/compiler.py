@@ -12,7 +12,7 @@ and `forget_parts` gives back the rest.
 
 import gc
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from llvmlite import binding
@@ -82,6 +82,10 @@ class _KernelLibrary(JITCodeLibrary):
         self.code = b""
         self.enable_object_caching()
 
+    def finalize(self) -> None:
+        self._linking_libraries = _with_parts(self._linking_libraries)
+        super().finalize()
+
     def _optimize_final_module(self) -> None:
         for _ in range(2):  # in between all is in line; once, some kernels run a little slower
             super()._optimize_final_module()
@@ -143,13 +147,13 @@ class KernelCompiler(Compiler):
 
 
 class _PartLibrary(JITCodeLibrary):
-    """LLVM code for other libraries to link; the engine never sees it."""
+    """LLVM code for kernels to link; the engine never sees it.
 
-    def _optimize_final_module(self):
-        """Nothing: the kernel's library optimizes all that it links."""
+    What it calls is linked by the kernel, once, and not on each level of calls anew.
+    """
 
-    def _finalize_final_module(self):
-        self._finalize_dynamic_globals()
+    def finalize(self):
+        self._raise_if_finalized()
         self._finalized = True
 
     def get_pointer_to_function(self, name):
@@ -163,6 +167,21 @@ class _PartLibrary(JITCodeLibrary):
 
     def set_env(self, name, env):
         pass
+
+
+def _with_parts(libraries: Iterable[Any]) -> list[Any]:
+    """The libraries and those that their parts call, callers first.
+
+    The linker takes of a library only what is called by code that is there.
+    """
+    found = [*dict.fromkeys(libraries)]
+    seen = {*found}
+    for library in found:  # which grows
+        if isinstance(library, _PartLibrary):
+            called = [one for one in library._linking_libraries if one not in seen]
+            found += dict.fromkeys(called)
+            seen.update(called)
+    return found
 
 
 class _ApartLibrary(_PartLibrary):

@@ -3,8 +3,52 @@
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.imputils import lower_getattr_generic
+from numba.core.typing.templates import AttributeTemplate, infer_getattr
+from numba.extending import models, register_model
 
 from nanorepro.backends.numba.llvm.vectors import Vector, address, make_builtin
+
+
+class Pointers(types.Type):
+    """A named tuple of pointers, which the compiler moves about as one value.
+
+    Numba's own tuple is taken apart and put together again at every call, and each of its thirty
+    members is looked at for memory to be given back: half of the code that LLVM would be given.
+    """
+
+    def __init__(self, kind, members):
+        self.kind, self.members = kind, dict(zip(kind._fields, members, strict=True))
+        sizes = ",".join(f"{member.dtype}" for member in members)
+        super().__init__(f"{kind.__module__}.{kind.__qualname__}({sizes})")
+
+
+@register_model(Pointers)
+class _PointersModel(models.PrimitiveModel):
+    def __init__(self, manager, pointers):
+        members = [manager.lookup(kind).get_value_type() for kind in pointers.members.values()]
+        super().__init__(manager, pointers, ir.LiteralStructType(members))
+
+
+@infer_getattr
+class _PointersAttribute(AttributeTemplate):
+    key = Pointers
+
+    def generic_resolve(self, pointers, name):
+        return pointers.members.get(name)
+
+
+@lower_getattr_generic(Pointers)
+def _get_pointer(context, builder, kind, value, name):
+    return builder.extract_value(value, [*kind.members].index(name))
+
+
+def _together(context, builder, kind, members):
+    """The value of the type `Pointers` with these members."""
+    value = ir.Constant(context.get_value_type(kind), ir.Undefined)
+    for k, member in enumerate(members):
+        value = builder.insert_value(value, member, k)
+    return value
 
 
 def _pointer(array):
@@ -16,14 +60,14 @@ def _pointer(array):
 
 def _pointers(arrays):
     kinds = [types.CPointer(array.dtype) for array in arrays.types]
-    result = types.NamedTuple(kinds, arrays.instance_class)
+    result = Pointers(arrays.instance_class, kinds)
 
     def codegen(context, builder, sig, args):
         found = []
         for k, array in enumerate(sig.args[0].types):
             value = builder.extract_value(args[0], k)
             found.append(context.make_array(array)(context, builder, value).data)
-        return context.make_tuple(builder, result, found)
+        return _together(context, builder, result, found)
 
     return result, codegen
 
@@ -38,10 +82,10 @@ def _offset(pointer, n):
 def _moved(pointers, steps, n):
     def codegen(context, builder, sig, args):
         count, found = context.cast(builder, args[2], sig.args[2], types.int64), []
-        for k in range(len(pointers)):
+        for k in range(len(pointers.members)):
             by = builder.mul(builder.extract_value(args[1], k), count)
             found.append(builder.gep(builder.extract_value(args[0], k), [by]))
-        return context.make_tuple(builder, pointers, found)
+        return _together(context, builder, pointers, found)
 
     return pointers, codegen
 
@@ -94,7 +138,7 @@ def pointer(array):
 
 
 def pointers(arrays):
-    """A named tuple of arrays as one of pointers."""
+    """A named tuple of arrays as one of pointers, of the type `Pointers`."""
 
 
 def offset(pointer, n):
@@ -102,7 +146,7 @@ def offset(pointer, n):
 
 
 def moved(pointers, steps, n):
-    """A named tuple of pointers, each to what lies n of its steps further on."""
+    """The pointers, each to what lies n of its steps further on."""
 
 
 def load(array, index, lanes):
