@@ -19,7 +19,7 @@ open_results        all runs of a folder as one xarray Dataset
 initial_parameters  a model's record before training, for any number of features
 diverge             where, when and how fast the two models of each pair part: a `Divergence`
 attribute           which source makes the models of a pair differ: an `Attribution`
-fit, predict        train and evaluate models on your own arrays of 0 and 1
+fit, predict        train and evaluate models on your own arrays
 ConfigError         what is wrong with an argument, in one line
 
 On the command line: `python -m nanorepro`.
@@ -33,10 +33,10 @@ from nanorepro.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from nanorepro.analysis.comparison import compare
-    from nanorepro.analysis.divergence import diverge
     from nanorepro.results.result import Result
     from nanorepro.results.store import load, save
     from nanorepro.sweeps.attributing import attribute
+    from nanorepro.sweeps.diverging import diverge
     from nanorepro.sweeps.table import open_results
     from nanorepro.training.fitting import fit, predict
     from nanorepro.training.parameters import initial_parameters
@@ -63,7 +63,7 @@ _WHERE = {
     "Result": "results.result",
     "attribute": "sweeps.attributing",
     "compare": "analysis.comparison",
-    "diverge": "analysis.divergence",
+    "diverge": "sweeps.diverging",
     "fit": "training.fitting",
     "initial_parameters": "training.parameters",
     "load": "results.store",

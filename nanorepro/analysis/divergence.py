@@ -3,7 +3,7 @@
 import math
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -22,21 +22,18 @@ from nanorepro.analysis.parting import (
     forward_may_differ,
     parting,
 )
-from nanorepro.backends import load_backend
 from nanorepro.backends.nudge import nudge_step
 from nanorepro.backends.protocols import Backend, Interrupted, Traces
-from nanorepro.config import Config, check_sequence, command
+from nanorepro.config import Config, command
 from nanorepro.data.given import Given
 from nanorepro.data.worlds import World
-from nanorepro.errors import ConfigError, wrong
 from nanorepro.numerics.streams import stream_key
 from nanorepro.results.bootstrap import mean_interval
 from nanorepro.results.metrics import Comparison, average, weight_distance
 from nanorepro.specification import ModelSpec, spec_of
-from nanorepro.training.examples import source_of, with_content
+from nanorepro.training.examples import source_of
 from nanorepro.training.measuring import Measurer
 from nanorepro.training.parameters import initial_parameters
-from nanorepro.training.threads import check_threads
 
 PER_OCTAVE = 4  # steps at which pairs are measured, for each doubling
 THRESHOLD = 1e-4  # relative PD above which a pair has parted
@@ -231,83 +228,63 @@ def steps_measured(steps: int, per_octave: int = PER_OCTAVE) -> tuple[int, ...]:
     return tuple(sorted({s for s in some if s < steps} | {steps}))
 
 
-def diverge(
+def measured_pairs(
     config: Config,
-    backend: str = "numba",
-    threads: int | str | None = None,
-    progress: Progress | None = None,
-    threshold: float = THRESHOLD,
-    per_octave: int = PER_OCTAVE,
-    data: object = None,
-) -> Divergence:
-    """Train every pair in step, and say where, when and how fast its two models part.
+    engine: Backend,
+    given: Given | None,
+    steps: tuple[int, ...],
+    threads: int,
+    progress: Progress | None,
+    known: Mapping[int, PairDivergence],
+    finished: Callable[[PairDivergence], None],
+) -> tuple[PairDivergence, ...]:
+    """Train every pair in step that is not known, and say where, when and how fast it parts.
 
     Parameters
     ----------
     config : Config
-        What is trained.  `differ="nudge"` with `nudge_at`, `nudge_ulps` and `nudge_weights` plants
-        a difference where and when it is wanted.
-    backend : {"numba", "reference"}
-        What computes it.
-    threads : int or "all", optional
+        What is trained; it has been checked.
+    engine : Backend
+        What computes it; it has `TracedModel`.
+    given : Given or None
+        The caller's examples, if the run has such.
+    steps : tuple of int
+        Mini-batches after which the pairs are measured (`steps_measured`).
+    threads : int
         Pairs that are trained at a time.
-    progress : callable, optional
-        Called as progress(done, total) with examples trained on; looking for the branch and the
-        loss may end before all are.
-    threshold : float
-        The relative PD above which a pair counts as parted.
-    per_octave : int
-        Steps at which the pairs are measured, for each doubling.
-    data : tuple of array_like, optional
-        Your own examples, as for `simulate`.
-
-    Returns
-    -------
-    Divergence
-        The first step, weight and bit in which each pair differs; the first mini-batch in which an
-        activation takes another branch, and in which the rounded training loss differs; distance,
-        PD and excess loss over training; growth rate; survival of pairs that have not parted.
-
-    Raises
-    ------
-    ConfigError
-        For a configuration or an argument that cannot be run.
+    progress : callable or None
+        As of `diverge`.
+    known : mapping
+        Pairs that have been measured, by number.
+    finished : callable
+        Called with every pair that has been measured now, in the thread that did.
 
     Notes
     -----
     One pass over the examples finds the interval of `steps` in which a pair parts, and replays that
     halve it the step, as far as it stays apart from there on; so the memory does not grow with T.
-
-    Examples
-    --------
-    >>> from nanorepro import Config, diverge
-    >>> config = Config(model="double", log2_examples=10, log2_eval=6, pairs=1, differ="nudge",
-    ...                 nudge_at=5)
-    >>> found = diverge(config, backend="reference").pairs[0].parting
-    >>> found.step, found.weights, found.first.ulps
-    (5, 1, 1)
     """
-    config, given = with_content(config, data)
-    check_sequence(config)
-    if config.warm_start:
-        raise ConfigError("no warm start here", "warm_start", "none")
-    if not 0.0 < threshold < math.inf:
-        raise wrong("threshold", threshold, "a number above 0")
-    engine = load_backend(backend)
-    if not isinstance(engine, Traces):
-        raise wrong("backend", backend, "numba or reference, which can be traced")
-    steps = steps_measured(config.steps, per_octave)
-    work = _Work(config, engine, steps, progress, source_of(config, given, engine))
-    with ThreadPoolExecutor(check_threads(threads)) as pool:
-        futures = [pool.submit(work.pair, k) for k in range(config.pairs)]
-        try:
-            pairs = [future.result() for future in futures]
-        except BaseException:
-            work.stop.set()
-            for future in futures:
-                future.cancel()
-            raise
-    return Divergence(config, work.steps, float(threshold), tuple(pairs), comparable(config))
+    missing = [k for k in range(config.pairs) if k not in known]
+    found = dict(known)
+    if missing:
+        world = source_of(config, given, engine)
+        work = _Work(config, engine, steps, progress, world, config.pairs - len(missing))
+
+        def measured(k: int) -> PairDivergence:
+            pair = work.pair(k)
+            finished(pair)
+            return pair
+
+        with ThreadPoolExecutor(threads) as pool:
+            futures = {k: pool.submit(measured, k) for k in missing}
+            try:
+                found |= {k: future.result() for k, future in futures.items()}
+            except BaseException:
+                work.stop.set()
+                for future in futures.values():
+                    future.cancel()
+                raise
+    return tuple(found[k] for k in range(config.pairs))
 
 
 class _Work:
@@ -320,13 +297,15 @@ class _Work:
         steps: tuple[int, ...],
         progress: Progress | None,
         world: World | Given,
+        known: int,
     ):
         self.config, self.backend, self.steps, self.progress = config, backend, steps, progress
         self.world = world
         self.measurer = Measurer(config, self.world, backend)
-        self.stop, self.lock, self.done = threading.Event(), threading.Lock(), 0
+        self.stop, self.lock = threading.Event(), threading.Lock()
         passes = 4 if comparable(config) else 2  # of training, and of looking at each mini-batch
         self.total = passes * config.pairs * config.examples
+        self.done = passes * known * config.examples
 
     def report(self, examples: int) -> None:
         if self.stop.is_set():

@@ -9,7 +9,7 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -74,7 +74,10 @@ class Options(Config):
     backend: str = opt("numba", "what computes it (default: numba)", "{numba,reference}")
     threads: str = threads_option()
     out: str = opt(
-        "runs", "folder of the numbers, as JSON, and of the picture (default: runs)", "FOLDER"
+        "runs",
+        "folder of the pairs, in which those that are finished are found again, of the numbers and"
+        " of the picture (default: runs)",
+        "FOLDER",
     )
     json: bool = json_option()
     quiet: bool = quiet_option()
@@ -98,7 +101,8 @@ def parser() -> RecordParser:
             " training loss, rounded to float32, differs; distance, PD and\nloss over"
             " training, with the rate at which the distance grows; and how many pairs have not"
             " parted\nyet, PD above a threshold, at each step.  A nudge (--differ nudge"
-            " --nudge-at STEP) plants a difference\nwhere and when it is wanted."
+            " --nudge-at STEP) plants a difference\nwhere and when it is wanted.  Each pair is"
+            " stored as soon as it is finished, and the same\ncommand goes on where it was."
         ),
         epilog="Examples: python -m nanorepro.diverge --model tower --pairs 4\n"
         "          python -m nanorepro.diverge --differ nudge --nudge-at 1000 --by act=relu,swish",
@@ -176,11 +180,12 @@ def axis_of(text: str) -> tuple[str, tuple[str, ...]]:
     return name, values
 
 
-def train(request: Request) -> "list[Divergence]":
-    """Train and look, showing the progress on standard error."""
+def train(request: Request, say: Callable[[str], None]) -> "list[Divergence]":
+    """Train and look, showing the progress on standard error; pairs that are kept are found."""
+    kept = f"pairs that are finished are kept; to go on: {request.command}"
     shown_ = None if request.quiet else Progress(sys.stderr, "starting ...", NAME)
-    with ends_at_once(NAME), shown_ or nullcontext():
-        from nanorepro.analysis.divergence import diverge
+    with ends_at_once(NAME, kept), shown_ or nullcontext():
+        from nanorepro.sweeps.diverging import diverge
         from nanorepro.training.compiling import says_when_compiling
 
         found: list[Divergence] = []
@@ -199,7 +204,9 @@ def train(request: Request) -> "list[Divergence]":
                         report,
                         request.threshold,
                         request.per_octave,
-                    )  # fmt: skip
+                        folder=request.folder,
+                        say=say,
+                    )
                 )
         return found
 
@@ -310,7 +317,8 @@ def run(argv: Sequence[str], console: Console) -> int:
     """Train, look, store, show."""
     options, _ = parser().read(argv)
     request = checked(options, argv)
-    found = train(request)
+    lost: list[str] = []
+    found = train(request, lost.append)
     names = [f"{option(request.axis)[2:]} {v}" for v in request.values] or [""]
     record = as_json(request, found)
     files, problems = keep(request, record, found, names)
@@ -320,7 +328,7 @@ def run(argv: Sequence[str], console: Console) -> int:
         tables = [as_table(d, name) for d, name in zip(found, names, strict=True)]
         lines = [f"  {name:<9}{path or 'none'}" for name, path in files.items()]
         console.say("\n".join([*tables, *lines, f"  {'again':<9}{request.command}"]))
-    for problem in problems:
+    for problem in (problems := [*lost[:1], *problems]):
         console.fail(problem, FAILED)
     return FAILED if problems else DONE
 

@@ -53,11 +53,14 @@ def termination_raises() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def ends_at_once(name: str) -> Iterator[None]:
-    """A signal to end does so here, without waiting for threads at work; nothing is stored."""
+def ends_at_once(name: str, said: str = "") -> Iterator[None]:
+    """A signal to end does so here, without waiting for threads at work; nothing is stored.
+
+    `said`: what the user should know then.
+    """
 
     def end(number: int, frame: FrameType | None) -> None:
-        _exit(name, number)
+        _exit(name, number, said)
 
     with _handled(dict.fromkeys(_ending(), end)):
         yield
@@ -88,9 +91,9 @@ def ends_when_kept(name: str, begun: Callable[[], bool]) -> Iterator[None]:
                 timer.cancel()
 
 
-def _exit(name: str, number: int) -> None:
+def _exit(name: str, number: int, said: str = "") -> None:
     """End the process because of a signal, whatever its threads do."""
     status, word = _ending()[number]
     with contextlib.suppress(OSError):
-        os.write(2, f"\n{name}: {word}\n".encode())
+        os.write(2, f"\n{name}: {word}{said and '; '}{said}\n".encode(errors="replace"))
     os._exit(status)
