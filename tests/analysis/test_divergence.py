@@ -52,13 +52,13 @@ def by_steps(config):
 
 @settings(max_examples=12, deadline=None)
 @given(
-    st.integers(0, 31), st.integers(0, 1000), st.sampled_from(["relu", "swish"]),
+    st.integers(0, 15), st.integers(0, 1000), st.sampled_from(["relu", "swish"]),
     st.sampled_from(["adagrad", "sgd", "adam"]), st.sampled_from(["float32", "float64", "bits:11"]),
 )  # fmt: skip
 def test_a_planted_weight_is_found_at_its_step(step, seed, act, optimizer, precision):
     config = replace(
         SMALL, differ="nudge", nudge_at=step, seed=seed, act=act, optimizer=optimizer,
-        precision=precision,
+        precision=precision, log2_examples=8,
     )  # fmt: skip
     found = diverge(config, backend="reference", per_octave=1).pairs[0].parting
     [(name, at)] = nudged_weights(ModelSpec(config, FEATURES, 0, 1))
@@ -139,6 +139,8 @@ def brute_force(config):
     beta = config.beta if ACTIVATIONS[config.act].uses_beta else 1.0
     kinks = [pair.models[0].ops.const(k * beta) for k in ACTIVATIONS[config.act].kinks]
     for step in range(config.steps):
+        if branch is not None and loss is not None:
+            break
         rows, labels = [], None
         for spec, model in zip(pair.specs, pair.models, strict=True):
             [(x, y)] = pair.examples.pieces(spec, step, step + 1)
@@ -181,6 +183,7 @@ def test_branch_and_loss_are_those_of_a_search_by_hand(options, backend):
 @pytest.mark.parametrize(
     "options",
     slow_after(1, [
+        {"act": "relu"},
         {"act": "relu", "leaf_order": "random", "tree": "lanes:3"},
         {"act": "swish", "unit_tree": "pairwise", "precision": "float64", "optimizer": "adam"},
         {"model": "wide", "hidden": "", "batch": 32, "act": "smelu"},

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.records import arrays_of, assert_same_bits, assert_same_record, random_parameters
 from support.runs import BASE, assert_same_run, small
-from support.slow import slow_after
+from support.slow import slow_after, slow_unless
 
 from nanorepro import Config, fit, initial_parameters, predict, simulate
 from nanorepro import config as names
@@ -291,7 +291,9 @@ def print_of(config):
     ids=str,
 )
 def test_every_option_moves_the_bits(options):
-    assert print_of(replace(BASE, **options)) != print_of(BASE)
+    """In few steps or, where only some sums are rounded otherwise, in more."""
+    runs = [replace(BASE, log2_examples=log2) for log2 in (8, 10)]
+    assert any(print_of(replace(run, **options)) != print_of(run) for run in runs)
 
 
 def test_what_has_no_effect_moves_no_bit():
@@ -369,9 +371,11 @@ def test_a_batch_longer_than_a_chunk(monkeypatch):
 # Pairs.
 
 
-@pytest.mark.parametrize("model", ARCHITECTURES)
+@pytest.mark.parametrize("model", slow_unless(lambda model: model != "deep", ARCHITECTURES))
 def test_without_a_difference_the_pd_is_zero(model):
-    config = next(replace(c, differ="none") for c in TABLE if c.model == model)
+    configs = {c.model: c for c in reversed(TABLE)}
+    configs["wide"] = Config(**golden.cases()["wide-sgd"])  # its kernel is compiled for that, too
+    config = replace(configs[model], differ="none")
     result = simulate(config, threads=2)
     assert result.relative_pd == 0.0 and not any(result.weight_distance)
     assert fingerprint([[result.parameters[0][0]]]) == fingerprint([[result.parameters[0][1]]])
@@ -381,7 +385,7 @@ def test_without_a_difference_the_pd_is_zero(model):
 
 @pytest.mark.parametrize("act", ["identity", "relu"])
 def test_with_exact_sums_the_order_inside_a_mini_batch_is_nothing(act):
-    config = small(hidden="4,3", act=act, log2_examples=10, differ="shuffle,order")
+    config = small(hidden="4,3", act=act, differ="shuffle,order")
     config = replace(config, leaf_order="random", accumulator="exact")
     assert simulate(config, backend="reference").relative_pd == 0.0
     assert simulate(replace(config, accumulator="plain"), backend="reference").relative_pd > 0.0

@@ -68,10 +68,11 @@ def test_a_nudge_within_a_run_moves_so_many_weights_before_its_step(precision):
         places = nudged_weights(spec)
         assert len(set(places)) == 11
         numbers = 3 << 16 if precision == "bits:8" else 3
-        for name, place in places:
-            value = model.w[name].reshape(-1)
-            for _ in range(numbers):
-                value[place] = np.nextafter(value[place], np.array(np.inf, value.dtype))
+        nudged = np.array([model.w[name].flat[place] for name, place in places])
+        for _ in range(numbers):
+            np.nextafter(nudged, nudged.dtype.type(np.inf), out=nudged)
+        for (name, place), value in zip(places, nudged, strict=True):
+            model.w[name].flat[place] = value
         model.train(x[at:], y[at:])
         assert_same_record(model.parameters(), results[0].parameters[pair][1], f"pair {pair}")
 

@@ -97,7 +97,7 @@ def test_no_kernel_over_numbers_reads_bits(options):
 
 
 def test_a_run_over_real_features_is_the_same_on_both_backends():
-    x, y = examples(40, 6)[0], np.arange(40) % 3 % 2
+    x, y = examples(40, 10)[0], np.arange(40) % 3 % 2
     config = Config(hidden="6,3", batch=16, epochs=4, pairs=1, log2_window=1)
     one = simulate(config, "reference", 1, data=(x, y))
     assert one == simulate(config, "numba", 2, data=(x, y))
@@ -107,7 +107,7 @@ def test_a_run_over_real_features_is_the_same_on_both_backends():
     assert simulate(config, "reference", 1, data=(other, y)) == one
 
 
-@pytest.mark.parametrize("options", OPTIONS[:3], ids=str)
+@pytest.mark.parametrize("options", slow_after(1, OPTIONS[:3]), ids=str)
 @pytest.mark.parametrize("count", [1, 16])
 def test_fit_and_predict_take_real_features(options, count):
     """One model, and as many as are trained together over bits."""

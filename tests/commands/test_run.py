@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from nanorepro import Config, simulate
 from nanorepro.commands.run import GROUPS, Options, main
+from nanorepro.config import command
 from nanorepro.errors import option
 from nanorepro.results import store
 from nanorepro.training import checkpoints
@@ -369,6 +370,25 @@ def spawn(*words: str, **settings) -> subprocess.Popen:
     )
 
 
+AT_ONCE = """
+import sys
+from nanorepro.training import progress
+progress.LOG_SECONDS = 0.05
+from nanorepro.commands.run import main
+sys.exit(main())
+"""
+
+
+def training(shows: str, *words: str) -> subprocess.Popen:
+    """The command in a process of its own that is so far as to show this."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", AT_ONCE, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, start_new_session=True,
+    )  # fmt: skip
+    assert any(shows in line for line in process.stderr)
+    return process
+
+
 def test_help_is_complete_and_quick():
     begin = time.perf_counter()
     process = spawn("--help")
@@ -395,24 +415,24 @@ def test_ctrl_c_and_termination_end_at_once(when, number, status, word, tmp_path
     out = tmp_path / "out"
     big = "--hidden 64,64 --log2-examples 20 --threads 1 --backend reference"
     minutes = "10" if when == "first line" else "0"
-    process = spawn(
-        *big.split(), "--checkpoint-minutes", minutes, "--out", str(out), start_new_session=True
-    )
-    line = process.stderr.readline()
-    assert "starting" in line
-    if when != "first line":
-        time.sleep(4.0)
+    words = [*big.split(), "--checkpoint-minutes", minutes, "--out", str(out)]
+    if when == "first line":
+        process = spawn(*words, start_new_session=True)
+        assert "starting" in process.stderr.readline()
+    else:
+        process = training("0%", *words)
     process.send_signal(number)
     begin = time.perf_counter()
     said, warned = process.communicate(timeout=60)
     assert time.perf_counter() - begin < 3.0
     assert process.returncode == status
     assert said == ""
-    assert warned == f"\nnanorepro.run: {word}\n"
+    shown = [line for line in warned.splitlines() if "%" not in line]
+    assert shown == ["", f"nanorepro.run: {word}"]
     assert not out.exists()
 
 
-LONG = ["--hidden", "16,16", "--log2-examples", "15", "--log2-eval", "6", "--pairs", "2",
+LONG = ["--hidden", "16,16", "--log2-examples", "13", "--log2-eval", "6", "--pairs", "2",
         "--eval-every", "log"]  # fmt: skip
 SLOW, FAST = "--backend=reference", "--backend=numba"
 
@@ -420,13 +440,13 @@ SLOW, FAST = "--backend=reference", "--backend=numba"
 def until(condition, seconds=60.0):
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
-        time.sleep(0.01)
+        time.sleep(0.05)
     assert condition()
 
 
 @pytest.fixture(scope="module")
 def undisturbed():
-    config = Config(hidden="16,16", log2_examples=15, log2_eval=6, pairs=2, eval_every="log")
+    config = Config(hidden="16,16", log2_examples=13, log2_eval=6, pairs=2, eval_every="log")
     return simulate(config, "numba", 1)
 
 
@@ -439,20 +459,18 @@ def test_a_signal_writes_a_checkpoint_and_says_how_to_go_on(
     number, status, word, undisturbed, tmp_path
 ):
     """Also with a checkpoint so far away that only the signal can have written it."""
-    words = [*LONG, "-q", "--threads", "1", "--out", str(tmp_path)]
-    process = spawn(*words, SLOW, start_new_session=True)
-    time.sleep(6.0)
+    words = [*LONG, "--threads", "1", "--out", str(tmp_path)]
+    process = training(" left", *words, SLOW)
     process.send_signal(number)
     said, warned = process.communicate(timeout=60)
     path = tmp_path / f"{undisturbed.config.id}.checkpoint"
     assert (process.returncode, said) == (status, "")
-    kept, again, last = warned.splitlines()
+    kept, again, last = [w for w in warned.splitlines() if not w.endswith(" left")]
     assert f"of the run is kept in {str(path)!r}" in kept and path.exists()
     assert again == f"nanorepro.run: to go on: python -m nanorepro.run {shlex.join([*words, SLOW])}"
     assert last == f"nanorepro.run: {word}"
-    found = spawn(*words, FAST, "--json")
-    said, warned = found.communicate(timeout=120)
-    assert found.returncode == 0 and "goes on from" in warned
+    status, said, warned = call(*words, FAST, "--json")
+    assert status == 0 and "goes on from" in warned
     report = json.loads(said)
     assert report["fingerprint"] == undisturbed.fingerprint
     assert store.load(report["stored"]) == undisturbed
@@ -481,8 +499,10 @@ def test_a_disk_that_is_full_loses_no_training(undisturbed, tmp_path):
     def small():
         resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))
 
+    shorter = replace(undisturbed.config, log2_examples=9)
+    words = shlex.split(command(shorter).removeprefix("python -m nanorepro.run"))
     process = spawn(
-        *LONG, SLOW, "-q", "--json", "--checkpoint-minutes", "0.0001",
+        *words, SLOW, "-q", "--json", "--checkpoint-minutes", "0.0001",
         "--out", str(tmp_path), preexec_fn=small,
     )  # fmt: skip
     said, warned = process.communicate(timeout=120)
@@ -490,7 +510,7 @@ def test_a_disk_that_is_full_loses_no_training(undisturbed, tmp_path):
     assert process.returncode == 1 and len(lines) == 2, warned
     assert "no checkpoint: " in lines[0] and "the training goes on" in lines[0]
     assert "could not be stored" in lines[1]
-    assert json.loads(said)["fingerprint"] == undisturbed.fingerprint
+    assert json.loads(said)["fingerprint"] == simulate(shorter, "numba", 1).fingerprint
     assert os.listdir(tmp_path) == []
 
 
