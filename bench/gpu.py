@@ -17,7 +17,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -26,7 +28,7 @@ from bench.cases import CONFIGS, MODELS, Case
 from nanorepro.backends.cuda import nvrtc
 from nanorepro.backends.cuda.device import current
 from nanorepro.backends.cuda.ensemble import Ensemble
-from nanorepro.backends.cuda.group import ExampleRows
+from nanorepro.backends.cuda.examples import Drawn
 from nanorepro.backends.protocols import Group, Snapshot
 from nanorepro.config import Config, canonical
 from nanorepro.data.worlds import make_world
@@ -37,8 +39,11 @@ from nanorepro.specification import ModelSpec
 from nanorepro.training.parameters import initial_parameters
 from nanorepro.training.simulation import simulate
 
-GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden.json"
-FIRST = ("tower", "linear", "wide", "deep", "stochastic-bits:8", "exact-float32", "float64")
+GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden.py"
+FIRST = (
+    "tower", "linear", "wide", "deep", "stochastic-bits:8", "exact-float32", "float64", "given",
+    "real", "single-sums",
+)  # fmt: skip
 TOWERS = (32, 128, 384, 528, 1320, 4096)
 OTHERS = {"linear": (384,), "double": (384,), "tower-sgd": (384,), "wide": (32, 132), "deep": (32,)}
 EXAMPLES = {"deep": 1 << 11, "wide": 1 << 13}
@@ -64,14 +69,19 @@ class Report:
         print(f"{part}: {name}: {json.dumps(value)}", flush=True)
 
 
+@cache
+def golden() -> ModuleType:
+    """tests/golden.py, which makes the runs of the golden table."""
+    spec = importlib.util.spec_from_file_location("golden_table", GOLDEN)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def golden_rows() -> Iterator[tuple[str, dict[str, Any]]]:
-    """The rows of the golden table that a GPU takes, those first that show most."""
-    rows = json.loads(GOLDEN.read_text())["rows"]
-    rows = {
-        name: row
-        for name, row in rows.items()
-        if not {"given", "accumulator_at"} & {*row["options"]}
-    }
+    """The rows of the golden table, those first that show most."""
+    rows = golden().read()["rows"]
     for name in (*FIRST, *(n for n in rows if n not in FIRST)):
         yield name, rows[name]
 
@@ -81,7 +91,9 @@ def fingerprints(report: Report) -> None:
     for name, row in golden_rows():
         if report.left < 0:
             return
-        found = simulate(Config(**row["options"]), backend="cupy").fingerprint
+        options = row["options"]
+        config, data = golden().run_of(options)[0], golden().data_of(options)
+        found = simulate(config, backend="cupy", data=data).fingerprint
         report.add("fingerprints", name, found == row["fingerprint"] or found)
 
 
@@ -96,7 +108,7 @@ def seconds_of(call: Callable[[], object]) -> list[float]:
     return found
 
 
-def ensemble_of(config: Config, models: int) -> tuple[Ensemble, ExampleRows]:
+def ensemble_of(config: Config, models: int) -> tuple[Ensemble, Drawn]:
     """Models of so many pairs, and their examples."""
     device = current()
     config = replace(config, pairs=-(-models // 2))
@@ -104,7 +116,7 @@ def ensemble_of(config: Config, models: int) -> tuple[Ensemble, ExampleRows]:
     start = [initial_parameters(config)] * models
     world = make_world(config.seed, config.data)
     group = Group(specs, [Snapshot.before(w, 1) for w in start], world, np.zeros((1, 1), np.uint32))
-    return Ensemble(device, specs, start), ExampleRows(device, group, specs)
+    return Ensemble(device, specs, start), Drawn(device, group, specs)
 
 
 def installed(package: str) -> bool:
@@ -120,7 +132,7 @@ def step_time(name: str, models: int, examples: int) -> dict[str, float]:
     steps = examples // config.batch
 
     def train() -> None:
-        ensemble.train(rows.rows, 2 * examples, 0, 1, steps)
+        ensemble.train(*rows.piece(0, examples), steps)
         current().synchronize()
 
     training = seconds_of(train)

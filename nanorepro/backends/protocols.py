@@ -6,7 +6,7 @@ affair.  One that trains many models at once, as a GPU does, also has `train_gro
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -79,14 +79,17 @@ class Group:
 
     models: what each model is; all have one Config, the pairs and the dials may vary
     start: the parameters of each before training, in its precision, or where it was left
-    world: what the examples are drawn from, or the caller's, which no `train_group` need take
+    world: what the examples are drawn from, or the caller's
+    pools: of the caller's examples the places (epoch,) uint64 of those that each pair is trained on
+        in an epoch
     patterns: (n, words) uint32, or (n, d) float32 if features are real: the evaluation examples
         whose logits are wanted at every checkpoint
 
     With c the Config and s a model's specification, its i-th training example is example
     c.first_example + i of the stream ("examples", s.pair), for i from 0 to c.examples - 1; the w-th
     window, examples w·c.window and on, is brought into the order of permutation w of the stream
-    s.key("shuffle").  Both models of a pair see the same examples.
+    s.key("shuffle").  Both models of a pair see the same examples.  Of the caller's, example q is
+    the one at place pool[π(q mod epoch)], π permutation ⌊q/epoch⌋ of that stream.
     Before step `nudge_step(s)` a model's parameters are `nudged` (`backends.nudge`); where that is
     step 0, `start` has it.
     """
@@ -95,6 +98,7 @@ class Group:
     start: Sequence[Snapshot]
     world: World | Given
     patterns: np.ndarray
+    pools: Mapping[int, np.ndarray] = field(default_factory=dict)
 
 
 class ModelInTraining(Protocol):

@@ -152,8 +152,6 @@ def checked(options: Options, words: Sequence[str]) -> Request:
 
     for run in wanted(config, options.sums):
         check_sequence(run)
-    if options.sums and options.backend == "cupy":
-        raise wrong("backend", options.backend, "numba, whose single sums can be exact")
     load_backend(options.backend)  # which refuses what it cannot run under
     again = shlex.join(["python", "-m", NAME, *(w for w in words if w not in QUIET)])
     return Request(

@@ -6,7 +6,7 @@ from typing import overload
 import numpy as np
 
 from nanorepro.backends import load_backend
-from nanorepro.backends.protocols import Backend, TrainsGroups
+from nanorepro.backends.protocols import Backend
 from nanorepro.config import Config
 from nanorepro.data.arrays import examples_of, labels_of
 from nanorepro.errors import ConfigError
@@ -51,7 +51,7 @@ def fit(
         `fit` returned.  A list of records is an ensemble, each of its models trained as it would
         be alone; a dozen small ones and more are trained together in a fraction of the time.
     backend : {"numba", "reference", "cupy"}
-        What computes it; changes no bit.  "cupy" takes features of 0 and 1 only.
+        What computes it; changes no bit.
 
     Returns
     -------
@@ -110,7 +110,7 @@ def predict(
     parameters : record or list of records
         What `fit` returned, or `result.parameters[pair][model]` of a run (d = 32).
     backend : {"numba", "reference", "cupy"}
-        What computes it; changes no bit.  "cupy" takes features of 0 and 1 only.
+        What computes it; changes no bit.
 
     Returns
     -------
@@ -139,7 +139,4 @@ def predict(
 def _examples(config: Config, x: object, engine: Backend) -> tuple[np.ndarray, ModelSpec]:
     """The caller's examples as models take them, and what a model over them is."""
     taken, features, real = examples_of("x", x, engine.pack)
-    if real and isinstance(engine, TrainsGroups):
-        problem = "cupy takes features of 0 and 1, and these are real numbers"
-        raise ConfigError(problem, "backend", "numba or reference")
     return taken, ModelSpec(config, features, 0, 0, real)

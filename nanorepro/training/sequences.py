@@ -73,7 +73,7 @@ class GivenSequence:
     def __init__(self, config: Config, pair: int, given: Given, backend: Backend):
         self.given, self.backend, self.first = given, backend, config.first_example
         self.config, self.width = config, given.x.shape[1]
-        self.pool = pool(config, pair, backend)
+        self.pool = pools(config, backend)[pair]
         self.key = stream_key(config.seed, "examples", pair)
         self.one_epoch = lru_cache(maxsize=2)(self._one_epoch)  # of which chunks are parts
 
@@ -133,11 +133,11 @@ def dealt(config: Config, backend: Backend) -> np.ndarray:
     return order
 
 
-def pool(config: Config, pair: int, backend: Backend) -> np.ndarray:
-    """Places (epoch,) uint64 of the examples that a pair is trained on in an epoch."""
+def pools(config: Config, backend: Backend) -> dict[int, np.ndarray]:
+    """Places (epoch,) uint64 of the examples that each pair is trained on in an epoch."""
     left = dealt(config, backend)[config.held_out :]
-    first = pair * config.epoch if config.pair_examples == "split" else 0
-    return left[first : first + config.epoch]
+    apart = config.epoch if config.pair_examples == "split" else 0
+    return {k: left[k * apart : k * apart + config.epoch] for k in range(config.pairs)}
 
 
 def evaluated(config: Config, given: Given, backend: Backend) -> tuple[np.ndarray, np.ndarray]:

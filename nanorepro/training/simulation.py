@@ -38,6 +38,7 @@ from nanorepro.training.parameters import (
     initial_record,
     starting_record,
 )
+from nanorepro.training.sequences import pools
 from nanorepro.training.threads import check_threads
 
 __all__ = ["Progress", "evaluation_set", "initial_parameters", "load_backend", "simulate"]
@@ -88,6 +89,7 @@ class Simulation:
         self.checkpoint = checkpoint
         self.world = source_of(config, given, backend)
         self.measurer = Measurer(config, self.world, backend)
+        self.pools = pools(config, backend) if given else {}
         self.streams: WeakValueDictionary[int, ExampleStream] = WeakValueDictionary()
         self.stop = threading.Event()
         self.lock = threading.Lock()
@@ -154,7 +156,7 @@ class Simulation:
         """Train the models of a job, in its order."""
         specs = [spec_of(self.config, k, m) for k, m in job.models]
         starts = [self.starting(spec) for spec in specs]
-        group = Group(specs, starts, self.world, self.measurer.patterns)
+        group = Group(specs, starts, self.world, self.measurer.patterns, self.pools)
 
         def report(examples: int, snapshots: Callable[[], Sequence[Snapshot]]) -> None:
             try:
@@ -307,9 +309,6 @@ def simulate(
     check_sequence(config)
     threads = check_threads(threads)
     engine = load_backend(backend)
-    if given and isinstance(engine, TrainsGroups):
-        problem = f"{backend} draws the examples of worlds, and takes no others"
-        raise ConfigError(problem, "backend", "numba or reference")
     _check_start(config, start)
     checkpoint = Checkpoint(config, checkpoint_folder, checkpoint_minutes, backend, say)
     simulation = Simulation(config, engine, start, progress, checkpoint, given)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from support.records import assert_same_bits, assert_same_record, random_parameters
 from support.slow import slow_after
 
-from nanorepro import Config, ConfigError, fit, initial_parameters, predict, simulate
+from nanorepro import Config, fit, predict, simulate
 from nanorepro.backends import reference
 from nanorepro.backends.numba import model as numba_model
 from nanorepro.backends.numba.context import compile_key, make_context
@@ -124,17 +124,3 @@ def test_fit_and_predict_take_real_features(options, count):
         assert logits.shape == (count, 5)
     for one, other in zip(found, fit(config, x, y, records, "reference"), strict=True):
         assert_same_record(one, other, str(config))
-
-
-def test_a_gpu_takes_features_of_0_and_1_only(monkeypatch):
-    class Draws:
-        train_group = device = staticmethod(lambda *_: None)
-        pack = staticmethod(reference.pack)
-
-    monkeypatch.setattr("nanorepro.training.fitting.load_backend", lambda name: Draws())
-    config = Config(model="double", batch=1)
-    start = initial_parameters(config, features=2)
-    with pytest.raises(ConfigError, match="backend: cupy takes features of 0 and 1, and these"):
-        fit(config, [[0.5, 1]], [1], start, "cupy")
-    with pytest.raises(ConfigError, match="give numba or reference"):
-        predict(config, [[0.5, 1]], start, "cupy")

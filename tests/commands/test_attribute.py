@@ -59,7 +59,6 @@ def test_a_run_that_fails_ends_it_with_its_reason_and_how_to_go_on(tmp_path, mon
         (["--backend", "gpu"], "--backend: 'gpu' is not allowed"),
         (["--differ", "nudge", "--nudge-at", "99"], "--nudge-at: 99 is not allowed"),
         (["--tree", "chain,pairwise,lanes:8"], "--tree: 'chain,pairwise,lanes:8' is not allowed"),
-        (["--sums", "--backend", "cupy"], "--backend: 'cupy' is not allowed; give numba"),
         (["--accumulator-at", "9:batch=exact"], "--accumulator-at: '9:batch=exact' is not allowed"),
         (["--warm-start", "x"], "'--warm-start' is not an option"),
         (["--log2-window", "30"], "--log2-window: 30 is not allowed"),

@@ -8,6 +8,7 @@ from support.records import arrays_of, assert_same_bits, assert_same_record, ran
 from nanorepro import Config, fit, predict, simulate
 from nanorepro.backends.cuda import device as seam
 from nanorepro.backends.cuda import ensemble as ensembles
+from nanorepro.backends.cuda import examples
 from nanorepro.backends.cuda import group as groups
 from nanorepro.backends.cuda.program import program_of
 from nanorepro.dials import dials
@@ -50,11 +51,21 @@ def test_fit_and_predict(interpreter, options, d):
     assert_same_fit(Config(**{"lr": 0.3, "seed": 5, **options}), d)
 
 
+def test_fit_and_predict_with_real_features(interpreter):
+    rng, config = np.random.default_rng(3), Config(hidden="4", batch=4, precision="bits:11")
+    x, y = rng.normal(0.0, 3.0, (12, 3)), rng.integers(0, 2, 12)
+    starts = [random_parameters(rng, config, 3) for _ in range(2)]
+    ours, theirs = (fit(config, x, y, starts, backend=b) for b in ("cupy", "reference"))
+    for a, b in zip(ours, theirs, strict=True):
+        assert_same_record(a, b, str(config))
+    z = [predict(config, x, theirs, backend=b) for b in ("cupy", "reference")]
+    assert_same_bits(*z, "logits")
+
+
 def assert_same_run(config, **more):
     ours = simulate(config, backend="cupy", **more)
-    theirs = simulate(
-        config, backend="reference", threads=1, **{k: more[k] for k in more if k == "start"}
-    )
+    given = {k: more[k] for k in more if k in ("start", "data")}
+    theirs = simulate(config, backend="reference", threads=1, **given)
     assert ours.fingerprint == theirs.fingerprint
     assert_same_bits(ours.logits, theirs.logits, "logits")
     assert [p.pd for p in ours.pairs] == [p.pd for p in theirs.pairs]
@@ -77,7 +88,7 @@ def test_warm_start_and_examples_of_any_index(interpreter):
 
 
 def test_windows_longer_than_a_warp_and_several_chunks(interpreter, monkeypatch):
-    monkeypatch.setattr(groups, "CHUNK", 64)
+    monkeypatch.setattr(examples, "CHUNK", 64)
     monkeypatch.setattr(groups, "PIECE", 16)
     assert_same_run(Config(**SMALL, log2_window=4, differ="init,shuffle"))
     assert_same_run(Config(**{**SMALL, "hidden": "33"}, data="quadratic"))
@@ -103,12 +114,66 @@ def test_an_interrupted_run_ends_at_the_next_report(interpreter):
         simulate(Config(**SMALL), backend="cupy", progress=stop)
 
 
+def callers(kind, d, n=52):
+    """Some examples for training and some for evaluation; of real features many are 0."""
+    rng = np.random.default_rng(d)
+    x, y = rng.integers(0, 2, (n, d)), rng.integers(0, 2, n)
+    if kind == "real":
+        x = x * rng.normal(0.0, 3.0, (n, d)).astype(np.float32)
+    return x[:-9], y[:-9], x[-9:], np.resize([0, 1], 9)
+
+
+@pytest.mark.parametrize(
+    ("kind", "d", "options", "kernel"),
+    [
+        # windows longer than a warp, the last one shorter; epochs longer than a chunk
+        ("binary", 5, {"log2_window": 4, "eval_every": "log", "pairs": 2}, "train_small"),
+        # many epochs in a chunk, and a pair with a part of the examples each
+        ("binary", 40, {"pairs": 3, "pair_examples": "split", "epochs": 9, "batch": 2}, ""),
+        ("real", 7, {"hidden": "6,3", "first_example": 31, "leaf_order": "random",
+                     "unit_tree": "lanes:3", "unit_order": "reversed", "batch": 7,
+                     "accumulator_at": "0:forward=wide+0:batch=kahan"}, "train_small"),
+        ("real", 6, {"model": "wide", "hidden": "", "differ": "init", "tree": "pairwise",
+                     "batch": 16, "epochs": 1}, ""),
+        ("real", 34, {"batch": 5, "precision": "bits:8", "epochs": 1,
+                      "rounding": "stochastic", "accumulator_at": "0:batch=exact"}, ""),
+    ],
+)  # fmt: skip
+def test_the_callers_examples(kind, d, options, kernel, interpreter, monkeypatch):
+    monkeypatch.setattr(examples, "CHUNK", 32)
+    monkeypatch.setattr(examples, "NUMBERS", 64)
+    config = Config(**{"hidden": "3", "batch": 4, "epochs": 2, "pairs": 1, **options})
+    result = assert_same_run(config, data=callers(kind, d))
+    found = result.config
+    assert found.steps >= 2
+    assert program_of(found, dials(found, 0), d, kind == "real").kernel == kernel
+
+
+def test_a_run_on_the_callers_examples_goes_on_where_it_stopped(interpreter, monkeypatch, tmp_path):
+    monkeypatch.setattr(examples, "CHUNK", 16)
+    config, data = Config(hidden="3", batch=4, epochs=3, pairs=1), callers("real", 3)
+
+    class Enough(Exception):
+        pass
+
+    def stop(done, total):
+        if done > total // 2:
+            raise Enough
+
+    kept = {"checkpoint_folder": tmp_path, "say": lambda text: None, "data": data}
+    with pytest.raises(Enough):
+        simulate(config, "cupy", 1, stop, **kept)
+    result = simulate(config, "cupy", 1, **kept)
+    assert "resumed" in result.provenance
+    assert result.fingerprint == simulate(config, "reference", 1, data=data).fingerprint
+
+
 @pytest.mark.parametrize("backends", [("cupy", "cupy"), ("numba", "cupy"), ("cupy", "numba")])
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
     backends, interpreter, monkeypatch, tmp_path
 ):
     """Also where the models are at different steps, which then train in parts."""
-    monkeypatch.setattr(groups, "CHUNK", 64)
+    monkeypatch.setattr(examples, "CHUNK", 64)
     monkeypatch.setattr("nanorepro.training.group.PIECE", 64)
     config, (first, second) = Config(**SMALL, eval_every="log", optimizer="adam"), backends
 
@@ -142,8 +207,8 @@ def test_permutations(interpreter, n, windows):
         ("shuffle_short", (1, 2), 128) if n <= 32 else ("shuffle_long", (windows, 2), 32)
     )
     program.launch(name, grid, block, [
-        device.array(np.array(keys, np.uint32)), np.uint64(first), there, np.uint32(n),
-        np.uint32(windows),
+        device.array(np.array(keys, np.uint32)), np.uint64(first), there, np.uint64(windows * n),
+        np.uint64(0), np.uint32(n), np.uint32(windows),
     ])  # fmt: skip
     got = device.get(there)
     for model, key in enumerate(keys):
@@ -173,6 +238,8 @@ def test_a_long_permutation(interpreter):
         ),
         ({"hidden": "3,200,2", "batch": 5, "accumulator": "kahan", "unit_accumulator": "wide"},
          {"forward_narrow", "backward_narrow"}),
+        ({"hidden": "32,32", "batch": 32, "accumulator_at": "1:forward=exact+1:batch=wide"},
+         {"backward_large", "descend_large"}),
         pytest.param(
             {"hidden": "40,130", "batch": 17, "precision": "bits:8", "tree": "pairwise"},
             {"forward_large"}, marks=pytest.mark.slow,
@@ -211,9 +278,30 @@ def test_a_layer_of_many_units(interpreter, options, d):
 
 
 @pytest.mark.parametrize(
+    ("options", "kernel"),
+    [
+        # biases of equal accumulators side by side, and of others
+        ({"hidden": "6,3,2", "batch": 8, "tree": "lanes:3", "act": "swish", "accumulator_at":
+          "0:forward=kahan+1:batch=wide+2:backward=wide+2:batch=wide+3:forward=wide"},
+         "train_small"),
+        # partial sums of several kinds in the same room
+        ({"hidden": "34,2", "batch": 5, "tree": "lanes:2", "unit_tree": "pairwise",
+          "accumulator_at": "0:batch=wide+1:batch=kahan+1:backward=exact+2:forward=kahan"}, ""),
+        ({"hidden": "3", "batch": 6, "accumulator": "exact", "unit_accumulator": "exact",
+          "leaf_order": "random", "accumulator_at": "1:batch=plain"}, ""),
+    ],
+)  # fmt: skip
+def test_single_sums(interpreter, options, kernel):
+    config = Config(**{"lr": 0.3, "seed": 5, **options})
+    assert program_of(config, dials(config, 0), 9).kernel == kernel
+    assert_same_fit(config, 9, steps=2)
+
+
+@pytest.mark.parametrize(
     "options",
     [
         {"hidden": "33,3", "batch": 8, "act": "swish", "unit_tree": "lanes:3", "optimizer": "adam"},
+        {"hidden": "33", "batch": 4, "tree": "lanes:2", "accumulator_at": "0:batch=wide"},
         {"hidden": "3", "batch": 36, "tree": "random", "accumulator": "exact"},
         {"hidden": "36", "batch": 4, "leaf_order": "random", "unit_order": "reversed"},
     ],

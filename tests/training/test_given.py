@@ -13,6 +13,7 @@ from support.commands import refused as refused_line
 
 from nanorepro import Config, attribute, fit, initial_parameters, load, predict, save, simulate
 from nanorepro.backends import reference
+from nanorepro.backends.protocols import Trained
 from nanorepro.commands import attribute as attribute_command
 from nanorepro.commands import diverge, run, sweep
 from nanorepro.config import canonical
@@ -23,6 +24,7 @@ from nanorepro.sweeps import checking
 from nanorepro.sweeps.folder import Folder
 from nanorepro.training import checkpoints, example_stream, group, simulation
 from nanorepro.training.examples import with_content
+from nanorepro.training.sequences import sequence_of
 
 RNG = np.random.default_rng(0)
 X = RNG.integers(0, 2, (30, 5))
@@ -393,13 +395,28 @@ def test_what_does_not_go_together():
         _ = Config(data="file:a").id
 
 
-def test_a_backend_that_draws_for_itself_takes_worlds_only(monkeypatch):
-    class Draws:
-        train_group = device = staticmethod(lambda *_: None)
+@pytest.mark.parametrize("how", ["share", "split"])
+def test_a_backend_that_trains_groups_is_told_which_examples_a_pair_has(how, monkeypatch):
+    groups = []
 
+    class Grouping:
         def __getattr__(self, name):
             return getattr(reference, name)
 
-    monkeypatch.setattr(simulation, "load_backend", lambda name: Draws())
-    with pytest.raises(ConfigError, match="backend: cupy draws the examples of worlds"):
-        simulate(SMALL, "cupy", data=(X, Y))
+        def device(self):
+            return "none"
+
+        def train_group(self, group, report):
+            groups.append(group)
+            logits = np.zeros((1, len(group.patterns)))
+            return [Trained(one.parameters, logits) for one in group.start]
+
+    monkeypatch.setattr(simulation, "load_backend", lambda name: Grouping())
+    config = replace(SMALL, pairs=2, pair_examples=how)
+    result = simulate(config, "cupy", data=(X, Y))
+    (group,) = groups
+    for pair in (0, 1):
+        sequence = sequence_of(result.config, pair, group.world, reference)
+        np.testing.assert_array_equal(group.pools[pair], sequence.pool)
+    both = {*group.pools[0]} & {*group.pools[1]}
+    assert both == ({*group.pools[0]} if how == "share" else set())

@@ -47,15 +47,10 @@ __all__ = [
 ]
 
 
-def joined(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Rows of packed features (n, words) and labels (n,), as the kernels read them."""
-    return np.concatenate([x, y[:, None]], axis=1, dtype=np.uint32)
-
-
 def trained(ensemble: Ensemble, x: np.ndarray, y: np.ndarray) -> None:
-    """Train all models of an ensemble on the same packed examples in the given order."""
+    """Train all models of an ensemble on the same examples in the given order."""
     if len(y):
-        rows = ensemble.device.array(joined(x, y))
+        rows = ensemble.device.array(ensemble.joined(x, y))
         ensemble.train(rows, 0, 0, x.shape[1], len(y) // ensemble.batch)
 
 
@@ -66,12 +61,15 @@ class Model:
         self.ensemble, self.step = Ensemble(current(), [spec], [parameters]), 0
 
     def train(self, x: np.ndarray, y: np.ndarray) -> None:
-        """Train on packed examples (n, words) uint32 and labels (n,) in the given order."""
+        """Train on packed examples (n, words) uint32 and labels (n,) in the given order.
+
+        Of real features x is (n, features) float32.
+        """
         trained(self.ensemble, x, y)
         self.step = self.ensemble.step
 
     def logits(self, x: np.ndarray) -> np.ndarray:
-        """Logits (n,) of packed examples (n, words)."""
+        """Logits (n,) of examples as `train` takes them."""
         return self.ensemble.logits(x)[0]
 
     def parameters(self) -> Parameters:

@@ -5,7 +5,9 @@
 //
 // In front of this text: SPARSE, whether a weight without a gradient stays as it is.
 
-__device__ inline bool masked(u32 words, u32 n) { return BATCH_CHAIN && words == 1 && n <= 32; }
+__device__ inline bool masked(u32 words, u32 n) {
+  return BATCH_CHAIN && !REAL && words == 1 && n <= 32;
+}
 
 // delta = (sigma(z) - y) / s of the output; and the masks of the features.
 __device__ inline void output_layer(const u32* rows, u64 row_stride, u64 first, u32 words,
@@ -33,8 +35,9 @@ extern "C" __global__ void output(const u32* rows, u64 row_stride, u64 first, u3
 }
 
 // delta of the layer below layer k, by the weights as they are before the step.
+template <class Sum>
 __device__ inline void backward_layer(u32 k, const number* memory, const number* z, number* d,
-                                      u32 n, const Plan& plan, Unit* spare, RoundingKey t) {
+                                      u32 n, const Plan& plan, UnitRoom* spare, RoundingKey t) {
   const Layer layer = layers[k];
   const bool active = layers[k - 1].active;
   const number* w = memory + (u64)blockIdx.y * (1 + STATES) * PARAMETERS + layer.weights;
@@ -42,7 +45,7 @@ __device__ inline void backward_layer(u32 k, const number* memory, const number*
   const u64 below = above - (u64)layer.fan_in * n;
   for (u64 q = THREAD; q < (u64)layer.fan_in * n; q += THREADS) {
     const u32 j = (u32)(q / n), i = (u32)(q % n);
-    const number sum = sum_by_plan<UNIT_CHAIN>(plan, spare, t, [&](Unit& partial, u32 u) {
+    const number sum = sum_by_plan<UNIT_CHAIN, Sum>(plan, spare, t, [&](Sum& partial, u32 u) {
       partial.product(w[(u64)j * layer.fan_out + u], d[above + (u64)u * n + i], t);
     });
     d[below + q] = active ? activation_backward(sum, z[below + q], t) : sum;
@@ -51,14 +54,18 @@ __device__ inline void backward_layer(u32 k, const number* memory, const number*
 
 extern "C" __global__ void backward(u32 k, const number* memory, const number* z, number* d, u32 n,
                                     const int2* plans, u32 count, u32 index, u32 length, u32 slots,
-                                    Unit* spare, const u64* keys, u64 step) {
-  backward_layer(k, memory, z, d, n, plan_of(plans, count, index, length, slots), spare,
-                 rounding_key(keys, step));
+                                    UnitRoom* spare, const u64* keys, u64 step) {
+  with_backward(k, [&](auto empty) {
+    backward_layer<decltype(empty)>(k, memory, z, d, n,
+                                    plan_of(plans, count, index, length, slots), spare,
+                                    rounding_key(keys, step));
+  });
 }
 
 // The sum of the deltas (n) of one unit over the examples of a mask: a chain.
+template <class Sum>
 __device__ inline number masked_sum(const number* deltas, u32 mask, u32 n, RoundingKey t) {
-  Batch sum;
+  Sum sum;
   for (u32 begin = 0; begin < n; begin += 8) {
     number some[8];
 #pragma unroll
@@ -76,9 +83,10 @@ __device__ inline number masked_sum(const number* deltas, u32 mask, u32 n, Round
 }
 
 // The gradient of each weight and bias of layer k, from the one numbered `from` on, and its update.
+template <class Sum>
 __device__ inline void descend_layer(u32 k, number* memory, const u32* rows, u64 row_stride,
                                      u64 first, u32 words, const number* h, const number* d,
-                                     const u32* masks, u32 n, const Plan& plan, Batch* spare,
+                                     const u32* masks, u32 n, const Plan& plan, BatchRoom* spare,
                                      RoundingKey t, number rate, u32 from) {
   const Layer layer = layers[k];
   const u32 inputs = layer.fan_in / layer.sets, row = layer.fan_out / layer.sets;
@@ -95,11 +103,14 @@ __device__ inline void descend_layer(u32 k, number* memory, const u32* rows, u64
     if (masked(words, n) && (k == 0 || q >= weights)) {
       const u32 mask = q < weights ? masks[blockIdx.y * 32 + j] : 0xFFFFFFFFu;
       if (SPARSE && mask == 0) continue;
-      g = masked_sum(of_unit, mask, n, t);
+      g = masked_sum<Sum>(of_unit, mask, n, t);
     } else {
-      g = sum_by_plan<BATCH_CHAIN>(plan, spare, t, [&](Batch& partial, u32 i) {
-        if (q >= weights || (k == 0 && has(examples + (u64)i * (words + 1), j))) {
+      g = sum_by_plan<BATCH_CHAIN, Sum>(plan, spare, t, [&](Sum& partial, u32 i) {
+        const u32* example = examples + (u64)i * (words + 1);
+        if (q >= weights || (k == 0 && !REAL && has(example, j))) {
           partial.term(of_unit[i], t);
+        } else if (k == 0 && REAL) {
+          partial.product(real_feature(example, j), of_unit[i], t);
         } else if (k > 0) {
           partial.product(below[(u64)j * n + i], of_unit[i], t);
         }
@@ -113,12 +124,14 @@ __device__ inline void descend_layer(u32 k, number* memory, const u32* rows, u64
 extern "C" __global__ void descend(number* memory, const u32* rows, u64 row_stride, u64 first,
                                    u32 words, const number* h, const number* d, const u32* masks,
                                    u32 n, const int2* plans, u32 count, u32 index, u32 length,
-                                   u32 slots, Batch* spare, const u64* keys, u64 step,
+                                   u32 slots, BatchRoom* spare, const u64* keys, u64 step,
                                    const number* rates, u32 rate, const u32* from) {
   const Plan plan = plan_of(plans, count, index, length, slots);
   for (u32 k = 0; k < sizeof(layers) / sizeof(Layer); ++k) {
-    descend_layer(k, memory, rows, row_stride, first, words, h, d, masks, n, plan, spare,
-                  rounding_key(keys, step), rates[rate], from[k]);
+    with_batch(k, [&](auto empty) {
+      descend_layer<decltype(empty)>(k, memory, rows, row_stride, first, words, h, d, masks, n, plan,
+                                     spare, rounding_key(keys, step), rates[rate], from[k]);
+    });
   }
 }
 
@@ -129,8 +142,8 @@ extern "C" __global__ void descend(number* memory, const u32* rows, u64 row_stri
 extern "C" __global__ void __launch_bounds__(512)
     train_block(number* memory, const u32* rows, u64 row_stride, u64 first, u32 words, number* z,
                 number* h, number* d, u32* masks, u32 n, const int2* unit_plans, const u32* table,
-                const int2* plans, u32 count, u32 index, u32 length, u32 slots, Unit* unit_spare,
-                Batch* batch_spare, const u64* keys, u64 step, const number* rates, u32 many,
+                const int2* plans, u32 count, u32 index, u32 length, u32 slots, UnitRoom* unit_spare,
+                BatchRoom* batch_spare, const u64* keys, u64 step, const number* rates, u32 many,
                 u32 steps) {
   constexpr u32 LAYERS = sizeof(layers) / sizeof(Layer);
   const auto unit_plan = [&](u32 k, u32 back) {
@@ -142,19 +155,25 @@ extern "C" __global__ void __launch_bounds__(512)
     const Plan plan = plan_of(plans, count, index + s, length, slots);
     const number rate = rates[many > 1 ? s : 0];
     for (u32 k = 0; k < LAYERS; ++k) {
-      forward_layer(k, memory, rows, row_stride, first, words, z, h, n, unit_plan(k, 0), unit_spare,
-                    t);
+      with_forward(k, [&](auto empty) {
+        forward_layer<decltype(empty)>(k, memory, rows, row_stride, first, words, z, h, n,
+                                       unit_plan(k, 0), unit_spare, t);
+      });
       __syncthreads();
     }
     output_layer(rows, row_stride, first, words, z, d, masks, n, t);
     __syncthreads();
     for (u32 k = LAYERS; k-- > 0;) {
       if (k > 0) {
-        backward_layer(k, memory, z, d, n, unit_plan(k, 1), unit_spare, t);
+        with_backward(k, [&](auto empty) {
+          backward_layer<decltype(empty)>(k, memory, z, d, n, unit_plan(k, 1), unit_spare, t);
+        });
         __syncthreads();
       }
-      descend_layer(k, memory, rows, row_stride, first, words, h, d, masks, n, plan, batch_spare, t,
-                    rate, 0);
+      with_batch(k, [&](auto empty) {
+        descend_layer<decltype(empty)>(k, memory, rows, row_stride, first, words, h, d, masks, n,
+                                       plan, batch_spare, t, rate, 0);
+      });
     }
     __syncthreads();
   }

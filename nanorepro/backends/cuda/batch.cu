@@ -4,7 +4,8 @@
 // In front of this text stand, of the model: LAYERS, FAN[k] (features, then units of each layer),
 // WEIGHTS[k] and UNIT[k] (where the layer's weights and units begin), BIASES; BATCH, LEAF[k] (the
 // term at leaf k, if no DRAWN_ORDER), SPARSE (a row without a gradient stays as it is); BatchPlan, a tree's
-// instructions; UNIT_CHAIN: 1 if sums over units are chains, -1 if from the last.
+// instructions; UNIT_CHAIN: 1 if sums over units are chains, -1 if from the last; REAL: whether the
+// features are real.
 
 // numbers from one unit's activations to the next one's: aligned, and on other banks
 constexpr int ROW = 36;
@@ -78,3 +79,40 @@ __device__ __forceinline__ u32 leaf_of(u32 lane, u64 step, const u32* orders) {
     return lane < BATCH ? LEAF[lane] : lane;
   }
 }
+
+// What training reads of the global memory, of which the next step's is on its way while one is
+// computed.  rows (models, ..., WIDTH): features, packed or REAL, and the label of each example, those of
+// the models `stride` numbers apart, the `first` example is where the steps begin; rates (many): of each
+// step, or one of all.
+struct Incoming {
+  static constexpr int WIDTH = REAL ? FAN[0] + 1 : 2;
+  const u32 *rows, *orders;
+  const number* rates;
+  u32 many, leaf;
+  u64 step;
+  u32 example[WIDTH];  // of the lane, at its place in the leaf order; none of lanes beyond the mini-batch
+  number rate;
+
+  __device__ __forceinline__ Incoming(const u32* all, u64 stride, u64 first, const u32* orders,
+                                      const number* rates, u32 many, u64 step)
+      : rows(all + blockIdx.x * stride + first * WIDTH), orders(orders), rates(rates), many(many),
+        leaf(DRAWN_ORDER ? 0 : leaf_of(threadIdx.x % 32, step, orders)), step(step), example{} {}
+
+  // What step s of the launch needs.
+  __device__ __forceinline__ void fetch(u32 s, u32 lane) {
+    rate = rates[many > 1 ? s : 0];
+    if (DRAWN_ORDER) leaf = leaf_of(lane, step + s, orders);
+    if (lane >= BATCH) return;
+    const u32* mine = rows + ((u64)s * BATCH + leaf) * WIDTH;
+    if constexpr (REAL) {
+#pragma unroll
+      for (int k = 0; k < WIDTH; ++k) example[k] = mine[k];
+    } else {
+      const u64 both = *reinterpret_cast<const u64*>(mine);
+      example[0] = (u32)both;
+      example[1] = (u32)(both >> 32);
+    }
+  }
+
+  __device__ __forceinline__ number label() const { return (number)example[WIDTH - 1]; }
+};

@@ -8,7 +8,7 @@ import numpy as np
 
 from nanorepro.backends.cuda.device import Device, Loaded
 from nanorepro.backends.cuda.plans import Plans
-from nanorepro.backends.cuda.program import LANES, program_of, streams
+from nanorepro.backends.cuda.program import LANES, all_exact, program_of, streams
 from nanorepro.backends.protocols import State
 from nanorepro.model.layers import Parameters
 from nanorepro.model.optimizers import OPTIMIZERS, learning_rates
@@ -49,7 +49,8 @@ class Ensemble:
         self.device, self.specs, self.step = device, tuple(specs), 0
         self.config, self.dials = specs[0].config, specs[0].dials
         self.models, self.batch = len(specs), self.config.batch
-        self.program = program_of(self.config, self.dials, specs[0].features)
+        self.real = specs[0].real
+        self.program = program_of(self.config, self.dials, specs[0].features, self.real)
         self.shape, self.dtype = self.program.shape, self.program.formulas.dtype
         self.streams = device.compile(streams())
         small = self.program.small and self.program.shared <= device.shared
@@ -57,7 +58,6 @@ class Ensemble:
         # without tiles, which training has; evaluating takes little
         layers = self.program.forward if small else self.program.layers
         self.layers = device.compile(layers)
-        self.unit_tiles = self.program.unit_tiles and not small
         d = self.dials
         self.const = operations(numpy_arrays, d.precision, d.rounding, d.fma).const
         starts = self.program.formulas.starts
@@ -126,7 +126,7 @@ class Ensemble:
     def batch_plans(self) -> Plans:
         """Of the sums over the mini-batch."""
         d = self.dials
-        exact = d.accumulator == "exact"
+        exact = all_exact(d, len(self.shape.net), over_batch=True)
         return self._plans(d.tree, d.leaf_order, exact, self.batch, "order", (1, 0))
 
     @cached_property
@@ -135,7 +135,7 @@ class Ensemble:
         d, count = self.dials, 2 * len(self.shape.net)
 
         def plans(n: int, block: int) -> Plans:
-            exact = d.unit_accumulator == "exact"
+            exact = all_exact(d, len(self.shape.net), over_batch=False)
             return self._plans(d.unit_tree, d.unit_order, exact, n, "units", (count, block))
 
         return [
@@ -179,7 +179,7 @@ class Ensemble:
         end = [self.keys, np.uint64(self.step)]
         for k, layer in enumerate(self.shape.net):
             tiles = tiles_for(layer.fan_out, n, layer.fan_in) if k else ""
-            if tiles and self.unit_tiles:
+            if tiles and self.program.by_tiles[k, "forward"] and self.small is None:
                 grid = self._tile_grid(tiles, layer.fan_out, n)
                 self.layers.launch(f"forward_{tiles}", grid, THREADS, [
                     np.uint32(k), self.memory, z, h, np.uint32(n), *end,
@@ -197,11 +197,20 @@ class Ensemble:
         height, width = (LARGE if tiles == "large" else NARROW)[:2]
         return -(-m // height) * -(-n // width), self.models
 
+    def joined(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Rows (n, words + 1) uint32 of features, and labels (n,), as the kernels read them.
+
+        x: (n, words) uint32 packed, or (n, features) float32, which are rounded to the precision
+        """
+        if self.real:
+            x = np.asarray(self.const(x), np.float32).view(np.uint32)
+        return np.concatenate([x, y[:, None]], axis=1, dtype=np.uint32, casting="unsafe")
+
     def train(self, rows: Any, stride: int, first: int, words: int, steps: int) -> None:
         """Train on so many mini-batches from the example `first` of each model's rows on.
 
-        rows: packed features and label of each example, words + 1 numbers of uint32; those of the
-        models are `stride` numbers apart (0: all see the same).
+        rows: features and label of each example, words + 1 numbers of uint32, as `joined` has them;
+        those of the models are `stride` numbers apart (0: all see the same).
         """
         if self.small is not None:
             self._train_small(self.small, rows, stride, first, steps)
@@ -216,7 +225,7 @@ class Ensemble:
     def _train_small(self, small: Loaded, rows: Any, stride: int, first: int, steps: int) -> None:
         rates, many = self._rates(steps)
         small.launch(self.program.kernel, (self.models, 1), self.program.threads, [
-            self.memory, rows, np.uint64(stride // 2), np.uint64(first), rates, np.uint32(many),
+            self.memory, rows, np.uint64(stride), np.uint64(first), rates, np.uint32(many),
             np.uint32(steps), self.keys, self.order_keys, np.uint64(self.step),
         ], self.program.shared)  # fmt: skip
         self.step += steps
@@ -285,7 +294,7 @@ class Ensemble:
         layer, n = self.shape.net[k], self.batch
         end = [self.keys, np.uint64(self.step)]
         tiles = tiles_for(layer.fan_in, n, layer.fan_out)
-        if tiles and self.unit_tiles:
+        if tiles and self.program.by_tiles[k, "backward"]:
             grid = self._tile_grid(tiles, layer.fan_in, n)
             self.layers.launch(f"backward_{tiles}", grid, THREADS, [
                 np.uint32(k), self.memory, z, d, np.uint32(n), *end,
@@ -303,7 +312,7 @@ class Ensemble:
         """How many weights of each layer tiles update, for the host and for the device."""
         found = [
             layer.fan_in * layer.fan_out
-            if k and self.program.batch_tiles
+            if k and self.program.by_tiles[k, "batch"]
             and tiles_for(layer.fan_out, layer.fan_in, self.batch) == "large" else 0
             for k, layer in enumerate(self.shape.net)
         ]  # fmt: skip
@@ -332,12 +341,11 @@ class Ensemble:
         ])  # fmt: skip
 
     def logits(self, x: np.ndarray) -> np.ndarray:
-        """Logits (models, n) of packed examples (n, words), the same for all models."""
-        x = np.ascontiguousarray(x, np.uint32)
+        """Logits (models, n) of examples (n, words or features), the same for all models."""
         count, words = x.shape
         for plans in (p for both in self.unit_plans for p in both):
             plans.prepare(self.step, 1)
-        rows = self.device.array(np.pad(x, ((0, 0), (0, 1))))
+        rows = self.device.array(self.joined(x, np.zeros(count)))
         units = self.shape.all_units
         piece = max(1, min(count, PATTERNS // (units * self.models)))
         z, h = (self.device.empty((self.models, units, piece), self.dtype) for _ in range(2))

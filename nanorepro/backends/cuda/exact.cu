@@ -1,6 +1,7 @@
 // The exact sum, rounded once: an integer of 32-bit digits, over all exponents that products have.
 
 template <int WORDS> struct Exact {
+  static constexpr bool EXACT = true;
   // digit k counts 2^(32 k - OFFSET); a digit takes 2^31 terms before any carry
   static constexpr int OFFSET = WORDS == 22 ? 384 : 2176;
   long long digit[WORDS];

@@ -20,6 +20,7 @@ from nanorepro.numerics.accumulators import ACCUMULATORS
 from nanorepro.numerics.fast_rounding import SHORT
 from nanorepro.numerics.formats import significand_bits
 from nanorepro.numerics.rounding import Operations, operations
+from nanorepro.numerics.single_sums import KINDS, sites
 
 
 def source_text(name: str) -> str:
@@ -41,7 +42,7 @@ class Formulas:
     """A model's arithmetic: its text, the type of its numbers, and what memory its parts take.
 
     starts: where each array of the optimizer's state starts
-    batch_bytes, unit_bytes: of a partial sum over the mini-batch, and over units
+    batch_bytes, unit_bytes: of a partial sum over the mini-batch, and over units, the largest
     """
 
     text: str
@@ -78,8 +79,7 @@ def write_accumulator(
     number = TYPES[kind]
     if how == "exact":
         words = 140 if kind == "d" else 22
-        if source_text("exact.cu") not in program.texts:
-            program.texts.append(source_text("exact.cu"))
+        program.texts.append(source_text("exact.cu"))
         program.texts.append(f"typedef Exact<{words}> {name};\n")
         return 8 * (words + 1)
     start, product, term, merge, result = ACCUMULATORS[how].make(xp, ops)
@@ -99,6 +99,7 @@ def write_accumulator(
     fields = " ".join(f"{TYPES[k]} {s} = 0;" for k, s in zip(kinds, own, strict=True))
     mine, theirs = ", ".join(own), ", ".join(other)
     program.texts.append(f"""struct {name} {{
+  static constexpr bool EXACT = false;
   {fields}
   __device__ __forceinline__ void product({number} a, {number} b, RoundingKey t) {{
     {name}_product({mine}, a, b, t, {mine});
@@ -115,6 +116,56 @@ def write_accumulator(
 }};
 """)
     return sum(8 if k == "d" else 4 for k in kinds)
+
+
+def write_sums(
+    program: Program, xp: Any, ops: Operations, kind: str, dials: Dials, layers: int
+) -> tuple[int, int]:
+    """The partial sums of each layer's sums; the largest of those over the mini-batch, over units.
+
+    `ForwardSum<K>::Type` is that of layer K; `with_forward(k, body)` calls body(sum), sum empty.
+    `UnitRoom` and `BatchRoom` have room for each.
+    """
+    of = {site: dials.accumulator_of(*site) for site in sites(layers)}
+    usual = dict(zip(KINDS, (dials.unit_accumulator,) * 2 + (dials.accumulator,), strict=True))
+    names = {how: f"{how.capitalize()}Sum" for how in (*usual.values(), *of.values())}
+    sizes = {
+        how: write_accumulator(program, name, xp, ops, kind, how) for how, name in names.items()
+    }
+    for what in KINDS:
+        others: dict[str, list[int]] = {}
+        for (layer, of_kind), how in of.items():
+            if of_kind == what and how != usual[what]:
+                others.setdefault(how, []).append(layer)
+        name, start = f"{what.capitalize()}Sum", names[usual[what]]
+        text = f"template <int K> struct {name} {{ typedef {start} Type; }};\n"
+        for how, numbers in others.items():
+            text += "".join(
+                f"template <> struct {name}<{k}> {{ typedef {names[how]} Type; }};\n"
+                for k in numbers
+            )
+        cases = "".join(
+            f"    {' '.join(f'case {k}:' for k in numbers)} return body({names[how]}());\n"
+            for how, numbers in others.items()
+        )
+        program.texts.append(f"""{text}template <class Body>
+__device__ __forceinline__ void with_{what}(u32 k, Body body) {{
+  switch (k) {{
+{cases}    default: return body({start}());
+  }}
+}}
+""")
+    over_batch, over_units = (
+        max(sizes[how] for (_, what), how in of.items() if (what == "batch") == batch)
+        for batch in (True, False)
+    )
+    for name, how, size in (
+        ("Unit", dials.unit_accumulator, over_units),
+        ("Batch", dials.accumulator, over_batch),
+    ):
+        room = f"alignas({min(size, 8)}) char bytes[{size}];"
+        program.texts.append(f"typedef {names[how]} {name};\nstruct {name}Room {{ {room} }};\n")
+    return over_batch, over_units
 
 
 def write_optimizer(
@@ -150,8 +201,8 @@ __device__ __forceinline__ void update_values(number (&v)[1 + STATES][N], int r,
     return starts
 
 
-def formulas(config: Config, dials: Dials, parameters: int) -> Formulas:
-    """All formulas of a model of so many parameters (with what lies between them)."""
+def formulas(config: Config, dials: Dials, parameters: int, layers: int) -> Formulas:
+    """All formulas of a model of so many layers and parameters (with what lies between them)."""
     program = Program()
     xp, ops, kind = write_operations(program, dials)
     value, backward = ACTIVATIONS[config.act].make(xp, ops, config.beta)
@@ -166,10 +217,7 @@ def formulas(config: Config, dials: Dials, parameters: int) -> Formulas:
     program.define("activation_backward", backward, kind * 2, ["d", "z"])
     program.define("output_delta", delta, kind * 2, ["z", "y"])
     starts = write_optimizer(program, xp, ops, kind, config)
-    batch, unit = (
-        write_accumulator(program, name, xp, ops, kind, how)
-        for name, how in (("Batch", dials.accumulator), ("Unit", dials.unit_accumulator))
-    )
+    batch, unit = write_sums(program, xp, ops, kind, dials, layers)
     head = f"typedef {number} number;\n#define PARAMETERS {parameters}u\n"
     fused = f"constexpr bool FUSED = {str(ops.fused).lower()};\n"
     return Formulas(

@@ -2,15 +2,17 @@
 // docs/arithmetic.md, "One step", has the equations.
 //
 //   memory  (models, 1 + STATES, PARAMETERS): weights and biases, then the optimizer's states
-//   rows    packed features and the label of each example, words + 1 numbers; those of the models
-//           are row_stride numbers apart, the `first` example is where the n begin
+//   rows    features and the label of each example, words + 1 numbers: packed ones, or REAL ones, each
+//           a float32; those of the models are row_stride numbers apart, the `first` example is where
+//           the n begin
 //   z, h, d (models, UNITS, n): sums, activations and deltas of n examples
 //   plans   (count, length) of each model, or one of all if count is 0: numerics/trees.py
-//   spare   partial sums of plans that hold several: (slots, threads)
+//   spare   room for the partial sums of plans that hold several: (slots, threads)
 //   keys    (models, 2): of stochastic rounding
 //
 // In front of this text: `layers`, the table of the layers; UNIT_CHAIN and BATCH_CHAIN, 1 if the sums
-// over units and over the mini-batch are chains, -1 if from the last term on, else 0.
+// over units and over the mini-batch are chains, -1 if from the last term on, else 0 (exact sums, whose
+// order is all the same, go by the plan that they are given); REAL, whether the features are real.
 
 struct Plan {
   const int2* rows;
@@ -24,9 +26,9 @@ __device__ inline Plan plan_of(const int2* plans, u32 count, u32 index, u32 leng
 
 // The sum of the terms that join(partial, i) adds to a partial sum, in the order of a plan.
 // CHAIN says that it is a chain, as UNIT_CHAIN does.
-template <int CHAIN, class Sum, class Join>
-__device__ inline number sum_by_plan(const Plan& plan, Sum* spare, RoundingKey t, Join join) {
-  if (CHAIN) {
+template <int CHAIN, class Sum, class Room, class Join>
+__device__ inline number sum_by_plan(const Plan& plan, Room* spare, RoundingKey t, Join join) {
+  if (CHAIN && !Sum::EXACT) {
     Sum sum;
 #pragma unroll 4
     for (u32 k = 0; k < plan.length; ++k) join(sum, CHAIN > 0 ? k : plan.length - 1 - k);
@@ -38,20 +40,21 @@ __device__ inline number sum_by_plan(const Plan& plan, Sum* spare, RoundingKey t
     return sum.result(t);
   }
   const u64 threads = (u64)gridDim.x * gridDim.y * blockDim.x;
-  Sum* mine = spare + ((u64)blockIdx.y * gridDim.x + blockIdx.x) * blockDim.x + threadIdx.x;
-  for (u32 slot = 0; slot < plan.slots; ++slot) mine[slot * threads] = Sum();
+  Room* mine = spare + ((u64)blockIdx.y * gridDim.x + blockIdx.x) * blockDim.x + threadIdx.x;
+  const auto at = [&](u32 slot) -> Sum& { return reinterpret_cast<Sum&>(mine[slot * threads]); };
+  for (u32 slot = 0; slot < plan.slots; ++slot) at(slot) = Sum();
   for (u32 row = 0; row < plan.length; ++row) {
     const int2 next = plan.rows[row];
-    Sum& sum = mine[next.x * threads];
+    Sum& sum = at(next.x);
     if (next.y >= 0) {
       join(sum, (u32)next.y);
     } else {
-      Sum& other = mine[~next.y * threads];
+      Sum& other = at(~next.y);
       sum.merge(other, t);
       other = Sum();
     }
   }
-  return mine->result(t);
+  return at(0).result(t);
 }
 
 __device__ inline RoundingKey rounding_key(const u64* keys, u64 step) {
@@ -62,13 +65,18 @@ __device__ inline bool has(const u32* example, u32 feature) {
   return example[feature >> 5] >> (feature & 31) & 1;
 }
 
+__device__ inline number real_feature(const u32* example, u32 feature) {
+  return (number)from_pattern(example[feature]);
+}
+
 #define THREAD (blockIdx.x * blockDim.x + threadIdx.x)
 #define THREADS (gridDim.x * blockDim.x)
 
 // z = sum + b, h = A(z) of layer k.
+template <class Sum>
 __device__ inline void forward_layer(u32 k, const number* memory, const u32* rows, u64 row_stride,
                                      u64 first, u32 words, number* z, number* h, u32 n,
-                                     const Plan& plan, Unit* spare, RoundingKey t) {
+                                     const Plan& plan, UnitRoom* spare, RoundingKey t) {
   const Layer layer = layers[k];
   const u32 inputs = layer.fan_in / layer.sets, row = layer.fan_out / layer.sets;
   const number* w = memory + (u64)blockIdx.y * (1 + STATES) * PARAMETERS;
@@ -79,8 +87,13 @@ __device__ inline void forward_layer(u32 k, const number* memory, const u32* row
     number sum;
     if (k == 0) {
       const u32* example = examples + (u64)i * (words + 1);
-      if (UNIT_CHAIN && words == 1) {  // a chain of the features that are present
-        Unit partial;
+      if (REAL) {
+        sum = sum_by_plan<UNIT_CHAIN, Sum>(plan, spare, t, [&](Sum& partial, u32 term) {
+          const u32 j = set * inputs + term;
+          partial.product(real_feature(example, j), w[layer.weights + j * row + u % row], t);
+        });
+      } else if (UNIT_CHAIN && words == 1) {  // a chain of the features that are present
+        Sum partial;
         for (u32 rest = *example >> set * inputs & (0xFFFFFFFFu >> (32 - inputs)); rest;) {
           const u32 term = UNIT_CHAIN > 0 ? __ffs((int)rest) - 1 : 31 - __clz((int)rest);
           rest &= ~(1u << term);
@@ -88,13 +101,13 @@ __device__ inline void forward_layer(u32 k, const number* memory, const u32* row
         }
         sum = partial.result(t);
       } else {
-        sum = sum_by_plan<UNIT_CHAIN>(plan, spare, t, [&](Unit& partial, u32 term) {
+        sum = sum_by_plan<UNIT_CHAIN, Sum>(plan, spare, t, [&](Sum& partial, u32 term) {
           const u32 j = set * inputs + term;
           if (has(example, j)) partial.term(w[layer.weights + j * row + u % row], t);
         });
       }
     } else {
-      sum = sum_by_plan<UNIT_CHAIN>(plan, spare, t, [&](Unit& partial, u32 j) {
+      sum = sum_by_plan<UNIT_CHAIN, Sum>(plan, spare, t, [&](Sum& partial, u32 j) {
         partial.product(below[(u64)j * n + i], w[layer.weights + j * row + u], t);
       });
     }
@@ -108,9 +121,12 @@ __device__ inline void forward_layer(u32 k, const number* memory, const u32* row
 extern "C" __global__ void forward(u32 k, const number* memory, const u32* rows, u64 row_stride,
                                    u64 first, u32 words, number* z, number* h, u32 n,
                                    const int2* plans, u32 count, u32 index, u32 length, u32 slots,
-                                   Unit* spare, const u64* keys, u64 step) {
-  forward_layer(k, memory, rows, row_stride, first, words, z, h, n,
-                plan_of(plans, count, index, length, slots), spare, rounding_key(keys, step));
+                                   UnitRoom* spare, const u64* keys, u64 step) {
+  with_forward(k, [&](auto empty) {
+    forward_layer<decltype(empty)>(k, memory, rows, row_stride, first, words, z, h, n,
+                                   plan_of(plans, count, index, length, slots), spare,
+                                   rounding_key(keys, step));
+  });
 }
 
 // The logits of n examples, from `first` on of those (models, count) that are asked for.

@@ -13,6 +13,7 @@ from nanorepro.errors import ConfigError
 from nanorepro.model.layers import Layer, shapes
 from nanorepro.model.optimizers import OPTIMIZERS
 from nanorepro.numerics.plans import fixed_plan, is_drawn
+from nanorepro.numerics.single_sums import Site, sites
 from nanorepro.numerics.trees import LEAF_ORDERS
 from nanorepro.specification import layers
 
@@ -96,17 +97,17 @@ def shape_of(net: tuple[Layer, ...]) -> Shape:
 class Program:
     """A model's programs.
 
-    forward: a launch for each layer; layers: one for each layer's equation.  Both go by tiles where
-    sums over units (unit_tiles) and over the mini-batch (batch_tiles) are chains.  small: all steps
-    in one launch, in shared memory, or nothing: its kernel, threads and shared bytes of a model.
+    forward: a launch for each layer; layers: one for each layer's equation
+    by_tiles: whether a layer's sums of a kind, which are chains then, can go by tiles
+    small: all steps in one launch, in shared memory, or nothing: its kernel, threads and shared
+        bytes of a model
     """
 
     shape: Shape
     formulas: Formulas
     forward: str
     layers: str
-    unit_tiles: bool
-    batch_tiles: bool
+    by_tiles: dict[Site, bool]
     small: str = ""
     kernel: str = ""
     threads: int = 0
@@ -155,9 +156,35 @@ def chained(rows: np.ndarray) -> int:
     return int(np.array_equal(rows[:, 1], up)) - int(np.array_equal(rows[:, 1], up[::-1]))
 
 
-def tree_chain(tree: str, leaf_order: str, accumulator: str) -> int:
-    """Whether sums are chains, and which way, whatever their length; 0 for exact sums."""
-    if is_drawn(tree) or draws_order(leaf_order) or accumulator == "exact":
+def accumulators(dials: Dials, layers: int, over_batch: bool) -> set[str]:
+    """Those of the sums over the mini-batch, or over units."""
+    return {
+        dials.accumulator_of(*site) for site in sites(layers) if (site[1] == "batch") == over_batch
+    }
+
+
+def all_exact(dials: Dials, layers: int, over_batch: bool) -> bool:
+    """Whether no order of these sums changes a bit."""
+    return accumulators(dials, layers, over_batch) == {"exact"}
+
+
+def batch_chain(dials: Dials, layers: int) -> int:
+    """Which way sums over the mini-batch are chains, if at all; 0 if all are exact."""
+    if all_exact(dials, layers, over_batch=True):
+        return 0
+    return tree_chain(dials.tree, dials.leaf_order)
+
+
+def unit_chain(dials: Dials, layers: int) -> int:
+    """The same of the sums over units."""
+    if all_exact(dials, layers, over_batch=False):
+        return 0
+    return tree_chain(dials.unit_tree, dials.unit_order)
+
+
+def tree_chain(tree: str, leaf_order: str) -> int:
+    """1 if a tree is a chain, whatever its length, -1 if from the last term on, else 0."""
+    if is_drawn(tree) or draws_order(leaf_order):
         return 0
     return chained(ordered_plan(tree, leaf_order, 64))
 
@@ -166,17 +193,19 @@ def is_small(config: Config, dials: Dials, net: tuple[Layer, ...]) -> bool:
     """Whether a warp can train such a model: its sums are unrolled, its units are in registers."""
     widths = [net[0].fan_in, *(layer.fan_out for layer in net)]
     drawn = is_drawn(dials.tree) or is_drawn(dials.unit_tree) or draws_order(dials.unit_order)
-    exact = "exact" in (dials.accumulator, dials.unit_accumulator)
+    exact = any("exact" in accumulators(dials, len(net), batch) for batch in (True, False))
     fits = net[0].sets == 1 and config.batch <= LANES and max(widths) <= LANES
     return fits and not drawn and not exact
 
 
 def is_wide(config: Config, dials: Dials, net: tuple[Layer, ...]) -> bool:
     """Whether a model is a layer of many units over few inputs, its sums over units chains."""
-    if len(net) != 3 or is_drawn(dials.tree) or dials.accumulator == "exact":
+    if len(net) != 3 or is_drawn(dials.tree) or dials.other_accumulators:
+        return False
+    if "exact" in (dials.accumulator, dials.unit_accumulator):
         return False
     first, wide, _ = net
-    chain = tree_chain(dials.unit_tree, dials.unit_order, dials.unit_accumulator)
+    chain = tree_chain(dials.unit_tree, dials.unit_order)
     fits = first.fan_in <= LANES and first.fan_out <= INPUTS and config.batch <= LANES
     return fits and wide.fan_out > LANES and wide.fan_out % 8 == 0 and chain != 0
 
@@ -190,7 +219,7 @@ def batch_text(config: Config, dials: Dials, shape: Shape) -> str:
 
     constants = {
         "LAYERS": len(shape.net), "BIASES": shape.biases, "BATCH": config.batch,
-        "UNIT_CHAIN": tree_chain(dials.unit_tree, dials.unit_order, dials.unit_accumulator),
+        "UNIT_CHAIN": tree_chain(dials.unit_tree, dials.unit_order),
         "DRAWN_ORDER": int(draws_order(dials.leaf_order)),
         "SPARSE": int(OPTIMIZERS[config.optimizer].zero_gradient_changes_nothing),
     }  # fmt: skip
@@ -227,16 +256,13 @@ def streams() -> str:
 
 
 @lru_cache(KEPT)
-def program_of(config: Config, dials: Dials, features: int) -> Program:
+def program_of(config: Config, dials: Dials, features: int, real: bool = False) -> Program:
     """The programs of a model with these dials over so many features; raises ConfigError."""
-    if dials.other_accumulators:
-        problem = "cupy has one accumulator for all sums over units, one over the mini-batch"
-        raise ConfigError(problem, "accumulator_at", "none, or {backend=numba}")
     shape = shape_of(layers(config, features))
-    found = formulas(config, dials, shape.parameters)
+    found = formulas(config, dials, shape.parameters, len(shape.net))
     head = source_text("common.cu") + found.text + shape.text()
-    unit = tree_chain(dials.unit_tree, dials.unit_order, dials.unit_accumulator)
-    batch = tree_chain(dials.tree, dials.leaf_order, dials.accumulator)
+    head += f"constexpr bool REAL = {str(real).lower()};\n"
+    unit, batch = unit_chain(dials, len(shape.net)), batch_chain(dials, len(shape.net))
     chains = f"constexpr int UNIT_CHAIN = {unit}, BATCH_CHAIN = {batch};\n"
     forward = head + chains + source_text("forward.cu")
     widest = max((max(layer.fan_in, layer.fan_out) for layer in shape.net[1:]), default=0)
@@ -244,15 +270,20 @@ def program_of(config: Config, dials: Dials, features: int) -> Program:
     sparse = OPTIMIZERS[config.optimizer].zero_gradient_changes_nothing
     by_layers = forward + f"constexpr bool SPARSE = {str(sparse).lower()};\n"
     by_layers += source_text("backward.cu") + (source_text("tiles.cu") if tiles else "")
-    program = Program(shape, found, forward, by_layers, bool(tiles and unit), bool(tiles and batch))
+    by_tiles = {
+        site: bool(tiles and (batch if site[1] == "batch" else unit))
+        and dials.accumulator_of(*site) != "exact"
+        for site in sites(len(shape.net))
+    }
+    program = Program(shape, found, forward, by_layers, by_tiles)
     size, numbers = np.dtype(found.dtype).itemsize, (1 + len(found.starts)) * shape.parameters
     if is_small(config, dials, shape.net):
-        numbers += 2 * shape.all_units * ROW
+        numbers += (2 * shape.all_units + features * real) * ROW
         text = head + small_text(config, dials, shape)
         return replace(
             program, small=text, kernel="train_small", threads=LANES, shared=numbers * size
         )
-    if is_wide(config, dials, shape.net):
+    if is_wide(config, dials, shape.net) and not real:
         inputs, units = shape.net[1].fan_in, shape.net[1].fan_out
         warps = WORKERS + (inputs // 2 if inputs % 2 == 0 else inputs)
         numbers += units // 4 * 132 + (3 * inputs + 1) * ROW + 2 * inputs * LANES * WORKERS

@@ -6,7 +6,10 @@
 //
 // In front of this text stand batch.cu, and UnitPlan<n>, a tree's instructions.
 
-constexpr int H = NUMBERS, D = H + UNITS * ROW;
+// activations and deltas of all units, and real features
+constexpr int H = NUMBERS, D = H + UNITS * ROW, X = D + UNITS * ROW;
+
+typedef ForwardSum<0>::Type FirstSum;
 
 // The features that a mini-batch has: lane r holds the r-th, and which of the examples have it.
 struct Present { u32 count, feature, examples; };
@@ -22,9 +25,22 @@ __device__ __forceinline__ Present all_features(u32 x, u32 lane) {
   return found;
 }
 
+// The sums of the first layer over real features, which stay in shared memory.
+__device__ __forceinline__ void first_products(number* m, const Incoming& incoming, u32 lane,
+                                               RoundingKey t, FirstSum (&sums)[FAN[1]]) {
+  constexpr int M = FAN[1];
+#pragma unroll
+  for (int j = 0; j < FAN[0]; ++j) {
+    m[X + j * ROW + lane] = (number)from_pattern(incoming.example[j]);
+  }
+  sums_by_plan<UnitPlan<FAN[0]>, M>(sums, t, [&](int j, int u, FirstSum& partial) {
+    partial.product((number)from_pattern(incoming.example[j]), m[j * M + u], t);
+  });
+}
+
 // The sums of the first layer; chains pass over features that no example has.
 __device__ __forceinline__ Present first_layer(const number* m, u32 x, u32 lane, RoundingKey t,
-                                               Unit (&sums)[FAN[1]]) {
+                                               FirstSum (&sums)[FAN[1]]) {
   constexpr int M = FAN[1];
   if constexpr (UNIT_CHAIN != 0) {
     Present found{0, 0, 0};
@@ -47,7 +63,7 @@ __device__ __forceinline__ Present first_layer(const number* m, u32 x, u32 lane,
     }
     return found;
   } else {
-    sums_by_plan<UnitPlan<FAN[0]>, M>(sums, t, [&](int j, int u, Unit& partial) {
+    sums_by_plan<UnitPlan<FAN[0]>, M>(sums, t, [&](int j, int u, FirstSum& partial) {
       if (x >> j & 1) partial.term(m[j * M + u], t);
     });
     return all_features(x, lane);
@@ -56,7 +72,8 @@ __device__ __forceinline__ Present first_layer(const number* m, u32 x, u32 lane,
 
 // From the sums of layer K up to the output, and its deltas back down; both stay in shared memory.
 template <int K>
-__device__ __forceinline__ void pass(number* m, u32 lane, const Unit (&sums)[FAN[K + 1]],
+__device__ __forceinline__ void pass(number* m, u32 lane,
+                                     const typename ForwardSum<K>::Type (&sums)[FAN[K + 1]],
                                      number label, RoundingKey t) {
   constexpr int N = FAN[K + 1];
   number z[N], d[N];
@@ -65,16 +82,18 @@ __device__ __forceinline__ void pass(number* m, u32 lane, const Unit (&sums)[FAN
   if constexpr (K == LAYERS - 1) {
     d[0] = output_delta(z[0], label, t);
   } else {
+    typedef typename ForwardSum<K + 1>::Type Up;
+    typedef typename BackwardSum<K + 1>::Type Down;
     constexpr int M = FAN[K + 2];
     const number* w = m + WEIGHTS[K + 1];
     number h[N];
-    Unit above[M];
+    Up above[M];
 #pragma unroll
     for (int j = 0; j < N; ++j) {
       h[j] = activation(z[j], t);
       m[H + (UNIT[K] + j) * ROW + lane] = h[j];
     }
-    sums_by_plan<UnitPlan<N>, M>(above, t, [&](int j, int u, Unit& partial) {
+    sums_by_plan<UnitPlan<N>, M>(above, t, [&](int j, int u, Up& partial) {
       partial.product(h[j], w[j * M + u], t);
     });
     pass<K + 1>(m, lane, above, label, t);
@@ -83,10 +102,10 @@ __device__ __forceinline__ void pass(number* m, u32 lane, const Unit (&sums)[FAN
     for (int u = 0; u < M; ++u) delta[u] = m[D + (UNIT[K + 1] + u) * ROW + lane];
 #pragma unroll
     for (int j = 0; j < N; ++j) {
-      Unit back[1];
+      Down back[1];
       number row[M];
       load<M>(w + j * M, row);
-      sums_by_plan<UnitPlan<M>, 1>(back, t, [&](int u, int, Unit& partial) {
+      sums_by_plan<UnitPlan<M>, 1>(back, t, [&](int u, int, Down& partial) {
         partial.product(row[u], delta[u], t);
       });
       d[j] = activation_backward(back[0].result(t), z[j], t);
@@ -96,21 +115,23 @@ __device__ __forceinline__ void pass(number* m, u32 lane, const Unit (&sums)[FAN
   for (int u = 0; u < N; ++u) m[D + (UNIT[K] + u) * ROW + lane] = d[u];
 }
 
-// Weights of the layers K and up, R of one input side by side.
+// Weights of the layers K and up, R of one input side by side; inputs of the first layer are real.
 template <int K> __device__ __forceinline__ void update_weights(number* m, u32 lane, number rate,
                                                                 RoundingKey t) {
   if constexpr (K < LAYERS) {
+    typedef typename BatchSum<K>::Type Sum;
+    constexpr int INPUTS = K == 0 ? X : H + UNIT[K == 0 ? 0 : K - 1] * ROW;
     constexpr int M = FAN[K + 1], ALL = FAN[K] * M, EACH = (ALL + 31) / 32;
     constexpr int R = M % EACH == 0 ? EACH : 1;
 #pragma unroll 1
     for (int first = 0; first < ALL; first += 32 * R) {
       const int q = first + lane * R;
       if (ALL % (32 * R) == 0 || q < ALL) {
-        const number* h = m + H + (UNIT[K - 1] + q / M) * ROW;
+        const number* h = m + INPUTS + q / M * ROW;
         const number* d = m + D + (UNIT[K] + q % M) * ROW;
         number a[4], b[R][4];
-        Batch g[R];
-        sums_by_plan<BatchPlan, R>(g, t, [&](int i, int r, Batch& partial) {
+        Sum g[R];
+        sums_by_plan<BatchPlan, R>(g, t, [&](int i, int r, Sum& partial) {
           if (i % 4 == 0) {
             if (r == 0) load<4>(h + i, a);
             load<4>(d + r * ROW + i, b[r]);
@@ -125,17 +146,36 @@ template <int K> __device__ __forceinline__ void update_weights(number* m, u32 l
   }
 }
 
-__device__ __forceinline__ void update_biases(number* m, u32 lane, number rate, RoundingKey t) {
+template <class A, class B> struct Same { static constexpr bool VALUE = false; };
+template <class A> struct Same<A, A> { static constexpr bool VALUE = true; };
+
+// The first layer above K whose sums over the mini-batch have another accumulator.
+template <int K> __device__ constexpr int next_kind() {
+  if constexpr (K + 1 < LAYERS) {
+    typedef typename BatchSum<K>::Type Here;
+    if constexpr (Same<Here, typename BatchSum<K + 1>::Type>::VALUE) return next_kind<K + 1>();
+  }
+  return K + 1;
+}
+
+// Biases of the layers K and up: those of all layers side by side whose accumulator is one.
+template <int K> __device__ __forceinline__ void update_biases(number* m, u32 lane, number rate,
+                                                               RoundingKey t) {
+  if constexpr (K < LAYERS) {
+    typedef typename BatchSum<K>::Type Sum;
+    constexpr int NEXT = next_kind<K>();
 #pragma unroll 1
-  for (u32 q = lane; q < UNITS; q += 32) {
-    const number* d = m + D + q * ROW;
-    number b[4];
-    Batch g[1];
-    sums_by_plan<BatchPlan, 1>(g, t, [&](int i, int, Batch& partial) {
-      if (i % 4 == 0) load<4>(d + i, b);
-      partial.term(b[i % 4], t);
-    });
-    update(m, BIASES + q, g[0].result(t), rate, t);
+    for (u32 q = UNIT[K] + lane; q < UNIT[NEXT - 1] + FAN[NEXT]; q += 32) {
+      const number* d = m + D + q * ROW;
+      number b[4];
+      Sum g[1];
+      sums_by_plan<BatchPlan, 1>(g, t, [&](int i, int, Sum& partial) {
+        if (i % 4 == 0) load<4>(d + i, b);
+        partial.term(b[i % 4], t);
+      });
+      update(m, BIASES + q, g[0].result(t), rate, t);
+    }
+    update_biases<NEXT>(m, lane, rate, t);
   }
 }
 
@@ -144,6 +184,7 @@ __device__ constexpr int power_of_two(int n) { return n <= 1 ? 1 : 2 * power_of_
 // Weights of the first layer: some lanes a feature, R units each.
 __device__ __forceinline__ void update_first(number* m, u32 lane, Present present, number rate,
                                              RoundingKey t) {
+  typedef BatchSum<0>::Type Sum;
   constexpr int M = FAN[1], R = M % 4 == 0 ? 4 : 1;
   constexpr int LANES = power_of_two(M / R), FEATURES = 32 / LANES;
   const u32 part = lane / LANES, u = lane % LANES * R;
@@ -154,8 +195,8 @@ __device__ __forceinline__ void update_first(number* m, u32 lane, Present presen
     if (first + part < present.count && u < M) {
       const number* d = m + D + u * ROW;
       number b[R][4];
-      Batch g[R];
-      sums_by_plan<BatchPlan, R>(g, t, [&](int i, int r, Batch& partial) {
+      Sum g[R];
+      sums_by_plan<BatchPlan, R>(g, t, [&](int i, int r, Sum& partial) {
         if (i % 4 == 0) load<4>(d + r * ROW + i, b[r]);
         if (examples >> i & 1) partial.term(b[r][i % 4], t);
       });
@@ -167,38 +208,39 @@ __device__ __forceinline__ void update_first(number* m, u32 lane, Present presen
 
 // `steps` mini-batches of each model (blockIdx.x), the first of them step `step`.
 //
-//   memory (models, 1 + STATES, PARAMETERS); rows: x + y * 2^32 of each example, `stride` apart
-//   rates (many): of each step, or one of all
+//   memory (models, 1 + STATES, PARAMETERS); rows, stride, first, rates, many: see Incoming
 extern "C" __global__ void __launch_bounds__(32)
-    train_small(number* memory, const u64* rows, u64 stride, u64 first, const number* rates,
+    train_small(number* memory, const u32* rows, u64 stride, u64 first, const number* rates,
                 u32 many, u32 steps, const u64* keys, const u32* orders, u64 step) {
   extern __shared__ float4 shared[];
   number* m = reinterpret_cast<number*>(shared);
   const u32 lane = threadIdx.x;
   number* mine = memory + (u64)blockIdx.x * NUMBERS;
   for (u32 k = lane; k < NUMBERS; k += 32) m[k] = mine[k];
-  const u64* examples = rows + blockIdx.x * stride + first;
-  u32 leaf = leaf_of(lane, step, orders);
-  u64 next = lane < BATCH ? examples[leaf] : 0;
+  Incoming incoming(rows, stride, first, orders, rates, many, step);
+  incoming.fetch(0, lane);
   RoundingKey t{keys[2 * blockIdx.x], keys[2 * blockIdx.x + 1], step};
-  number coming = rates[0];
   __syncwarp();
   for (u32 s = 0; s < steps; ++s, ++t.step) {
-    const u32 x = (u32)next;
-    const number label = (number)(u32)(next >> 32), rate = coming;
-    if (s + 1 < steps) {  // while this step is computed
-      coming = rates[many > 1 ? s + 1 : 0];
-      if (DRAWN_ORDER) leaf = leaf_of(lane, step + s + 1, orders);
-      if (lane < BATCH) next = examples[(u64)(s + 1) * BATCH + leaf];
+    const Incoming now = incoming;
+    if (s + 1 < steps) incoming.fetch(s + 1, lane);
+    FirstSum sums[FAN[1]];
+    if constexpr (REAL) {
+      first_products(m, now, lane, t, sums);
+      pass<0>(m, lane, sums, now.label(), t);
+      __syncwarp();
+      update_weights<0>(m, lane, now.rate, t);
+      update_biases<0>(m, lane, now.rate, t);
+    } else {
+      const u32 x = now.example[0];
+      Present present = first_layer(m, x, lane, t, sums);
+      pass<0>(m, lane, sums, now.label(), t);
+      __syncwarp();
+      update_weights<1>(m, lane, now.rate, t);
+      update_biases<0>(m, lane, now.rate, t);
+      if (!SPARSE && UNIT_CHAIN != 0) present = all_features(x, lane);
+      update_first(m, lane, present, now.rate, t);
     }
-    Unit sums[FAN[1]];
-    Present present = first_layer(m, x, lane, t, sums);
-    pass<0>(m, lane, sums, label, t);
-    __syncwarp();
-    update_weights<1>(m, lane, rate, t);
-    update_biases(m, lane, rate, t);
-    if (!SPARSE && UNIT_CHAIN != 0) present = all_features(x, lane);
-    update_first(m, lane, present, rate, t);
     __syncwarp();
   }
   for (u32 k = lane; k < NUMBERS; k += 32) mine[k] = m[k];

@@ -1,7 +1,8 @@
 // Examples, permutations and plans, drawn where they are used: docs/arithmetic.md, "Streams".
 //
 // An example is a row of words of 32 features and its label, one word more: with 32 features, as all
-// that are drawn have, a row is x + y * 2^32.  rows (models, n, words + 1); model m's key is keys[m].
+// that are drawn have, a row is x + y * 2^32.  Of the caller's examples what is shuffled are places in
+// a table of rows.  rows (models, n) as u64; model m's key is keys[m].
 
 // Examples first, first + 1, ... of each pair's stream (blockIdx.y), for both its models: rows
 // (models, n) as u64; models (pairs, 2): which they are, twice the same one if there is no other.
@@ -26,9 +27,10 @@ extern "C" __global__ void draw(const u32* keys, const u32* models, u64 first, c
 
 // Windows of n <= 32 examples in the order of their permutations: a warp a window, whose lane e
 // follows where the exchanges take the example that begins at place e.  windows of each model
-// (blockIdx.y), the first by the permutation `first`.
-extern "C" __global__ void shuffle_short(const u32* keys, u64 first, u64* rows, u32 n,
-                                         u32 windows) {
+// (blockIdx.y), the first by the permutation `first` and `at` numbers from where the model's begin, which
+// are `stride` numbers apart.
+extern "C" __global__ void shuffle_short(const u32* keys, u64 first, u64* rows, u64 stride, u64 at,
+                                         u32 n, u32 windows) {
   const u32 lane = threadIdx.x & 31, model = blockIdx.y;
   const u32 window = (blockIdx.x * blockDim.x + threadIdx.x) >> 5;
   if (window >= windows) return;
@@ -38,7 +40,7 @@ extern "C" __global__ void shuffle_short(const u32* keys, u64 first, u64* rows, 
     const u32 other = __shfl_sync(ALL_LANES, j, i);
     place = place == i ? other : place == other ? i : place;
   }
-  u64* row = rows + ((u64)model * windows + window) * n;
+  u64* row = rows + model * stride + at + (u64)window * n;
   const u64 example = lane < n ? row[lane] : 0;
   __syncwarp();
   if (lane < n) row[place] = example;
@@ -47,10 +49,10 @@ extern "C" __global__ void shuffle_short(const u32* keys, u64 first, u64* rows, 
 // The same for windows of any length, 32 exchanges at a time: place i falls from n - 1, and lane l
 // exchanges i - l with its j.  If no two of them touch one place, they are made together, else one
 // by one.  A warp a window (blockIdx.x).
-extern "C" __global__ void shuffle_long(const u32* keys, u64 first, u64* rows, u32 n,
-                                        u32 windows) {
+extern "C" __global__ void shuffle_long(const u32* keys, u64 first, u64* rows, u64 stride, u64 at,
+                                        u32 n, u32 windows) {
   const u32 lane = threadIdx.x, window = blockIdx.x, model = blockIdx.y;
-  u64* row = rows + ((u64)model * windows + window) * n;
+  u64* row = rows + model * stride + at + (u64)window * n;
   for (long long top = (long long)n - 1; top >= 1; top -= 32) {
     const bool busy = top - lane >= 1;
     const u32 i = busy ? (u32)(top - lane) : 0;
@@ -75,6 +77,30 @@ extern "C" __global__ void shuffle_long(const u32* keys, u64 first, u64* rows, u
     }
     __syncwarp();
   }
+}
+
+// Places of the caller's examples, epoch after epoch: those of each pair (blockIdx.y), whose pools are
+// `apart` numbers apart, again and again, n in all.
+extern "C" __global__ void deal(const u64* pools, u64 apart, u64 epoch, u64* epochs, u64 n) {
+  const u64 k = (u64)blockIdx.x * blockDim.x + threadIdx.x;
+  if (k < n) epochs[blockIdx.y * n + k] = pools[blockIdx.y * apart + k % epoch];
+}
+
+// The n places from `first` on of each model (blockIdx.y), of the epochs (pairs, count) of its pair.
+extern "C" __global__ void take(const u64* epochs, u64 count, const u32* pairs, u64 first,
+                                u64* rows, u64 n) {
+  const u64 k = (u64)blockIdx.x * blockDim.x + threadIdx.x;
+  if (k < n) rows[blockIdx.y * n + k] = epochs[pairs[blockIdx.y] * count + first + k];
+}
+
+// Rows of `width` numbers of a table, those at the places from `first` on of each model (blockIdx.y),
+// whose places are `length` numbers apart and whose rows `stride`; n numbers in all.
+extern "C" __global__ void gather(const u32* table, u32 width, const u64* places, u64 length,
+                                  u64 first, u32* rows, u64 stride, u64 n) {
+  const u64 q = (u64)blockIdx.x * blockDim.x + threadIdx.x;
+  if (q >= n) return;
+  const u64 place = places[blockIdx.y * length + first + q / width];
+  rows[blockIdx.y * stride + q] = table[place * width + q % width];
 }
 
 // Plans of sums over n terms, one for each of `count` blocks of each model's stream: block

@@ -90,13 +90,20 @@ template <int TK, int T, bool ALONG> struct Stage {
   }
 };
 
+// What lies in shared memory: TK terms of a tile of TM x TN sums, of which the next ones are on their
+// way.
+template <int TM, int TN, int TK> struct Staged {
+  number left[TK][TM + 4], right[TK][TN + 4];
+};
+
 // M x N sums of K terms a[k, m] * b[k, n]; put(m, n, sums) takes R x C of them, from row m and column n
-// on.  TM, TN, TK: of a tile, and of a stage in shared memory, of which the next one is on its way.
-template <class Sum, int TM, int TN, int TK, int R, int C, bool A_ALONG, bool B_ALONG, class Put>
-__device__ __forceinline__ void tile(u32 M, u32 N, u32 K, bool reversed, RoundingKey t, Matrix a,
-                                     Matrix b, Put put) {
+// on.
+template <class Sum, int R, int C, bool A_ALONG, bool B_ALONG, int TM, int TN, int TK, class Put>
+__device__ __forceinline__ void tile(Staged<TM, TN, TK>& staged, u32 M, u32 N, u32 K, bool reversed,
+                                     RoundingKey t, Matrix a, Matrix b, Put put) {
   static_assert(TM / R * (TN / C) == TILE_THREADS, "a thread for each R x C");
-  __shared__ __align__(16) number left[TK][TM + 4], right[TK][TN + 4];
+  auto& left = staged.left;
+  auto& right = staged.right;
   const u32 tiles = (M + TM - 1) / TM, x = threadIdx.x % (TM / R) * R, y = threadIdx.x / (TM / R) * C;
   const u32 m0 = blockIdx.x % tiles * TM, n0 = blockIdx.x / tiles * TN;
   const bool fours = (M | N | K) % 4 == 0;
@@ -155,25 +162,31 @@ __device__ __forceinline__ void forward_by_tiles(u32 k, const number* memory, nu
   const number* m = memory + (u64)blockIdx.y * (1 + STATES) * PARAMETERS;
   const u64 above = ((u64)blockIdx.y * UNITS + layer.units) * n;
   const number* below = h + above - (u64)layer.fan_in * n;
-  tile<Unit, TM, TN, TK, R, C, false, false>(
-      layer.fan_out, n, layer.fan_in, UNIT_CHAIN < 0, t,
-      Matrix{m + layer.weights, layer.fan_out, 1}, Matrix{below, n, 1},
-      [&](u32 u, u32 i, const number (&sums)[R][C]) {
-        number bias[R];
+  __shared__ __align__(16) Staged<TM, TN, TK> staged;
+  const auto put = [&](u32 u, u32 i, const number (&sums)[R][C]) {
+    number bias[R];
 #pragma unroll
-        for (int r = 0; r < R; ++r) bias[r] = m[layer.biases + min(u + r, layer.fan_out - 1)];
+    for (int r = 0; r < R; ++r) bias[r] = m[layer.biases + min(u + r, layer.fan_out - 1)];
 #pragma unroll
-        for (int r = 0; r < R; ++r) {
+    for (int r = 0; r < R; ++r) {
 #pragma unroll
-          for (int c = 0; c < C; ++c) {
-            if (u + r >= layer.fan_out || i + c >= n) continue;
-            const number found = op_add(sums[r][c], bias[r], t);
-            const u64 at = above + (u64)(u + r) * n + i + c;
-            z[at] = found;
-            h[at] = layer.active ? activation(found, t) : found;
-          }
-        }
-      });
+      for (int c = 0; c < C; ++c) {
+        if (u + r >= layer.fan_out || i + c >= n) continue;
+        const number found = op_add(sums[r][c], bias[r], t);
+        const u64 at = above + (u64)(u + r) * n + i + c;
+        z[at] = found;
+        h[at] = layer.active ? activation(found, t) : found;
+      }
+    }
+  };
+  with_forward(k, [&](auto empty) {
+    if constexpr (!decltype(empty)::EXACT) {  // which have no tiles
+      tile<decltype(empty), R, C, false, false>(staged, layer.fan_out, n, layer.fan_in,
+                                                UNIT_CHAIN < 0, t,
+                                                Matrix{m + layer.weights, layer.fan_out, 1},
+                                                Matrix{below, n, 1}, put);
+    }
+  });
 }
 
 extern "C" __global__ void __launch_bounds__(TILE_THREADS)
@@ -198,30 +211,35 @@ __device__ __forceinline__ void backward_by_tiles(u32 k, const number* memory, c
   const number* m = memory + (u64)blockIdx.y * (1 + STATES) * PARAMETERS;
   const number* above = d + ((u64)blockIdx.y * UNITS + layer.units) * n;
   const u64 below = ((u64)blockIdx.y * UNITS + layer.units - layer.fan_in) * n;
-  tile<Unit, TM, TN, TK, R, C, true, false>(
-      layer.fan_in, n, layer.fan_out, UNIT_CHAIN < 0, t,
-      Matrix{m + layer.weights, 1, layer.fan_out}, Matrix{above, n, 1},
-      [&](u32 j, u32 i, const number (&sums)[R][C]) {
-        number of_z[R][C];
+  __shared__ __align__(16) Staged<TM, TN, TK> staged;
+  const auto put = [&](u32 j, u32 i, const number (&sums)[R][C]) {
+    number of_z[R][C];
 #pragma unroll
-        for (int r = 0; r < R; ++r) {
+    for (int r = 0; r < R; ++r) {
 #pragma unroll
-          for (int c = 0; c < C; ++c) {
-            const bool there = j + r < layer.fan_in && i + c < n;
-            of_z[r][c] = there ? z[below + (u64)(j + r) * n + i + c] : (number)0;
-          }
-        }
+      for (int c = 0; c < C; ++c) {
+        const bool there = j + r < layer.fan_in && i + c < n;
+        of_z[r][c] = there ? z[below + (u64)(j + r) * n + i + c] : (number)0;
+      }
+    }
 #pragma unroll
-        for (int r = 0; r < R; ++r) {
+    for (int r = 0; r < R; ++r) {
 #pragma unroll
-          for (int c = 0; c < C; ++c) {
-            if (j + r >= layer.fan_in || i + c >= n) continue;
-            const number found =
-                active ? activation_backward(sums[r][c], of_z[r][c], t) : sums[r][c];
-            d[below + (u64)(j + r) * n + i + c] = found;
-          }
-        }
-      });
+      for (int c = 0; c < C; ++c) {
+        if (j + r >= layer.fan_in || i + c >= n) continue;
+        const number found =
+            active ? activation_backward(sums[r][c], of_z[r][c], t) : sums[r][c];
+        d[below + (u64)(j + r) * n + i + c] = found;
+      }
+    }
+  };
+  with_backward(k, [&](auto empty) {
+    if constexpr (!decltype(empty)::EXACT) {  // which have no tiles
+      tile<decltype(empty), R, C, true, false>(staged, layer.fan_in, n, layer.fan_out, UNIT_CHAIN < 0,
+                                               t, Matrix{m + layer.weights, 1, layer.fan_out},
+                                               Matrix{above, n, 1}, put);
+    }
+  });
 }
 
 extern "C" __global__ void __launch_bounds__(TILE_THREADS)
@@ -246,42 +264,47 @@ extern "C" __global__ void __launch_bounds__(TILE_THREADS)
   const number* delta = d + ((u64)blockIdx.y * UNITS + layer.units) * n;
   const number* below = h + ((u64)blockIdx.y * UNITS + layer.units - layer.fan_in) * n;
   const number of_step = rates[rate];
-  tile<Batch, LARGE, true, true>(
-      layer.fan_out, layer.fan_in, n, BATCH_CHAIN < 0, t, Matrix{delta, 1, n},
-      Matrix{below, 1, n}, [&](u32 u, u32 j, const number (&g)[8][4]) {
-        const u32 first = layer.weights + j * layer.fan_out + u;
-        const bool fours = (layer.fan_out | layer.fan_in) % 4 == 0;
+  __shared__ __align__(16) Staged<128, 32, 16> staged;
+  const auto put = [&](u32 u, u32 j, const number (&g)[8][4]) {
+    const u32 first = layer.weights + j * layer.fan_out + u;
+    const bool fours = (layer.fan_out | layer.fan_in) % 4 == 0;
 #pragma unroll
-        for (int r = 0; r < 8; r += 4) {
-          if (fours && u + r < layer.fan_out) {
-            number v[4][1 + STATES][4];  // all are loaded before any is stored
+    for (int r = 0; r < 8; r += 4) {
+      if (fours && u + r < layer.fan_out) {
+        number v[4][1 + STATES][4];  // all are loaded before any is stored
 #pragma unroll
-            for (int c = 0; c < 4; ++c) {
+        for (int c = 0; c < 4; ++c) {
 #pragma unroll
-              for (int k = 0; k <= STATES; ++k) {
-                load_some<4>(m + first + c * layer.fan_out + r + k * PARAMETERS, v[c][k]);
-              }
-            }
-#pragma unroll
-            for (int c = 0; c < 4; ++c) {
-#pragma unroll
-              for (int e = 0; e < 4; ++e) update_values(v[c], e, g[r + e][c], of_step, t);
-#pragma unroll
-              for (int k = 0; k <= STATES; ++k) {
-                store_some<4>(m + first + c * layer.fan_out + r + k * PARAMETERS, v[c][k]);
-              }
-            }
-            continue;
-          }
-#pragma unroll
-          for (int c = 0; c < 4; ++c) {
-#pragma unroll
-            for (int e = r; e < r + 4; ++e) {
-              if (u + e < layer.fan_out && j + c < layer.fan_in) {
-                update(m, first + c * layer.fan_out + e, g[e][c], of_step, t);
-              }
-            }
+          for (int k = 0; k <= STATES; ++k) {
+            load_some<4>(m + first + c * layer.fan_out + r + k * PARAMETERS, v[c][k]);
           }
         }
-      });
+#pragma unroll
+        for (int c = 0; c < 4; ++c) {
+#pragma unroll
+          for (int e = 0; e < 4; ++e) update_values(v[c], e, g[r + e][c], of_step, t);
+#pragma unroll
+          for (int k = 0; k <= STATES; ++k) {
+            store_some<4>(m + first + c * layer.fan_out + r + k * PARAMETERS, v[c][k]);
+          }
+        }
+        continue;
+      }
+#pragma unroll
+      for (int c = 0; c < 4; ++c) {
+#pragma unroll
+        for (int e = r; e < r + 4; ++e) {
+          if (u + e < layer.fan_out && j + c < layer.fan_in) {
+            update(m, first + c * layer.fan_out + e, g[e][c], of_step, t);
+          }
+        }
+      }
+    }
+  };
+  with_batch(k, [&](auto empty) {
+    if constexpr (!decltype(empty)::EXACT) {  // which have no tiles
+      tile<decltype(empty), 8, 4, true, true>(staged, layer.fan_out, layer.fan_in, n, BATCH_CHAIN < 0,
+                                              t, Matrix{delta, 1, n}, Matrix{below, 1, n}, put);
+    }
+  });
 }

@@ -210,28 +210,22 @@ __device__ __forceinline__ void update_first(number* m, u32 q, number rate, Roun
 // `steps` mini-batches of each model (blockIdx.x), the first of them step `step`; the arguments are
 // those of train_small.
 extern "C" __global__ void __launch_bounds__(32 * WARPS)
-    train_wide(number* memory, const u64* rows, u64 stride, u64 first, const number* rates,
+    train_wide(number* memory, const u32* rows, u64 stride, u64 first, const number* rates,
                u32 many, u32 steps, const u64* keys, const u32* orders, u64 step) {
   extern __shared__ float4 shared[];
   number* m = reinterpret_cast<number*>(shared);
   const u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   number* mine = memory + (u64)blockIdx.x * NUMBERS;
   for (u32 k = threadIdx.x; k < NUMBERS; k += 32 * WARPS) m[k] = mine[k];
-  const u64* examples = rows + blockIdx.x * stride + first;
-  u32 leaf = leaf_of(lane, step, orders);
-  u64 next = lane < BATCH ? examples[leaf] : 0;
+  Incoming incoming(rows, stride, first, orders, rates, many, step);
+  incoming.fetch(0, lane);
   RoundingKey t{keys[2 * blockIdx.x], keys[2 * blockIdx.x + 1], step};
-  number coming = rates[0];
   __syncthreads();
   for (u32 s = 0; s < steps; ++s, ++t.step) {
-    const u32 x = (u32)next;
-    const number label = (number)(u32)(next >> 32), rate = coming;
-    if (s + 1 < steps) {  // while this step is computed
-      coming = rates[many > 1 ? s + 1 : 0];
-      if (DRAWN_ORDER) leaf = leaf_of(lane, step + s + 1, orders);
-      if (lane < BATCH) next = examples[(u64)(s + 1) * BATCH + leaf];
-    }
-    if (warp < SETS) first_layer(m, x, lane, warp, t);
+    const Incoming now = incoming;
+    const number rate = now.rate;
+    if (s + 1 < steps) incoming.fetch(s + 1, lane);
+    if (warp < SETS) first_layer(m, now.example[0], lane, warp, t);
     __syncthreads();
     number h[M];
 #pragma unroll
@@ -251,7 +245,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS)
     }
     if (warp == 0) {
       const number z = op_add(sum.result(t), m[BIASES + UNIT[2]], t);
-      m[OUT + lane] = output_delta(z, label, t);
+      m[OUT + lane] = output_delta(z, now.label(), t);
     }
     __syncthreads();
     Unit back[PAIR];
