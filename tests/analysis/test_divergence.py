@@ -95,7 +95,7 @@ SOURCES = [
 
 @pytest.mark.parametrize("options", SOURCES, ids=str)
 def test_the_first_step_is_that_of_a_search_step_by_step(options):
-    config = replace(SMALL, **options)
+    config = replace(SMALL, log2_examples=8, **options)
     first = next((k for k, (a, b) in enumerate(by_steps(config)) if difference(a, b)), None)
     found = diverge(config, backend="reference", per_octave=1).pairs[0].parting
     assert (None if found is None else found.step) == first
