@@ -35,7 +35,12 @@ class ConfigError(ValueError):
 
     def __str__(self) -> str:
         """The message, one line, in the words of Python."""
-        return self._line(self.field, r"\1='\2'")
+
+        def spelled(setting: re.Match[str]) -> str:
+            value = setting[2] if setting[2].isdecimal() else repr(setting[2])
+            return f"{setting[1]}={value}"
+
+        return self._line(self.field, spelled)
 
     def on_command_line(self) -> str:
         """The message, one line, in the words of the command line."""
@@ -49,7 +54,7 @@ class ConfigError(ValueError):
         """The same error of another field, or argument, that was passed on."""
         return ConfigError(self.problem, field, self.right)
 
-    def _line(self, name: str, spelling: str | Callable[[re.Match[str]], str]) -> str:
+    def _line(self, name: str, spelling: Callable[[re.Match[str]], str]) -> str:
         right = re.sub(r"\{(\w+)=([^{}]*)\}", spelling, self.right)
         text = (f"{name}: " if name else "") + self.problem + (f"; give {right}" if right else "")
         return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -7,6 +7,7 @@ import pytest
 
 from nanorepro import Config, ConfigError
 from nanorepro.commands import run
+from nanorepro.config import check_sequence
 from nanorepro.errors import LONGEST, option, shown, wrong
 from nanorepro.model.optimizers import OPTIMIZERS
 from nanorepro.parsing import real_number, whole_number
@@ -48,6 +49,8 @@ def test_other_fields_are_named_likewise():
         Config(precision="float64", rounding="stochastic")
     assert str(caught.value).endswith("nearest, the only one with precision='float64'")
     assert caught.value.on_command_line().endswith("nearest, the only one with --precision float64")
+    with pytest.raises(ConfigError, match=r"at most 1 with log2_examples=6: a window fits in it"):
+        check_sequence(Config(log2_examples=6, log2_window=5))
 
 
 def test_a_value_cannot_pose_as_a_field():
