@@ -117,7 +117,7 @@ class Folder:
         known = self.journal.read()
         files = self.files()
         wanted = sorted(files) if ids is None else [id for id in ids if id in files]
-        self.entries, self.others, damaged = {}, [], []
+        self.entries, self.others, damaged, new = {}, [], [], list[Entry]()
         with Reading(self.path, [id for id in wanted if full or id not in known]) as source:
             for done, id in enumerate(wanted):
                 if report and done % 50 == 0:
@@ -125,8 +125,7 @@ class Folder:
                 try:
                     made = self._entry(id, files[id], known.get(id), full, source.entry)
                     if id not in known or (full and not _agree(made, known[id])):
-                        with contextlib.suppress(OSError):  # of a folder that can only be read
-                            self.append(made)
+                        new.append(made)
                     self.entries[id] = made
                 except OtherVersion as error:  # there, nothing is wrong with it
                     if ids is not None:
@@ -134,6 +133,9 @@ class Folder:
                     self.others.append(Damaged(self.file(id), _reason(error, self.file(id))))
                 except ConfigError as error:
                     damaged.append(Damaged(self.file(id), _reason(error, self.file(id))))
+        with contextlib.suppress(OSError):  # of a folder that can only be read
+            for made in new:
+                self.append(made)
         if report:
             report(len(wanted), len(wanted))
         self.damaged = damaged

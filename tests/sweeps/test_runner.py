@@ -143,15 +143,16 @@ def newer(path, record=None):
 
 @pytest.mark.parametrize("record", [None, {"temperature": 3}])
 def test_a_file_of_a_newer_version_stops_a_sweep_and_is_left(record, copy):
-    path = copy / f"{CONFIGS[0].id}.h5"
+    path = copy / f"{CONFIGS[-1].id}.h5"
     newer(path, record)
     (copy / journal.NAME).unlink()
-    before = {p: p.read_bytes() for p in copy.glob("*.h5")}
+    before = {p: p.read_bytes() for p in copy.rglob("*.*")}
     with pytest.raises(ConfigError, match=r"version of nanorepro.*nothing was changed"):
         run(copy)
+    assert before == {p: p.read_bytes() for p in copy.rglob("*.*")}
     found = verify(Folder(copy))
     assert (found.sound, found.damaged, [o.path for o in found.others]) == (5, [], [path])
-    assert before == {p: p.read_bytes() for p in copy.glob("*.h5")}
+    assert before.items() <= {p: p.read_bytes() for p in copy.rglob("*.*")}.items()
 
 
 def test_a_run_that_fails_is_kept_with_its_reason_and_tried_again(tmp_path):
