@@ -1,5 +1,6 @@
 """What a backend is told of one model in training: the record that passes to it."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from nanorepro.config import Config
 from nanorepro.dials import Dials, dials
 from nanorepro.model.architectures import ARCHITECTURES
-from nanorepro.model.layers import Layer, Parameters, draw_initial_values, make_layers
+from nanorepro.model.layers import Layer, Parameters, draw_initial_values, make_layers, shapes
 from nanorepro.numerics.array_namespace import Function
 from nanorepro.numerics.streams import stream_key, uniform
 
@@ -77,3 +78,8 @@ def initial_values(
     number = config.first_stream + pair
     key = stream_key(config.seed, "init", number, model if "init" in config.roles else 0)
     return draw_initial_values(net, config.init, key, uniform)
+
+
+def parameters_of(config: Config) -> int:
+    """Parameters of one model."""
+    return sum(math.prod(shape) for shape in shapes(layers(config, config.features)).values())

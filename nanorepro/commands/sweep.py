@@ -28,7 +28,7 @@ from nanorepro.errors import ConfigError, shown
 from nanorepro.parsing import real_number
 from nanorepro.sweeps import grid
 from nanorepro.training.progress import clock
-from nanorepro.training.signals import Terminated
+from nanorepro.training.signals import Terminated, ends_at_once
 
 if TYPE_CHECKING:
     from nanorepro.results.result import Result
@@ -252,7 +252,8 @@ def show_plan(runner: Any, backend: str, cores: int, console: Console) -> int:
         console.say(f"damaged, to be made again: {damaged.path}: {damaged.reason}")
     if not todo:
         return 0
-    found = plan(todo, backend, cores, lambda text: None)
+    with ends_at_once(NAME):
+        found = plan(todo, backend, cores)
     some = "" if found.measured == found.kinds else f" ({found.measured} were timed)"
     console.say(
         f"{found.models:,} models, {found.examples:,} examples, {found.kinds} kinds of run{some}\n"

@@ -1,30 +1,15 @@
 """What the figures' runs would take, in time and on disk; nothing is run but short trials."""
 
-import json
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from nanorepro.config import Config
-from nanorepro.data.sampling import FEATURES
-from nanorepro.data.worlds import make_world
-from nanorepro.model.layers import shapes
 from nanorepro.paper import curves
 from nanorepro.paper.figures import FIGURES
 from nanorepro.paper.observed import Key
-from nanorepro.paper.runner import StoredRuns, tiny
-from nanorepro.paper.speed import Speed, calibrate
-from nanorepro.specification import layers
+from nanorepro.paper.runner import NAME, StoredRuns
+from nanorepro.training.calibration import Calibration
 from nanorepro.training.progress import clock
-from nanorepro.training.simulation import evaluation_set
-
-
-def bytes_of(config: Config, patterns: int) -> int:
-    """About how large a run's file is."""
-    models = 2 * config.pairs
-    parameters = sum(math.prod(s) for s in shapes(layers(config, FEATURES)).values())
-    return 40_000 + 4 * models * (parameters + patterns) + 20 * patterns
+from nanorepro.training.signals import ends_at_once
 
 
 def duration(seconds: float) -> str:
@@ -64,40 +49,34 @@ def mitigations(size: curves.Size) -> Job:
 def plan(jobs: Sequence[Job], folder: Path, threads: int) -> Iterator[str]:
     """What would run, how long it takes and on how much disk, line by line."""
     seen: set[str] = set()
-    speeds: dict[str, Speed] = {}
-    patterns: dict[str, int] = {}
+    calibration = Calibration("numba", threads)
     total = disk = 0.0
     for title, size, needed, of in jobs:
         stored = StoredRuns(folder, size, parameters=False, curves=of)
-        by_curve: dict[str, list[tuple[str, int]]] = {}
+        by_curve: dict[str, list[Key]] = {}
         for key in needed:
             by_curve.setdefault(key[0], []).append(key)
         yield title
         for name, keys in by_curve.items():
-            config = stored.curves[name].config
+            missing = {f"{stored.curves[name].config.id} {w}": stored.curves[name].at(w)
+                       for _, w in keys if stored.find((name, w)) is None}  # fmt: skip
             there = sum(stored.find(key) is not None for key in keys)
-            ids = {f"{config.id} {w}" for _, w in keys if stored.find((name, w)) is None}
-            new = len(ids - seen)
-            seen |= ids
+            new = {id: config for id, config in missing.items() if id not in seen}
+            seen |= set(new)
             line = f"  {name:<28} {len(keys):>3} runs, {there:>3} stored"
-            if shared := len(ids) - new:
+            if shared := len(missing) - len(new):
                 line += f", {shared} counted above"
             if new:
-                kind = json.dumps(tiny(config), sort_keys=True)
-                if kind not in speeds:
-                    longest = replace(config, log2_window=size.windows[-1])
-                    speeds[kind] = calibrate(longest, threads)
-                world = f"{config.data} {config.log2_eval}"
-                if world not in patterns:
-                    drawn = evaluation_set(config, make_world(config.seed, config.data))
-                    patterns[world] = len(drawn.x)
-                each = speeds[kind].seconds(config)
-                space = bytes_of(config, patterns[world])
-                total, disk = total + each * new, disk + space * new
+                with ends_at_once(NAME):
+                    speeds = [(calibration.speed(config), config) for config in new.values()]
+                seconds = [speed.seconds(config) for speed, config in speeds]
+                space = sum(speed.size(config) for speed, config in speeds)
+                total, disk = total + sum(seconds), disk + space
+                each = sum(speed.each for speed, _ in speeds) / len(speeds)
                 line += (
-                    f"; {1e9 * speeds[kind].each * threads:,.3g} ns/example/core,"
-                    f" {new} x {duration(each)} = {duration(each * new)},"
-                    f" {space * new / 1e6:,.2g} MB"
+                    f"; {1e9 * each:,.3g} ns/example/core,"
+                    f" {len(new)} x {duration(sum(seconds) / len(new))} = {duration(sum(seconds))},"
+                    f" {space / 1e6:,.2g} MB"
                 )
             yield line
     sizes_in_all = f"{disk / 1e6:,.2g} MB in {folder}/"

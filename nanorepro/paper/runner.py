@@ -13,12 +13,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from nanorepro.config import CHECKPOINT_MINUTES, Config
 from nanorepro.paper import curves
 from nanorepro.paper.curves import Curve
-from nanorepro.paper.speed import Speed, calibrate
 from nanorepro.results import store
 from nanorepro.results.result import Result
 from nanorepro.sweeps.engines import ThisProcess
@@ -26,8 +24,9 @@ from nanorepro.sweeps.folder import Failure, Folder
 from nanorepro.sweeps.progress import SweepProgress
 from nanorepro.sweeps.runner import Runner
 from nanorepro.sweeps.work import Settings, Task
+from nanorepro.training.calibration import Calibration, shortest
 from nanorepro.training.compiling import says_when_compiling
-from nanorepro.training.signals import ends_when_kept
+from nanorepro.training.signals import ends_at_once, ends_when_kept
 from nanorepro.training.simulation import simulate
 
 NAME = "nanorepro.figure"  # the command whose runs these are
@@ -105,18 +104,18 @@ class Deadline:
     """
 
     def __init__(self, at: float, threads: int):
-        self.at, self.threads = at, threads
+        self.at, self.calibration = at, Calibration("numba", threads)
         self.begin, self.expected = time.perf_counter(), 0.0
-        self.speeds: dict[str, Speed] = {}  # by kind of run
 
     def allows(self, task: Task) -> bool:
         """Whether a run that starts now would end in time."""
         if not math.isfinite(self.at):
             return True
-        kind = json.dumps(tiny(task.config), sort_keys=True)
-        if kind not in self.speeds:
-            self.speeds[kind] = calibrate(task.config, self.threads)
-        seconds, now = self.speeds[kind].seconds(task.config), time.perf_counter()
+        before = time.perf_counter()
+        with ends_at_once(NAME):
+            seconds = self.calibration.speed(task.config).seconds(task.config)
+        now = time.perf_counter()
+        self.begin += now - before
         slower = max((now - self.begin) / self.expected, 1.0) if self.expected else 1.0
         if now + min(slower, 3.0) * seconds > self.at:
             return False
@@ -214,7 +213,7 @@ def train(
 
 def compile_ahead(configs: Sequence[Config], threads: int) -> None:
     """Compile what the runs need in processes side by side, for Numba's cache on the disk."""
-    kinds = {json.dumps(tiny(c), sort_keys=True): None for c in configs}
+    kinds = {json.dumps(asdict(shortest(c)), sort_keys=True): None for c in configs}
     groups = [list(kinds)[k::threads] for k in range(min(threads, len(kinds)))]
     if len(groups) < 2:
         return
@@ -230,14 +229,6 @@ def compile_ahead(configs: Sequence[Config], threads: int) -> None:
     finally:
         for child in children:
             child.kill()
-
-
-def tiny(config: Config) -> dict[str, Any]:
-    """The shortest run that compiles the same code."""
-    small = replace(config, warm_start="", first_stream=0, first_example=0, eval_every="",
-                    log2_examples=5, log2_window=0, log2_eval=0, pairs=1, differ="none",
-                    lr=0.1)  # fmt: skip
-    return asdict(small)
 
 
 def compile_all(kinds: Sequence[str]) -> None:

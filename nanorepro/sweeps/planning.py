@@ -1,43 +1,17 @@
 """What a sweep would do, how long it would take and on how much disk: measured, not guessed."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nanorepro.backends import load_backend
 from nanorepro.config import Config
-from nanorepro.data import worlds
-from nanorepro.results.hdf5 import encode
-from nanorepro.results.result import Result
-from nanorepro.sweeps.work import Task, parameters_of
-from nanorepro.training.simulation import evaluation_set, simulate
+from nanorepro.specification import parameters_of
+from nanorepro.sweeps.work import Task
+from nanorepro.training.calibration import Calibration, Speed
 
 BUDGET = 60.0  # seconds that the calibration may take
-LEAST = 0.2  # seconds that a measurement must take
-
-
-@dataclass(frozen=True)
-class Speed:
-    """How fast runs of one kind are.
-
-    Parameters
-    ----------
-    each : float
-        Seconds an example and model, on one core.
-    fixed : float
-        Seconds a run whatever its length: the evaluation, the storing.
-    first : float
-        Seconds that the first run of the kind takes longer, most of it compiling.
-    overhead : int
-        Bytes of a run's file beside its arrays.
-    """
-
-    each: float
-    fixed: float
-    first: float
-    overhead: int
 
 
 @dataclass(frozen=True)
@@ -66,108 +40,64 @@ class Plan:
     kinds: int
 
 
-def kind(config: Config) -> tuple[object, ...]:
-    """What decides which code a run needs."""
-    return astuple(_small(config, 5, seed=0, lr=0.1, differ="none"))
-
-
 def plan(
     todo: Sequence[Task],
     backend: str,
     cores: int,
-    say: Callable[[str], None],
     budget: float = BUDGET,
 ) -> Plan:
-    """Time a short run of every kind, as many kinds as the budget allows, and add up."""
-    by_kind: dict[tuple[object, ...], list[Config]] = {}
+    """Time short runs of every kind, as many kinds as the budget allows, and add up.
+
+    What was timed is compiled from then on, so that its compiling does not count.
+    """
+    by_kind: dict[Config, list[Task]] = {}
     for task in todo:
-        by_kind.setdefault(kind(task.config), []).append(task.config)
-    speeds: dict[tuple[object, ...], Speed] = {}
+        by_kind.setdefault(Calibration.kind(task.config), []).append(task)
+    calibration = Calibration(backend, 1)
     begin = time.perf_counter()
-    longest_first = sorted(by_kind, key=lambda k: -sum(_work(c) for c in by_kind[k]))
-    for one in longest_first:
-        if speeds and time.perf_counter() - begin > budget:
-            break
-        speeds[one] = calibrate(max(by_kind[one], key=_work), backend)
-        say(f"timed {len(speeds)} of {len(by_kind)} kinds of run")
-    by_parameter = np.mean(
-        [s.each / (70 + parameters_of(by_kind[k][0])) for k, s in speeds.items()] or [0.0]
-    )
-    fixed = np.mean([s.fixed for s in speeds.values()] or [0.0])
-    first = np.mean([s.first for s in speeds.values()] or [0.0])
-    overhead = int(np.mean([s.overhead for s in speeds.values()] or [0]))
-    patterns: dict[tuple[object, ...], int] = {}
     seconds = size = 0.0
-    for one, configs in by_kind.items():
-        each = float(by_parameter) * (70 + parameters_of(configs[0]))
-        speed = speeds.get(one) or Speed(each, float(fixed), float(first), overhead)
-        seconds += speed.first
-        for config in configs:
-            seconds += speed.fixed + speed.each * 2 * config.pairs * config.examples
-            key = (
-                config.data,
-                config.content,
-                config.log2_eval,
-                config.seed if len(todo) < 100 else 0,
-            )
-            if key not in patterns:
-                patterns[key] = _patterns(config, backend)
-            size += speed.overhead + _arrays(config, patterns[key])
+    average: Speed | None = None  # whose `each` is by parameter
+    for some in sorted(by_kind.values(), key=lambda some: -sum(task.cost for task in some)):
+        for config in [task.config for task in some]:
+            if config in calibration or not average:
+                speed = calibration.speed(config)
+                if not average and time.perf_counter() - begin > budget:
+                    average = _average(calibration)
+            else:
+                speed = replace(average, each=average.each * _work(config))
+            seconds += speed.seconds(config)
+            size += speed.size(config)
+        if average and some[0].config not in calibration:
+            seconds += average.first
+    measured = len(calibration.kinds)
     models = [2 * task.config.pairs for task in todo]
     examples = sum(m * t.config.examples for m, t in zip(models, todo, strict=True))
-    return Plan(len(todo), sum(models), examples, seconds / min(cores, max(len(todo), 1)),
-                size, len(speeds), len(by_kind))  # fmt: skip
+    # a run alone has all cores, of which each of its models uses one
+    used = min(cores, max(len(todo), sum(models) if len(todo) < cores else 0))
+    return Plan(
+        len(todo), sum(models), examples, seconds / max(used, 1), size, measured, len(by_kind)
+    )
 
 
-def calibrate(config: Config, backend: str) -> Speed:
-    """Time short runs of the same kind on one core."""
+def _average(calibration: Calibration) -> Speed:
+    """The average of what was measured; `each` by `_work`."""
+    found = [replace(speed, each=speed.each / _work(kind))
+             for (kind, _), speed in calibration.speeds.items()]  # fmt: skip
 
-    def timed(log2: int) -> tuple[float, Result, bytes]:
-        begin = time.perf_counter()
-        small = _small(config, log2, log2_eval=config.log2_eval)
-        result = simulate(small, backend, 1)
-        data = encode(result)
-        return time.perf_counter() - begin, result, data
+    def mean(name: str) -> float:
+        return float(np.mean([getattr(one, name) for one in found]))
 
-    compiling, result, data = timed(5)
-    fixed, log2 = timed(5)[0], 7
-    while True:
-        passed = timed(log2)[0] - fixed
-        if passed > LEAST or _small(config, log2 + 2).examples > config.examples:
-            break
-        log2 += 2
-    longer, least = (_small(config, n).examples for n in (log2, 5))
-    each = max(passed, 1e-6) / (2 * max(longer - least, 1))
-    overhead = len(data) - _arrays(result.config, len(result.evaluation.x))
-    return Speed(each, fixed, max(compiling - fixed, 0.0), max(overhead, 0))
-
-
-def _small(config: Config, log2: int, **changes: object) -> Config:
-    """A short run of one pair that needs the same code."""
-    settings: dict[str, object] = {
-        "log2_examples": log2 + max((config.batch - 1).bit_length() - 5, 0), "log2_window": 0,
-        "log2_eval": 0, "first_example": 0, "pairs": 1, "eval_every": "", "warm_start": "",
-    }  # fmt: skip
-    if config.is_given:
-        whole = max(1, config.batch // max(config.epoch, 1) + 1)  # epochs of at least a mini-batch
-        settings["epochs"] = whole << (log2 - 5)
-    return replace(config, **{**settings, **changes})  # type: ignore[arg-type]
-
-
-def _patterns(config: Config, backend: str) -> int:
-    """Distinct patterns of a run's evaluation set; all of the caller's examples."""
-    if config.is_given:
-        return config.evaluation_examples
-    engine = load_backend(backend)
-    world = worlds.make_world(config.seed, config.data, engine.exp)
-    return len(evaluation_set(config, world, engine.examples).x)
-
-
-def _arrays(config: Config, patterns: int) -> int:
-    """Bytes of the arrays of a run's file."""
-    real = 8 if "float64" in config.precision else 4
-    return real * 2 * config.pairs * (parameters_of(config) + patterns) + 28 * patterns
+    return Speed(
+        each=mean("each"),
+        pair=mean("pair"),
+        fixed=mean("fixed"),
+        first=mean("first"),
+        threads=found[0].threads,
+        patterns=int(mean("patterns")),
+        overhead=int(mean("overhead")),
+    )
 
 
 def _work(config: Config) -> int:
-    return (70 + parameters_of(config)) * config.pairs * config.examples
+    """About how long an example takes; only the ratios matter."""
+    return 70 + parameters_of(config)

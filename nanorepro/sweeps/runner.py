@@ -12,14 +12,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TextIO
 
+from nanorepro.config import Config
 from nanorepro.results.store import NotWritten
 from nanorepro.sweeps.claims import Claims
 from nanorepro.sweeps.engines import At, Began, Ended, Engine, Event, Fatal, Local, Told
 from nanorepro.sweeps.folder import Damaged, Failure, Folder
 from nanorepro.sweeps.journal import Entry
-from nanorepro.sweeps.planning import kind
 from nanorepro.sweeps.progress import SweepProgress
 from nanorepro.sweeps.work import Settings, Task
+from nanorepro.training.calibration import shortest
 from nanorepro.training.checkpoints import found_in
 from nanorepro.training.threads import usable_cpus
 
@@ -135,8 +136,8 @@ class Runner:
         self.folder, self.settings, self.say, self.limit = folder, settings, say, limit
         self.damaged = folder.look(self.tasks)
         todo = [task for id, task in self.tasks.items() if id not in folder.entries]
-        kinds: dict[tuple[object, ...], int] = {}
-        order = [0 if in_order else kinds.setdefault(kind(t.config), len(kinds)) for t in todo]
+        kinds: dict[Config, int] = {}
+        order = [0 if in_order else kinds.setdefault(shortest(t.config), len(kinds)) for t in todo]
         self.pending = deque(task for _, task in sorted(zip(order, todo, strict=True), key=_first))
         self.working: dict[str, Task] = {}
         self.elsewhere: deque[Task] = deque()

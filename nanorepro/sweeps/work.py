@@ -1,6 +1,5 @@
 """One run of a sweep, from its configuration to its line in the journal: what every engine does."""
 
-import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -8,10 +7,9 @@ from typing import Any
 
 from nanorepro.config import CHECKPOINT_MINUTES, Config
 from nanorepro.errors import ConfigError
-from nanorepro.model.layers import shapes
 from nanorepro.results import hdf5, store
 from nanorepro.results.result import Result
-from nanorepro.specification import layers
+from nanorepro.specification import parameters_of
 from nanorepro.sweeps.folder import Folder
 from nanorepro.sweeps.journal import Entry
 from nanorepro.training.checkpoints import Say
@@ -55,11 +53,6 @@ class Task:
     def cost(self) -> int:
         """About how long it takes; only the ratios matter."""
         return (70 + parameters_of(self.config)) * 2 * self.config.pairs * self.config.examples
-
-
-def parameters_of(config: Config) -> int:
-    """Parameters of one model."""
-    return sum(math.prod(shape) for shape in shapes(layers(config, config.features)).values())
 
 
 @dataclass(frozen=True)

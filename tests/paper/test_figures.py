@@ -20,7 +20,7 @@ from support.slow import slow_unless
 
 from nanorepro.commands import figure, sweep
 from nanorepro.config import Config
-from nanorepro.paper import claims, curves, evidence, report, runner, speed
+from nanorepro.paper import claims, curves, evidence, report, runner
 from nanorepro.paper.figures import FIGURES
 from nanorepro.plots import style
 from nanorepro.results import metrics, store
@@ -435,24 +435,6 @@ def test_plan_runs_and_writes_nothing(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "ReLU tower" in said and "MB" in said and "together about" in said
     assert not out.exists()
-
-
-def test_a_plan_prints_what_was_measured(monkeypatch):
-    """Also of runs so short that their training takes no time that can be told from the rest."""
-    now = 0.0
-
-    def takes(config, *_):
-        nonlocal now
-        now += 0.004 + 5e-9 * 2 * config.pairs * config.examples
-
-    monkeypatch.setattr(speed, "simulate", takes)
-    monkeypatch.setattr(speed.time, "perf_counter", lambda: now)
-    for log2 in (5, 10, 20):
-        found = speed.calibrate(Config(model="linear", log2_examples=log2, pairs=2), 2)
-        assert found.each == pytest.approx(5e-9, rel=1e-3)
-        assert found.fixed == pytest.approx(0.004, rel=1e-3)
-    config = Config(model="linear", log2_examples=10, pairs=2)
-    assert found.seconds(config) == pytest.approx(0.004 + 5e-9 * 4096, rel=1e-3)
 
 
 def test_minutes_leave_runs_out(tmp_path, capsys):

@@ -1,0 +1,182 @@
+"""How long runs take and how large their files are, from short runs of their kind."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nanorepro.backends import load_backend
+from nanorepro.backends.protocols import TrainsGroups
+from nanorepro.config import Config
+from nanorepro.results.hdf5 import encode
+from nanorepro.results.metrics import metrics_of
+from nanorepro.results.result import Result
+from nanorepro.specification import parameters_of
+from nanorepro.training.example_stream import CHUNK
+from nanorepro.training.simulation import simulate
+
+BUDGET = 1.0  # seconds that the last two of the short runs may take, about
+ENOUGH = 0.1  # seconds of training from which a run's time is taken to be its own
+SHORTEST, LONGEST = 5, 26  # log2 of the examples of the short runs, of mini-batches of 32
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What runs of one kind take.
+
+    Parameters
+    ----------
+    each : float
+        Seconds of one core for an example and model.
+    pair : float
+        Seconds of one core for a pair and checkpoint: the evaluation, the measures.
+    fixed : float
+        Seconds a run besides.
+    first : float
+        Seconds that the first run took longer, most of it compiling.
+    threads : int
+        Cores that were at work; of a backend that trains all models of a run at once, 1.
+    patterns : int
+        Evaluation patterns.
+    overhead : int
+        Bytes of a file beside the models' arrays and measures.
+    """
+
+    each: float
+    pair: float
+    fixed: float
+    first: float
+    threads: int
+    patterns: int
+    overhead: int
+
+    def seconds(self, config: Config) -> float:
+        """How long a run takes with these threads."""
+        one = self.each * config.examples + self.pair / 2 * len(config.checkpoints)
+        return self.fixed + one * 2 * config.pairs / min(self.threads, 2 * config.pairs)
+
+    def size(self, config: Config) -> int:
+        """Bytes of its file."""
+        return self.overhead + model_bytes(config, self.patterns)
+
+
+class Calibration:
+    """The speeds of the kinds of run that were asked for, each measured once.
+
+    Parameters
+    ----------
+    backend : {"numba", "reference", "cupy"}
+        What computes the runs.
+    threads : int
+        Threads that a run has.
+    clock : callable, optional
+        The time in seconds.
+    """
+
+    def __init__(self, backend: str, threads: int, clock: Callable[[], float] = time.perf_counter):
+        self.backend, self.clock = backend, clock
+        self.together = isinstance(load_backend(backend), TrainsGroups)
+        self.threads = 1 if self.together else threads
+        self.speeds: dict[tuple[Config, int], Speed] = {}  # by kind and window
+        self.reached: dict[Config, int] = {}  # examples of the longest run of a kind
+
+    @staticmethod
+    def kind(config: Config) -> Config:
+        """What the speed depends on, but for the window: the code, the evaluation set."""
+        return shortest(config, log2_eval=config.log2_eval)
+
+    @property
+    def kinds(self) -> set[Config]:
+        """The kinds that were measured."""
+        return set(self.reached)
+
+    def __contains__(self, config: Config) -> bool:
+        return self._key(config) in self.speeds
+
+    def speed(self, config: Config) -> Speed:
+        """The speed of runs such as this one."""
+        if config not in self:
+            speed = self._measure(config)
+            self.speeds[self._key(config)] = speed
+        return self.speeds[self._key(config)]
+
+    def _key(self, config: Config) -> tuple[Config, int]:
+        """The kind of a run, and its window where another would show in the time.
+
+        Those up to a chunk of examples cost the same, and so do those beyond what was measured.
+        """
+        kind = self.kind(config)
+        if self.together:
+            kind = replace(kind, pairs=config.pairs)
+        return kind, max(CHUNK, min(config.window, self.reached.get(kind, config.window)))
+
+    def _measure(self, config: Config) -> Speed:
+        pairs = config.pairs if self.together else self.threads
+
+        def timed(log2: int, pairs: int = pairs) -> tuple[float, Result]:
+            window = min(config.log2_window, log2 - SHORTEST)
+            short = shortest(config, log2, log2_window=window, log2_eval=config.log2_eval,
+                             pairs=pairs)  # fmt: skip
+            begin = self.clock()
+            result = simulate(short, self.backend, self.threads, checkpoint_minutes=0)
+            return self.clock() - begin, result
+
+        def least(log2: int, pairs: int = pairs) -> tuple[float, Result]:
+            """The least of two times: the first run of some length may compile, or be disturbed."""
+            return min((timed(log2, pairs) for _ in range(2)), key=lambda one: one[0])
+
+        compiling, _ = timed(SHORTEST)
+        short, result = least(SHORTEST)
+        more = max(least(SHORTEST, 4 * pairs)[0] - short, 0.0) / 3
+        log2, before, fewest = SHORTEST, short, result.config.examples
+        fewer = fewest
+        while True:
+            log2 += 2
+            passed, long = least(log2)
+            training = passed - short
+            every = log2 >= LONGEST - 1 or long.config.examples * 2 > config.examples
+            if 8 * training > BUDGET or (training > ENOUGH or log2 >= LONGEST - 1) and every:
+                break
+            before, fewer = passed, long.config.examples
+        kind = self._key(config)[0]
+        self.reached[kind] = max(long.config.examples, self.reached.get(kind, 0))
+        each = max(passed - before, 0.0) / (2 * pairs * (long.config.examples - fewer))
+        pair = max(more / pairs - 2 * each * fewest, 0.0)
+        overhead = len(encode(result)) - model_bytes(result.config, len(result.evaluation.x))
+        return Speed(
+            each=each * self.threads,
+            pair=pair * self.threads,
+            fixed=max(short - pairs * (pair + 2 * each * fewest), 0.0),
+            first=max(compiling - short, 0.0),
+            threads=self.threads,
+            patterns=len(result.evaluation.x),
+            overhead=overhead,
+        )
+
+
+def shortest(config: Config, log2: int = SHORTEST, **changes: object) -> Config:
+    """A short run that needs the same code: by default one pair, on a mini-batch or an epoch.
+
+    log2: of its examples, for mini-batches of up to 32; larger ones take as many
+    """
+    settings: dict[str, object] = {
+        "log2_examples": log2 + max((config.batch - 1).bit_length() - SHORTEST, 0),
+        "log2_window": 0, "log2_eval": 0, "first_example": 0, "first_stream": 0, "pairs": 1,
+        "seed": 0, "lr": 0.1, "differ": "none", "eval_every": "", "warm_start": "",
+    }  # fmt: skip
+    if config.is_given:
+        whole = max(1, config.batch // max(config.epoch, 1) + 1)  # epochs of at least a mini-batch
+        settings |= {"epochs": whole << (log2 - SHORTEST), "pair_examples": "share"}
+    return replace(config, **{**settings, **changes})  # type: ignore[arg-type]
+
+
+def model_bytes(config: Config, patterns: int) -> int:
+    """Bytes of the arrays of a run's file that its models and checkpoints make longer."""
+    sizes = {"pair": config.pairs, "model": 2, "checkpoint": len(config.checkpoints)}
+    found = (8 if "float64" in config.precision else 4) * 2 * config.pairs
+    found *= parameters_of(config) + patterns
+    for metric in metrics_of(config).values():
+        found += math.prod(sizes[d] for d in metric.dims) * np.dtype(metric.dtype).itemsize
+    return found
