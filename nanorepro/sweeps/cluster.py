@@ -7,6 +7,7 @@ on with what is left.
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import math
@@ -282,6 +283,7 @@ class Cluster:
         self.thread.join(CLOSING)
         if not self.thread.is_alive():
             self.loop.close()
+        gc.collect()  # so that futures of Dask's that nobody asked complain while it is hushed
         for name, level in self.levels.items():
             logging.getLogger(name).setLevel(level)
 

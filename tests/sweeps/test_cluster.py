@@ -1,6 +1,7 @@
 """Sweeps on a real cluster: Dask's own scheduler and workers, on loopback."""
 
 import asyncio
+import gc
 import json
 import os
 import shutil
@@ -124,6 +125,25 @@ def test_a_plan_for_a_cluster_writes_nothing(dask, tmp_path):
     status, out, err = call(command.main, *words(tmp_path / "runs", dask.address), "--plan")
     assert (status, err) == (0, "") and "8 runs, 0 finished" in out and "on 2 cores" in out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_dask_leaves_behind_is_not_heard(tmp_path, monkeypatch, caplog):
+    def leave():
+        left = [
+            asyncio.get_running_loop().create_future()
+        ]  # as closing on a busy machine leaves it
+        left[0].set_exception(TimeoutError("Timeout"))
+        left.append(left)  # so that it goes when garbage is collected
+
+    async def failing(self):
+        leave()
+        raise ConfigError("no")
+
+    monkeypatch.setattr(Cluster, "_connect", failing)
+    with pytest.raises(ConfigError):
+        Cluster(Settings(str(tmp_path), "reference"), "tcp://127.0.0.1:1").connect()
+    gc.collect()
+    assert caplog.text == ""
 
 
 class Deadly(Cluster):
