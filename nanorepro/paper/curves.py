@@ -78,7 +78,7 @@ LAPTOP = Size(22, 16, 16, (0, 4, 8, 12, 16, 17))
 # What decides claims that the figures' own pairs leave open.  Losses at every z are equal in
 # expectation at any T (a shuffled sequence of independent examples is one), so T may be small.
 MORE_PAIRS = Size(20, 16, 256, (0, 7, 14))
-MORE_TOWERS = Size(22, 16, 256, (0, 8, 17), series=False)
+MORE_TOWERS = Size(18, 12, 4096, (0, 6, 13), series=False)
 MORE_CLOUDS = Size(20, 16, 1024, (0, 7, 14), series=False)
 EQUAL_LOSS = Size(16, 12, 4096, (0, 4, 11), series=False)
 EQUAL_LOSS_WIDE = Size(14, 12, 1024, (0, 3, 6, 9), series=False)
