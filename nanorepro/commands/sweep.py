@@ -27,7 +27,7 @@ from nanorepro.config import command as command_line
 from nanorepro.errors import ConfigError, shown
 from nanorepro.parsing import real_number
 from nanorepro.sweeps import grid
-from nanorepro.training.progress import clock
+from nanorepro.training.progress import duration
 from nanorepro.training.signals import Terminated, ends_at_once
 
 if TYPE_CHECKING:
@@ -257,8 +257,8 @@ def show_plan(runner: Any, backend: str, cores: int, console: Console) -> int:
     some = "" if found.measured == found.kinds else f" ({found.measured} were timed)"
     console.say(
         f"{found.models:,} models, {found.examples:,} examples, {found.kinds} kinds of run{some}\n"
-        f"about {clock(found.seconds)} on {cores} cores, {found.size / 1e6:,.1f} MB in"
-        f" {runner.folder.path}/"
+        f"about {duration(found.seconds)} on {cores} cores, the start of processes aside,"
+        f" {found.size / 1e6:,.2g} MB in {runner.folder.path}/"
     )
     return 0
 

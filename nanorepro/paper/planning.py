@@ -8,14 +8,8 @@ from nanorepro.paper.figures import FIGURES
 from nanorepro.paper.observed import Key
 from nanorepro.paper.runner import NAME, StoredRuns
 from nanorepro.training.calibration import Calibration
-from nanorepro.training.progress import clock
+from nanorepro.training.progress import duration
 from nanorepro.training.signals import ends_at_once
-
-
-def duration(seconds: float) -> str:
-    """Seconds as 0.21 s, or as 1:02:03 from a minute on."""
-    return f"{seconds:.2g} s" if seconds < 9.5 else clock(seconds)
-
 
 Job = tuple[str, curves.Size, list[Key], dict[str, curves.Curve]]
 """A title, and the runs of a size, with their curves (none: the paper's)."""

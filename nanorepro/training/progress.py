@@ -84,3 +84,8 @@ def clock(seconds: float) -> str:
     hours, rest = divmod(whole, 3600)
     minutes, seconds = divmod(rest, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 0.21 s, or as 1:02:03 from about ten on."""
+    return f"{seconds:.2g} s" if seconds < 9.5 else clock(seconds)

@@ -1,6 +1,7 @@
 """The command line of sweeps: every mistake is one line, status 2, and nothing is written."""
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -36,6 +37,9 @@ def test_a_plan_writes_nothing(runs, tmp_path, capsys):
     status, out, _ = command(capsys, *words, "--out", tmp_path / "none")
     assert status == 0 and not (tmp_path / "none").exists()
     assert "5 runs, 0 finished, 5 to be made" in out and "10 models, 640 examples" in out
+    assert re.search(
+        r"about 0\.\d+ s on \d+ cores, the start of processes aside, 0\.\d+ MB in", out
+    )
     before = sorted(runs.rglob("*"))
     status, out, _ = command(capsys, *words, "--out", runs)
     assert "5 runs, 3 finished, 2 to be made" in out and "MB in" in out
