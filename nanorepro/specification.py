@@ -1,7 +1,7 @@
 """What a backend is told of one model in training: the record that passes to it."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -55,6 +55,16 @@ class ModelSpec:
 def spec_of(config: Config, pair: int, model: int) -> ModelSpec:
     """A model of a run, over the examples of the run."""
     return ModelSpec(config, config.features, pair, model, config.real)
+
+
+def of_first_models(config: Config) -> Config:
+    """The run whose pairs are twice the first model of this one's: nothing differs.
+
+    Runs of which it is the same have the same first models, to the bit.
+    """
+    first = {f.name: getattr(config, f.name).split(",")[0] for f in fields(Dials)}
+    found: Config = replace(config, differ="none", **first)
+    return found
 
 
 def layers(config: Config, features: int) -> tuple[Layer, ...]:

@@ -9,6 +9,8 @@ import numpy as np
 from nanorepro.analysis.attribution import Attribution, attribution, wanted
 from nanorepro.config import CHECKPOINT_MINUTES, Config, check_sequence
 from nanorepro.errors import ConfigError, wrong
+from nanorepro.results.result import Result
+from nanorepro.specification import of_first_models
 from nanorepro.sweeps.folder import Folder
 from nanorepro.sweeps.runner import Broken, sweep
 from nanorepro.sweeps.work import Settings, Task
@@ -97,11 +99,24 @@ def attribute(
         check_sequence(run)
     pd: Mapping[str, np.ndarray]
     if folder is None:
-        pd = {run.id: simulate(run, backend, threads, data=data).measures["pd"][-1] for run in runs}
+        pd = alone(runs, backend, threads, data)
     else:
         settings = Settings(str(folder), backend, command, checkpoint_minutes)
         pd = made(runs, Folder(folder), settings, check_threads(threads), stream, say)
     return attribution(config, pd, floor, sums)
+
+
+def alone(
+    runs: Sequence[Config], backend: str, threads: int | str | None, data: object
+) -> Mapping[str, np.ndarray]:
+    """PD by pair of runs, by their ids, that are stored nowhere."""
+    found, firsts = {}, dict[str, Result]()
+    for run in runs:
+        own = of_first_models(run).id
+        result = simulate(run, backend, threads, data=data, firsts=firsts.get(own))
+        firsts |= {own: result} if own == run.id else {}
+        found[run.id] = result.measures["pd"][-1]
+    return found
 
 
 def made(
@@ -113,7 +128,7 @@ def made(
     say: Callable[[str], None],
 ) -> Mapping[str, np.ndarray]:
     """PD by pair of runs, by their ids, those made that are not there; raises Broken."""
-    tasks = [Task(run) for run in runs]
+    tasks = [Task(run, firsts=of_first_models(run).id) for run in runs]
     outcome = sweep(tasks, folder, settings, threads, stream, say, name=NAME)
     if outcome.failed:
         first = outcome.failed[0]

@@ -18,6 +18,9 @@ from nanorepro.training.simulation import simulate
 Report = Callable[[int, int], None]
 
 
+TEXTS = ("start", "command", "firsts")  # what a Task has besides its configuration
+
+
 class NotStored(OSError):
     """A finished run that could not be stored; the message says what was measured."""
 
@@ -34,20 +37,24 @@ class Task:
         File of the run whose parameters it starts from; empty: from initial values.
     command : str
         What makes it again, where nanorepro.run with the configuration's options does not.
+    firsts : str
+        Id of a run with the same first models: they are taken from it if it is in the folder by
+        then, and trained if not.
     """
 
     config: Config
     start: str = ""
     command: str = ""
+    firsts: str = ""
 
     def record(self) -> dict[str, Any]:
         """The task as plain values, for another process."""
-        return {"config": asdict(self.config), "start": self.start, "command": self.command}
+        return {"config": asdict(self.config), **{k: getattr(self, k) for k in TEXTS}}
 
     @staticmethod
     def of(record: dict[str, Any]) -> "Task":
         """The task of a record."""
-        return Task(Config.from_record(record["config"]), record["start"], record["command"])
+        return Task(Config.from_record(record["config"]), *(record[k] for k in TEXTS))
 
     @property
     def cost(self) -> int:
@@ -94,7 +101,7 @@ def train(
     parameters = source.parameters if source else None
     result = simulate(
         task.config, settings.backend, threads, report, parameters, settings.checkpoint_minutes,
-        settings.folder, say,
+        settings.folder, say, firsts=_firsts(task, settings),
     )  # fmt: skip
     origin = {**result.provenance, "engine": engine}
     if settings.sweep:
@@ -102,6 +109,17 @@ def train(
     if task.command:
         origin["command"] = task.command
     return replace(result, provenance=origin)
+
+
+def _firsts(task: Task, settings: Settings) -> Result | None:
+    """The run whose first models a task takes, if it is there and whole."""
+    path = Path(settings.folder) / f"{task.firsts}.h5"
+    if not task.firsts or task.firsts == task.config.id or not path.exists():
+        return None
+    try:
+        return store.load(path)
+    except ConfigError:  # damaged, or of another version: its own task says so
+        return None
 
 
 def make(

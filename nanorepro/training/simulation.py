@@ -1,7 +1,7 @@
 """Pairs of models, trained and measured: the loop that everything else serves (section 2)."""
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from nanorepro.errors import ConfigError
 from nanorepro.model.layers import Parameters
 from nanorepro.results.provenance import provenance
 from nanorepro.results.result import Result, fingerprint
-from nanorepro.specification import ModelSpec, spec_of
+from nanorepro.specification import ModelSpec, of_first_models, spec_of
 from nanorepro.training.checkpoints import Checkpoint, Say, now
 from nanorepro.training.example_stream import ExampleStream
 from nanorepro.training.examples import source_of, with_content
@@ -84,6 +84,7 @@ class Simulation:
         progress: Progress | None,
         checkpoint: Checkpoint,
         given: Given | None = None,
+        known: Mapping[tuple[int, int], Snapshot] | None = None,
     ):
         self.config, self.backend, self.start, self.progress = config, backend, start, progress
         self.checkpoint = checkpoint
@@ -93,7 +94,8 @@ class Simulation:
         self.streams: WeakValueDictionary[int, ExampleStream] = WeakValueDictionary()
         self.stop = threading.Event()
         self.lock = threading.Lock()
-        self.before = checkpoint.resume(len(self.measurer.evaluation.x))
+        resumed = checkpoint.resume(len(self.measurer.evaluation.x))
+        self.before = {**resumed, **(known or {})}
         self.done = sum(one.step for one in self.before.values()) * config.batch
 
     @property
@@ -241,6 +243,7 @@ def simulate(
     checkpoint_folder: str | Path | None = None,
     say: Say | None = None,
     data: object = None,
+    firsts: Result | None = None,
 ) -> Result:
     """Train and measure all pairs of a run: a pure function of the configuration.
 
@@ -277,6 +280,9 @@ def simulate(
         arrays.  Without evaluation examples config.holdout of them are held out.  The result's
         configuration has their digest, which is part of its id.  `config.data` may name a file of
         examples instead, as `file:NAME`.
+    firsts : Result, optional
+        A run with the same first models of all pairs, such as one that differs in other roles: they
+        are taken from it and not trained again, which changes no bit.
 
     Returns
     -------
@@ -311,7 +317,8 @@ def simulate(
     engine = load_backend(backend)
     _check_start(config, start)
     checkpoint = Checkpoint(config, checkpoint_folder, checkpoint_minutes, backend, say)
-    simulation = Simulation(config, engine, start, progress, checkpoint, given)
+    known = first_models(config, firsts) if firsts else {}
+    simulation = Simulation(config, engine, start, progress, checkpoint, given, known)
     jobs = jobs_of(simulation.models, threads, isinstance(engine, TrainsGroups))
     with checkpoint:
         trained, measured = run_jobs(simulation, jobs, threads)
@@ -327,6 +334,8 @@ def simulate(
         origin["examples"] = str(Path(config.data.removeprefix(FILE)).absolute())
     if checkpoint.resumed:
         origin["resumed"] = checkpoint.resumed
+    if firsts:
+        origin["first_models"] = f"those of run {firsts.config.id}"
     if isinstance(engine, TrainsGroups):
         origin["device"] = engine.device()
     return Result(
@@ -342,6 +351,22 @@ def simulate(
         seconds=seconds,
         provenance=origin,
     )
+
+
+def first_models(config: Config, other: Result) -> dict[tuple[int, int], Snapshot]:
+    """The first model of every pair, trained, from another run that has the same.
+
+    Raises ConfigError where it has others, or not all that is to be measured of them.
+    """
+    own, theirs = of_first_models(config), of_first_models(other.config)
+    if own.id != theirs.id or config.checkpoints != config.checkpoints[-1:]:
+        right = "a run that differs in the second models only, without a series"
+        raise ConfigError(f"run {other.config.id} has other first models", "firsts", right)
+    found = {}
+    for k, (first, _) in enumerate(other.parameters):
+        logits = other.logits[k, 0, -1:].astype(next(iter(first.values())).dtype)
+        found[k, 0] = Snapshot(config.steps, first, {}, logits)
+    return found
 
 
 def _check_start(config: Config, start: Start | None) -> None:

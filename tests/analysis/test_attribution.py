@@ -1,16 +1,20 @@
 """Attribution of PD that was planted, and of runs in which it is known what must come out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nanorepro import Config, ConfigError, attribute, simulate
+from nanorepro import Config, ConfigError, attribute, load, simulate
 from nanorepro.analysis.attribution import attribution, runs_of, sources_of, unit_roundoff
 from nanorepro.analysis.shapley import members
 from nanorepro.analysis.single_sums import SingleSums, alone, inexact_sites, log_pd
 from nanorepro.dials import dials
 from nanorepro.numerics.single_sums import sites, text_of
+from nanorepro.sweeps.work import Settings, Task, make
+from nanorepro.training import simulation
 
 FOUR = Config(differ="init,shuffle,nudge", tree="chain,lanes:8", pairs=3)
 TINY = Config(hidden="3", log2_examples=7, log2_eval=5, pairs=3, differ="init,shuffle,order,nudge")
@@ -123,6 +127,41 @@ def test_the_effects_are_those_of_the_runs():
         )
         assert value.value == pytest.approx(run.relative_pd, rel=1e-12)
     assert found.nothing == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_first_models_are_trained_once_and_the_runs_are_as_ever(stored, tmp_path, monkeypatch):
+    """The second models alone tell the runs of the subsets apart, whatever precision they have."""
+    config = Config(
+        hidden="3", log2_examples=7, log2_eval=5, pairs=2, differ="init,rounding,nudge",
+        rounding="stochastic", precision="bits:11,bits:8", nudge_at=2,
+    )  # fmt: skip
+    plain = {run.id: simulate(run, "reference", 1) for run in set(runs_of(config))}
+    trained, train = [], simulation.Simulation.train
+
+    def counted(self, job):
+        trained.extend(model for _, model in job.models)
+        return train(self, job)
+
+    monkeypatch.setattr(simulation.Simulation, "train", counted)
+    if stored:
+        for run in runs_of(config):
+            settings = Settings(str(tmp_path), "reference")
+            make(Task(run, firsts=runs_of(config)[0].id), settings, "", 1, lambda *_: None)
+            assert load(tmp_path / f"{run.id}.h5") == plain[run.id]
+    else:
+        found = attribute(config, backend="reference")
+        for run, pd in zip(runs_of(config), found.pd, strict=True):
+            assert np.array_equal(pd, plain[run.id].measures["pd"][-1])
+    assert (trained.count(0), trained.count(1)) == (2, 2 * len(plain))
+
+
+def test_other_first_models_are_refused():
+    config = Config(hidden="3", log2_examples=5, log2_eval=4, pairs=1, differ="none")
+    result = simulate(config, "reference", 1)
+    for change in ({"seed": 1}, {"tree": "lanes:2"}, {"eval_every": "1"}, {"pairs": 2}):
+        with pytest.raises(ConfigError, match="firsts: run .* has other first models"):
+            simulate(replace(config, **change), "reference", 1, firsts=result)
 
 
 def test_a_dial_that_draws_makes_the_order_a_source():
