@@ -33,7 +33,7 @@ from bench.sass import (
     path,
 )  # fmt: skip
 from nanorepro.backends.cuda.ensemble import LARGE, NARROW, THREADS, tiles_for
-from nanorepro.backends.cuda.program import LANES, program_of
+from nanorepro.backends.cuda.program import LANES, OWNED, program_of
 from nanorepro.config import Config
 from nanorepro.data.worlds import marginals
 from nanorepro.dials import dials
@@ -45,8 +45,7 @@ WHOLE = (
     ("(M | N | K) % 4 == 0", "true"), ("K - k0 >= TK", "true"),
     ("if (fours && u + r < layer.fan_out)", "if (true)"), ("u + r >= layer.fan_out ||", "false &&"),
     ("if (masked(words, n) && (k == 0 || q >= weights))", "if (true)"),
-    ("if (k == 0) {", "if (true) {"), ("if (UNIT_CHAIN && words == 1) {", "if (true) {"),
-    ("if (layer.biases) sum", "if (true) sum"),
+    ("if (k == 0 && FOURS_FIRST) {", "if (true) {"), ("if (layer.biases) sum", "if (true) sum"),
     ("j + r >= layer.fan_in ||", "false &&"), ("j + r < layer.fan_in && i + c < n", "true"),
 )  # fmt: skip
 RESIDENT = 4  # blocks of tiles on a multiprocessor, by their registers
@@ -68,6 +67,7 @@ def launches(config: Config) -> Iterator[Launch]:
     """Those of a step, in order."""
     net, n = program_of(config, dials(config, 0), 32).shape.net, config.batch
     number, states = 4, len(program_of(config, dials(config, 0), 32).formulas.starts)
+    fours = program_of(config, dials(config, 0), 32).fours
     present = round(2 * sum(marginals(config.data)))
 
     def of(kernel: str, k: int, rows: int, columns: int, terms: int, moved: int) -> Launch:
@@ -81,16 +81,22 @@ def launches(config: Config) -> Iterator[Launch]:
 
     for k, layer in enumerate(net):
         weights, out, below = layer.fan_in * layer.fan_out, layer.fan_out * n, layer.fan_in * n
-        terms = layer.fan_in if k else present
-        yield of("forward", k, layer.fan_out, n, terms, weights + 2 * out + below * (k > 0))
+        terms, each = (layer.fan_in, 1) if k else (present, 4 if fours else 1)
+        yield of("forward", k, layer.fan_out // each, n, terms, weights + 2 * out + below * (k > 0))
     yield of("output", len(net) - 1, 1, n, 1, n)
+    owned = program_of(config, dials(config, 0), 32).owned
     for k in range(len(net) - 1, 0, -1):
         layer = net[k]
         weights, out, below = layer.fan_in * layer.fan_out, layer.fan_out * n, layer.fan_in * n
-        yield of("backward", k, layer.fan_in, n, layer.fan_out, weights + out + 2 * below)
+        if k in owned:
+            blocks = layer.fan_in // OWNED
+            moved = 2 * (1 + states) * weights + blocks * out + 3 * below
+            yield Launch("backward_descend", k, blocks, layer.fan_out // 16, moved * number)
+        else:
+            yield of("backward", k, layer.fan_in, n, layer.fan_out, weights + out + 2 * below)
     for k in range(1, len(net)):
         layer = net[k]
-        if tiles_for(layer.fan_out, layer.fan_in, n) == "large":
+        if k not in owned and tiles_for(layer.fan_out, layer.fan_in, n) == "large":
             moved = 2 * (1 + states) * layer.fan_in * layer.fan_out
             moved += (layer.fan_out + layer.fan_in) * n
             yield of("descend", k, layer.fan_out, layer.fan_in, n, moved)

@@ -126,21 +126,24 @@ def callers(kind, d, n=52):
 @pytest.mark.parametrize(
     ("kind", "d", "options", "kernel"),
     [
-        # windows longer than a warp, the last one shorter; epochs longer than a chunk
-        ("binary", 5, {"log2_window": 4, "eval_every": "log", "pairs": 2}, "train_small"),
-        # many epochs in a chunk, and a pair with a part of the examples each
+        # windows longer than a warp, so is the last one, which is shorter
+        ("binary", 5, {"log2_window": 4, "eval_every": "log", "pairs": 2, "batch": 5, "epochs": 3},
+         "train_small"),
+        # many epochs, and a pair with a part of the examples each
         ("binary", 40, {"pairs": 3, "pair_examples": "split", "epochs": 9, "batch": 2}, ""),
+        # the last window is not longer than a warp
         ("real", 7, {"hidden": "6,3", "first_example": 31, "leaf_order": "random",
-                     "unit_tree": "lanes:3", "unit_order": "reversed", "batch": 7,
+                     "unit_tree": "lanes:3", "unit_order": "reversed", "batch": 7, "log2_window": 3,
                      "accumulator_at": "0:forward=wide+0:batch=kahan"}, "train_small"),
         ("real", 6, {"model": "wide", "hidden": "", "differ": "init", "tree": "pairwise",
                      "batch": 16, "epochs": 1}, ""),
+        # an epoch longer than a chunk
         ("real", 34, {"batch": 5, "precision": "bits:8", "epochs": 1,
                       "rounding": "stochastic", "accumulator_at": "0:batch=exact"}, ""),
     ],
 )  # fmt: skip
 def test_the_callers_examples(kind, d, options, kernel, interpreter, monkeypatch):
-    monkeypatch.setattr(examples, "CHUNK", 32)
+    monkeypatch.setattr(examples, "CHUNK", 256 if "log2_window" in options else 32)
     monkeypatch.setattr(examples, "NUMBERS", 64)
     config = Config(**{"hidden": "3", "batch": 4, "epochs": 2, "pairs": 1, **options})
     result = assert_same_run(config, data=callers(kind, d))
@@ -240,6 +243,11 @@ def test_a_long_permutation(interpreter):
          {"forward_narrow", "backward_narrow"}),
         ({"hidden": "32,32", "batch": 32, "accumulator_at": "1:forward=exact+1:batch=wide"},
          {"backward_large", "descend_large"}),
+        # weights that are read once: two blocks and few outputs; three parts, from the last on
+        ({"hidden": "256,16", "batch": 32, "accumulator": "kahan", "optimizer": "adam",
+          "accumulator_at": "1:backward=wide"}, {"backward_descend"}),
+        ({"hidden": "128,48", "batch": 32, "unit_order": "reversed", "leaf_order": "reversed",
+          "act": "swish", "optimizer": "sgd", "lr": 0.05, "fma": "off"}, {"backward_descend"}),
         pytest.param(
             {"hidden": "40,130", "batch": 17, "precision": "bits:8", "tree": "pairwise"},
             {"forward_large"}, marks=pytest.mark.slow,

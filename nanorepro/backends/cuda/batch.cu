@@ -11,36 +11,6 @@
 constexpr int ROW = 36;
 constexpr int NUMBERS = (1 + STATES) * PARAMETERS;
 
-// N numbers that lie side by side, into v from v[to] on
-template <int N, int V>
-__device__ __forceinline__ void load(const number* p, number (&v)[V], int to = 0) {
-  if constexpr (N % 4 == 0 && sizeof(number) == 4) {
-#pragma unroll
-    for (int k = 0; k < N; k += 4) {
-      const float4 four = *reinterpret_cast<const float4*>(p + k);
-      v[to + k] = four.x;
-      v[to + k + 1] = four.y;
-      v[to + k + 2] = four.z;
-      v[to + k + 3] = four.w;
-    }
-  } else {
-#pragma unroll
-    for (int k = 0; k < N; ++k) v[to + k] = p[k];
-  }
-}
-
-template <int N> __device__ __forceinline__ void store(number* p, const number (&v)[N]) {
-  if constexpr (N % 4 == 0 && sizeof(number) == 4) {
-#pragma unroll
-    for (int k = 0; k < N; k += 4) {
-      *reinterpret_cast<float4*>(p + k) = make_float4(v[k], v[k + 1], v[k + 2], v[k + 3]);
-    }
-  } else {
-#pragma unroll
-    for (int k = 0; k < N; ++k) p[k] = v[k];
-  }
-}
-
 // M sums side by side in the order of a plan; join(k, m, partial) adds term k of sum m.
 template <class Plan, int M, class Sum, class Join>
 __device__ __forceinline__ void sums_by_plan(Sum (&result)[M], RoundingKey t, Join join) {

@@ -8,7 +8,7 @@ import numpy as np
 
 from nanorepro.backends.cuda.device import Device, Loaded
 from nanorepro.backends.cuda.plans import Plans
-from nanorepro.backends.cuda.program import LANES, all_exact, program_of, streams
+from nanorepro.backends.cuda.program import LANES, OWNED, all_exact, program_of, streams
 from nanorepro.backends.protocols import State
 from nanorepro.model.layers import Parameters
 from nanorepro.model.optimizers import OPTIMIZERS, learning_rates
@@ -187,7 +187,8 @@ class Ensemble:
                 continue
             plans = self.unit_plans[k][0]
             size = self.program.formulas.unit_bytes
-            grid, spare = self._grid(layer.fan_out * n, plans.slots, size)
+            each = 4 if k == 0 and self.program.fours else 1
+            grid, spare = self._grid(layer.fan_out * n // each, plans.slots, size)
             self.layers.launch("forward", grid, THREADS, [
                 np.uint32(k), self.memory, rows, np.uint64(stride), np.uint64(first),
                 np.uint32(words), z, h, np.uint32(n), *plans.arguments(self.step), spare, *end,
@@ -252,7 +253,13 @@ class Ensemble:
             grid, _ = self._grid(self.batch)
             self.layers.launch("output", grid, THREADS, [rows, *where, z, d, self.masks, n, *end])
             for k in range(len(net) - 1, 0, -1):
-                self._backward(k, z, d)
+                if k in self.program.owned:
+                    grid = net[k].fan_in // OWNED, self.models
+                    self.layers.launch("backward_descend", grid, THREADS, [
+                        np.uint32(k), self.memory, z, h, d, *end, rates, np.uint32(s % many),
+                    ])  # fmt: skip
+                else:
+                    self._backward(k, z, d)
             self._descend(rows, where, h, d, rates, s % many)
             self.step += 1
 
@@ -309,10 +316,10 @@ class Ensemble:
 
     @cached_property
     def by_tiles(self) -> tuple[list[int], Any]:
-        """How many weights of each layer tiles update, for the host and for the device."""
+        """How many weights of each layer `descend` leaves to others, on the host and the device."""
         found = [
             layer.fan_in * layer.fan_out
-            if k and self.program.by_tiles[k, "batch"]
+            if k in self.program.owned or k and self.program.by_tiles[k, "batch"]
             and tiles_for(layer.fan_out, layer.fan_in, self.batch) == "large" else 0
             for k, layer in enumerate(self.shape.net)
         ]  # fmt: skip
@@ -324,7 +331,7 @@ class Ensemble:
         end = [self.keys, np.uint64(self.step), rates, np.uint32(rate)]
         host, there = self.by_tiles
         for k, layer in enumerate(self.shape.net):
-            if host[k]:
+            if host[k] and k not in self.program.owned:
                 grid = self._tile_grid("large", layer.fan_out, layer.fan_in)
                 self.layers.launch("descend_large", grid, THREADS, [
                     np.uint32(k), self.memory, h, d, n, *end,

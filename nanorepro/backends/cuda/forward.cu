@@ -12,7 +12,8 @@
 //
 // In front of this text: `layers`, the table of the layers; UNIT_CHAIN and BATCH_CHAIN, 1 if the sums
 // over units and over the mini-batch are chains, -1 if from the last term on, else 0 (exact sums, whose
-// order is all the same, go by the plan that they are given); REAL, whether the features are real.
+// order is all the same, go by the plan that they are given); REAL, whether the features are real;
+// FOURS_FIRST, whether the first layer goes by four units at a time.
 
 struct Plan {
   const int2* rows;
@@ -72,6 +73,38 @@ __device__ inline number real_feature(const u32* example, u32 feature) {
 #define THREAD (blockIdx.x * blockDim.x + threadIdx.x)
 #define THREADS (gridDim.x * blockDim.x)
 
+// z = sum + b, h = A(z) of unit u of a layer and example i, from their sum.
+__device__ inline void put_unit(const Layer& layer, const number* w, number* z, number* h, u32 n,
+                                u32 u, u32 i, number sum, RoundingKey t) {
+  if (layer.biases) sum = op_add(sum, w[layer.biases + u], t);
+  const u64 at = ((u64)blockIdx.y * UNITS + layer.units + u) * n + i;
+  z[at] = sum;
+  h[at] = layer.active ? activation(sum, t) : sum;
+}
+
+// The first layer by chains of the features that are present, where a word holds them all: four units
+// and one example a thread.
+template <class Sum>
+__device__ inline void forward_fours(const number* w, const u32* examples, number* z, number* h, u32 n,
+                                     RoundingKey t) {
+  const Layer layer = layers[0];
+  const u32 inputs = layer.fan_in / layer.sets, row = layer.fan_out / layer.sets;
+  for (u32 q = THREAD; q < layer.fan_out / 4 * n; q += THREADS) {
+    const u32 u = q / n * 4, i = q % n, set = u / row;
+    Sum sums[4];
+    for (u32 rest = examples[2 * i] >> set * inputs & (0xFFFFFFFFu >> (32 - inputs)); rest;) {
+      const u32 term = UNIT_CHAIN > 0 ? __ffs((int)rest) - 1 : 31 - __clz((int)rest);
+      rest &= ~(1u << term);
+      number some[4];
+      load<4>(w + layer.weights + (set * inputs + term) * row + u % row, some);
+#pragma unroll
+      for (int r = 0; r < 4; ++r) sums[r].term(some[r], t);
+    }
+#pragma unroll
+    for (int r = 0; r < 4; ++r) put_unit(layer, w, z, h, n, u + r, i, sums[r].result(t), t);
+  }
+}
+
 // z = sum + b, h = A(z) of layer k.
 template <class Sum>
 __device__ inline void forward_layer(u32 k, const number* memory, const u32* rows, u64 row_stride,
@@ -82,6 +115,10 @@ __device__ inline void forward_layer(u32 k, const number* memory, const u32* row
   const number* w = memory + (u64)blockIdx.y * (1 + STATES) * PARAMETERS;
   const number* below = h + ((u64)blockIdx.y * UNITS + layer.units - layer.fan_in) * n;
   const u32* examples = rows + blockIdx.y * row_stride + first * (words + 1);
+  if (k == 0 && FOURS_FIRST) {
+    forward_fours<Sum>(w, examples, z, h, n, t);
+    return;
+  }
   for (u64 q = THREAD; q < (u64)layer.fan_out * n; q += THREADS) {
     const u32 u = (u32)(q / n), i = (u32)(q % n), set = u / row;
     number sum;
@@ -111,10 +148,7 @@ __device__ inline void forward_layer(u32 k, const number* memory, const u32* row
         partial.product(below[(u64)j * n + i], w[layer.weights + j * row + u], t);
       });
     }
-    if (layer.biases) sum = op_add(sum, w[layer.biases + u], t);
-    const u64 at = ((u64)blockIdx.y * UNITS + layer.units + u) * n + i;
-    z[at] = sum;
-    h[at] = layer.active ? activation(sum, t) : sum;
+    put_unit(layer, w, z, h, n, u, i, sum, t);
   }
 }
 

@@ -21,6 +21,7 @@ MOST = 1 << 31  # parameters of a model, which 32-bit numbers count
 LANES = 32  # of a warp
 KEPT = 64  # kinds of models whose programs are kept, those used last
 ROW = 36  # `batch.cu`: numbers from one unit's activations to the next one's
+OWNED = 128  # `owned.cu`: inputs of a block
 # `wide.cu`: most inputs of the layer of many units, warps beside those of the inputs' chains
 INPUTS, WORKERS = 8, 20
 
@@ -99,6 +100,8 @@ class Program:
 
     forward: a launch for each layer; layers: one for each layer's equation
     by_tiles: whether a layer's sums of a kind, which are chains then, can go by tiles
+    fours: whether the first layer goes forward by four units at a time
+    owned: layers whose weights are read once, going backward and descending
     small: all steps in one launch, in shared memory, or nothing: its kernel, threads and shared
         bytes of a model
     """
@@ -108,6 +111,8 @@ class Program:
     forward: str
     layers: str
     by_tiles: dict[Site, bool]
+    fours: bool
+    owned: frozenset[int]
     small: str = ""
     kernel: str = ""
     threads: int = 0
@@ -210,6 +215,12 @@ def is_wide(config: Config, dials: Dials, net: tuple[Layer, ...]) -> bool:
     return fits and wide.fan_out > LANES and wide.fan_out % 8 == 0 and chain != 0
 
 
+def is_owned(config: Config, found: Formulas, layer: Layer) -> bool:
+    """Whether blocks that own a layer's inputs can go backward and descend at once (`owned.cu`)."""
+    whole = layer.fan_in % OWNED == 0 and layer.fan_out % 16 == 0 and config.batch == LANES
+    return whole and np.dtype(found.dtype).itemsize == 4
+
+
 def batch_text(config: Config, dials: Dials, shape: Shape) -> str:
     """`batch.cu`, with what stands in front of it."""
     fans = [shape.net[0].fan_in, *(layer.fan_out for layer in shape.net)]
@@ -261,9 +272,12 @@ def program_of(config: Config, dials: Dials, features: int, real: bool = False) 
     shape = shape_of(layers(config, features))
     found = formulas(config, dials, shape.parameters, len(shape.net))
     head = source_text("common.cu") + found.text + shape.text()
-    head += f"constexpr bool REAL = {str(real).lower()};\n"
+    head += f"constexpr bool REAL = {str(real).lower()};\n" + source_text("vectors.cu")
     unit, batch = unit_chain(dials, len(shape.net)), batch_chain(dials, len(shape.net))
     chains = f"constexpr int UNIT_CHAIN = {unit}, BATCH_CHAIN = {batch};\n"
+    first = shape.net[0]
+    fours = bool(unit) and not real and features <= LANES and first.row % 4 == 0
+    chains += f"constexpr bool FOURS_FIRST = {str(fours).lower()};\n"
     forward = head + chains + source_text("forward.cu")
     widest = max((max(layer.fan_in, layer.fan_out) for layer in shape.net[1:]), default=0)
     tiles = (unit or batch) and widest >= LANES
@@ -275,7 +289,13 @@ def program_of(config: Config, dials: Dials, features: int, real: bool = False) 
         and dials.accumulator_of(*site) != "exact"
         for site in sites(len(shape.net))
     }
-    program = Program(shape, found, forward, by_layers, by_tiles)
+    owned = frozenset(
+        k
+        for k, layer in enumerate(shape.net)
+        if k and by_tiles[k, "backward"] and by_tiles[k, "batch"] and is_owned(config, found, layer)
+    )
+    by_layers += source_text("owned.cu") if owned else ""
+    program = Program(shape, found, forward, by_layers, by_tiles, fours, owned)
     size, numbers = np.dtype(found.dtype).itemsize, (1 + len(found.starts)) * shape.parameters
     if is_small(config, dials, shape.net):
         numbers += (2 * shape.all_units + features * real) * ROW

@@ -5,31 +5,6 @@
 
 constexpr int TILE_THREADS = 128;
 
-template <int V> __device__ __forceinline__ void load_some(const number* p, number (&v)[V]) {
-  if constexpr (V % 4 == 0 && sizeof(number) == 4) {
-#pragma unroll
-    for (int k = 0; k < V; k += 4) {
-      const float4 four = *reinterpret_cast<const float4*>(p + k);
-      v[k] = four.x;
-      v[k + 1] = four.y;
-      v[k + 2] = four.z;
-      v[k + 3] = four.w;
-    }
-  } else {
-#pragma unroll
-    for (int k = 0; k < V; ++k) v[k] = p[k];
-  }
-}
-
-template <int V> __device__ __forceinline__ void store_some(number* p, const number (&v)[V]) {
-  if constexpr (V == 4 && sizeof(number) == 4) {
-    *reinterpret_cast<float4*>(p) = make_float4(v[0], v[1], v[2], v[3]);
-  } else {
-#pragma unroll
-    for (int k = 0; k < V; ++k) p[k] = v[k];
-  }
-}
-
 // A matrix (terms, rows): at p[term * of_term + row * of_row], one of which is 1.
 struct Matrix {
   const number* p;
@@ -62,7 +37,7 @@ template <int TK, int T, bool ALONG> struct Stage {
       if (fours) {
         const u32 first = !reversed ? k : ALONG ? K - 4 - k : K - 1 - k;
         number some[4] = {0, 0, 0, 0};
-        if (k < K && m < M) load_some<4>(a.p + (u64)first * a.of_term + (u64)m * a.of_row, some);
+        if (k < K && m < M) load<4>(a.p + (u64)first * a.of_term + (u64)m * a.of_row, some);
 #pragma unroll
         for (int r = 0; r < 4; ++r) v[e][r] = ALONG && reversed ? some[3 - r] : some[r];
       } else {
@@ -84,7 +59,7 @@ template <int TK, int T, bool ALONG> struct Stage {
 #pragma unroll
         for (int r = 0; r < 4; ++r) into[term(e) + r][row(e)] = v[e][r];
       } else {
-        store_some<4>(&into[term(e)][row(e)], v[e]);
+        store<4>(&into[term(e)][row(e)], v[e]);
       }
     }
   }
@@ -114,8 +89,8 @@ __device__ __forceinline__ void tile(Staged<TM, TN, TK>& staged, u32 M, u32 N, u
   of_b.fetch(b, 0, K, n0, N, reversed, fours);
   const auto term = [&](u32 k) {
     number ra[R], rb[C];
-    load_some<R>(&left[k][x], ra);
-    load_some<C>(&right[k][y], rb);
+    load<R>(&left[k][x], ra);
+    load<C>(&right[k][y], rb);
 #pragma unroll
     for (int r = 0; r < R; ++r) {
 #pragma unroll
@@ -276,7 +251,7 @@ extern "C" __global__ void __launch_bounds__(TILE_THREADS)
         for (int c = 0; c < 4; ++c) {
 #pragma unroll
           for (int k = 0; k <= STATES; ++k) {
-            load_some<4>(m + first + c * layer.fan_out + r + k * PARAMETERS, v[c][k]);
+            load<4>(m + first + c * layer.fan_out + r + k * PARAMETERS, v[c][k]);
           }
         }
 #pragma unroll
@@ -285,7 +260,7 @@ extern "C" __global__ void __launch_bounds__(TILE_THREADS)
           for (int e = 0; e < 4; ++e) update_values(v[c], e, g[r + e][c], of_step, t);
 #pragma unroll
           for (int k = 0; k <= STATES; ++k) {
-            store_some<4>(m + first + c * layer.fan_out + r + k * PARAMETERS, v[c][k]);
+            store<4>(m + first + c * layer.fan_out + r + k * PARAMETERS, v[c][k]);
           }
         }
         continue;
