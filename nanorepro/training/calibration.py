@@ -72,12 +72,14 @@ class Calibration:
     threads : int
         Threads that a run has.
     clock : callable, optional
-        The time in seconds.
+        The time in seconds.  If None, that of the processor in all threads, as others that use the
+        cores now may not later; of a backend that trains on a device, that of the wall.
     """
 
-    def __init__(self, backend: str, threads: int, clock: Callable[[], float] = time.perf_counter):
-        self.backend, self.clock = backend, clock
+    def __init__(self, backend: str, threads: int, clock: Callable[[], float] | None = None):
+        self.backend = backend
         self.together = isinstance(load_backend(backend), TrainsGroups)
+        self.clock = clock or (time.perf_counter if self.together else time.process_time)
         self.threads = 1 if self.together else threads
         self.speeds: dict[tuple[Config, int], Speed] = {}  # by kind and window
         self.reached: dict[Config, int] = {}  # examples of the longest run of a kind
@@ -146,8 +148,8 @@ class Calibration:
         pair = max(more / pairs - 2 * each * fewest, 0.0)
         overhead = len(encode(result)) - model_bytes(result.config, len(result.evaluation.x))
         return Speed(
-            each=each * self.threads,
-            pair=pair * self.threads,
+            each=each,
+            pair=pair,
             fixed=max(short - pairs * (pair + 2 * each * fewest), 0.0),
             first=max(compiling - short, 0.0),
             threads=self.threads,

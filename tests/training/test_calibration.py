@@ -52,7 +52,7 @@ class Clock:
             late = max(config.examples - slow, 0)  # examples after the slow ones at the beginning
             train = each * (late + 3 * min(config.examples, slow)) * 2 * config.pairs
             measure = pair * config.pairs * len(config.checkpoints)
-            self.now += fixed + (train * (1 + window) + measure) / threads + 5.0 * first
+            self.now += fixed + train * (1 + window) + measure + 5.0 * first
             short = config.log2_examples == SHORTEST
             return real(config, "reference", 1) if short else SimpleNamespace(config=config)
 
