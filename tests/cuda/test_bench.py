@@ -127,8 +127,8 @@ def test_the_launches_of_a_deep_step(capsys):
     assert lines[0].startswith("modelled, not measured")
     kernels = [line.split()[0] for line in lines if "moving" in line]
     assert kernels == [
-        "forward", "forward_large", "forward_narrow", "output", "backward", "backward_large",
-        "descend_large", "descend",
+        "forward", "forward_large", "forward_narrow", "output", "backward", "backward_descend",
+        "descend",
     ]  # fmt: skip
     assert float(re.search(r"a step: ([\d.]+)", lines[-1])[1]) > 0
 
