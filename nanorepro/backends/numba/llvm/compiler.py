@@ -83,7 +83,10 @@ class _KernelLibrary(JITCodeLibrary):
         self.enable_object_caching()
 
     def finalize(self) -> None:
-        self._linking_libraries = _with_parts(self._linking_libraries)
+        for library in _with_parts(self._linking_libraries):
+            self._reload_init.update(library._reload_init)
+            self._final_module.link_in(_module_of(library), preserve=True)
+        self._linking_libraries.clear()
         super().finalize()
 
     def _optimize_final_module(self) -> None:
@@ -156,6 +159,17 @@ class _PartLibrary(JITCodeLibrary):
         self._raise_if_finalized()
         self._finalized = True
 
+    def alone(self):
+        """The LLVM module without what it calls."""
+        return super()._get_module_for_linking()
+
+    def _get_module_for_linking(self):
+        """With all that it calls, for functions of Numba's own compiler, which link it so."""
+        module = self.alone().clone()
+        for library in _with_parts([self])[1:]:
+            module.link_in(_module_of(library), preserve=True)
+        return module
+
     def get_pointer_to_function(self, name):
         self._ensure_finalized()
         return 0
@@ -182,6 +196,13 @@ def _with_parts(libraries: Iterable[Any]) -> list[Any]:
             found += dict.fromkeys(called)
             seen.update(called)
     return found
+
+
+def _module_of(library: Any) -> Any:
+    """The LLVM module of a library, of a part without what it calls."""
+    return (
+        library.alone() if isinstance(library, _PartLibrary) else library._get_module_for_linking()
+    )
 
 
 class _ApartLibrary(_PartLibrary):
