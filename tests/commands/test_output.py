@@ -75,7 +75,7 @@ def test_a_folder_that_cannot_be_encoded(folder, monkeypatch, elsewhere):
 
 
 def test_the_page_is_utf_8_whatever_is_printed(monkeypatch, elsewhere):
-    monkeypatch.setattr(work, "simulate", lambda config, *_: simulate(config, "reference", 1))
+    monkeypatch.setattr(work, "simulate", lambda config, *_, **__: simulate(config, "reference", 1))
     monkeypatch.setattr(runner, "compile_ahead", lambda *_: None)
     words = ["3", "--log2-examples", "5", "--pairs", "2", "--out", "runs", "--report", "p.md"]
     status, said = written(figure.main, words, monkeypatch, "cp1252")

@@ -70,7 +70,7 @@ def test_operations_and_activations(precision, rounding):
     rng = np.random.default_rng(7)
     config = Config(act="swish", beta=1.5, precision=precision, rounding=rounding)
     d = dials(config, 0)
-    found = formulas(config, d, 100)
+    found = formulas(config, d, 100, 1)
     names, counts = zip(*((f"op_{k}", len(v)) for k, v in ARGUMENTS.items()), strict=True)
     names, counts = [*names, "activation", "activation_backward"], [*counts, 1, 2]
     device = Device(races=False)

@@ -89,7 +89,7 @@ LOADED = "k < NUMBERS; k += 32) m[k]"
 FEATURE = "const u32 feature = __shfl_sync(ALL_LANES, present.feature, first + part & 31);"
 SOME_LANES = "u32 feature = 0; if (u < M - 1) feature = " + FEATURE.partition("= ")[2]
 MUTANTS = {
-    "deltas one row too far": ("D = H + UNITS * ROW;", "D = H + (UNITS + 1) * ROW;", "outside"),
+    "deltas one row too far": ("D = H + UNITS * ROW,", "D = H + (UNITS + 1) * ROW,", "outside"),
     "examples of a step too many": ("if (s + 1 < steps)", "if (s < steps)", "outside"),
     "a model's memory too long": (
         LOADED,

@@ -294,10 +294,10 @@ def test_a_run_that_fails_is_kept_with_its_reason_and_the_rest_goes_on(
     of, wanted = work.simulate, {r["id"] for r in there(folder, 4)["runs"]}
     bad = min(wanted)
 
-    def fails(config, *more):
+    def fails(config, *more, **named):
         if config.id == bad:
             raise MemoryError("too large")
-        return of(config, *more)
+        return of(config, *more, **named)
 
     monkeypatch.setattr(work, "simulate", fails)
     words = ["4", "--scale", "smoke", "--out", str(tmp_path), "-q"]

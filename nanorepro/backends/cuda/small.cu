@@ -225,20 +225,18 @@ extern "C" __global__ void __launch_bounds__(32)
     const Incoming now = incoming;
     if (s + 1 < steps) incoming.fetch(s + 1, lane);
     FirstSum sums[FAN[1]];
+    Present present{0, 0, 0};
     if constexpr (REAL) {
       first_products(m, now, lane, t, sums);
-      pass<0>(m, lane, sums, now.label(), t);
-      __syncwarp();
-      update_weights<0>(m, lane, now.rate, t);
-      update_biases<0>(m, lane, now.rate, t);
     } else {
-      const u32 x = now.example[0];
-      Present present = first_layer(m, x, lane, t, sums);
-      pass<0>(m, lane, sums, now.label(), t);
-      __syncwarp();
-      update_weights<1>(m, lane, now.rate, t);
-      update_biases<0>(m, lane, now.rate, t);
-      if (!SPARSE && UNIT_CHAIN != 0) present = all_features(x, lane);
+      present = first_layer(m, now.example[0], lane, t, sums);
+    }
+    pass<0>(m, lane, sums, now.label(), t);
+    __syncwarp();
+    update_weights<REAL ? 0 : 1>(m, lane, now.rate, t);
+    update_biases<0>(m, lane, now.rate, t);
+    if constexpr (!REAL) {
+      if (!SPARSE && UNIT_CHAIN != 0) present = all_features(now.example[0], lane);
       update_first(m, lane, present, now.rate, t);
     }
     __syncwarp();

@@ -117,7 +117,7 @@ def _vectors(args):
     for a in args:
         if isinstance(a, Vector) and a != vector:
             return None
-        if not isinstance(a, Vector | types.Number | types.Literal):
+        if not isinstance(a, Vector | types.Number | types.Literal | types.Boolean):
             return None
     return vector
 
