@@ -228,13 +228,17 @@ def exact_results(a, b, c):
 WAYS = [fast_operations] + simd.DIRECTED * [directed_operations]
 
 
+def vector_operations(precision, rounding, fma, way):
+    if way is None:
+        return operations(simd, precision, rounding, fma)
+    p = significand_bits(precision)
+    plain = _rounded(simd, p, rounding, fma)
+    return replace(plain, emulated=False, **way(simd, p, rounding, plain))
+
+
 @cache
 def all_operations(precision, rounding, fma, way=None):
-    ops = operations(simd, precision, rounding, fma)
-    if way is not None:
-        p = significand_bits(precision)
-        plain = _rounded(simd, p, rounding, fma)
-        ops = replace(plain, emulated=False, **way(simd, p, rounding, plain))
+    ops = vector_operations(precision, rounding, fma, way)
     add, sub, mul, div = ops.add, ops.sub, ops.mul, ops.div
     sqrt, fma, exp = ops.sqrt, ops.fma, ops.exp
     load, store = memory.load, memory.store
@@ -404,6 +408,55 @@ def test_a_nan_stays_one_whatever_its_bits():
             for rounding in ("nearest", "toward-zero"):
                 fast = all_operations(f"bits:{p}", rounding, True, way)
                 assert np.isnan(fast(x, x, x)).all()
+
+
+MIXED = [("float32", r, None) for r in ("nearest", "stochastic")]
+MIXED += [(f"bits:{p}", "stochastic", None) for p in (8, 16, 20)]
+MIXED += [
+    (f"bits:{p}", r, w) for p in (8, 16, 20) for r in ("nearest", "toward-zero") for w in WAYS
+]
+MIXED += [("float32", "toward-zero", w) for w in WAYS]
+
+
+@pytest.mark.parametrize(("precision", "rounding", "way"), MIXED)
+def test_an_operand_may_be_one_number(precision, rounding, way):
+    """As the momentum is, or a rate: what it gives beside vectors is what a vector of it gives."""
+    ops = vector_operations(precision, rounding, True, way)
+    add, sub, mul, div, fma, decay = ops.add, ops.sub, ops.mul, ops.div, ops.fma, ops.decay
+    load, store = memory.load, memory.store
+
+    @njit(error_model="numpy")
+    def kernel(lanes, out, x, y, n, m, momentum, t):
+        for i in range(0, x.size, len(lanes)):
+            a, b = load(x, i, lanes), load(y, i, lanes)
+            store(out[0], i, add(a, n, t))
+            store(out[1], i, add(n, a, t))
+            store(out[2], i, sub(a, n, t))
+            store(out[3], i, sub(n, a, t))
+            store(out[4], i, mul(a, n, t))
+            store(out[5], i, mul(n, a, t))
+            store(out[6], i, div(a, n, t))
+            store(out[7], i, div(n, a, t))
+            store(out[8], i, fma(n, a, b, t))
+            store(out[9], i, fma(a, n, b, t))
+            store(out[10], i, fma(a, b, n, t))
+            store(out[11], i, fma(n, a, m, t))
+            store(out[12], i, decay(momentum, a, b, t))
+
+    a, b, c = (x[: len(x) // 64 * 64] for x in operands(significand_bits(precision), 512))
+    plain = operations(numpy_arrays, precision, rounding, True)
+    t = (np.uint64(3), np.uint64(5), np.uint64(7))
+    number, between = type(a[0]), plain.const(0.875)
+    with np.errstate(all="ignore"):
+        for n, m in [(c[0], c[1]), (number(0.0), number(1.0)), (number(math.inf), number(-0.0))]:
+            out = np.empty((13, a.size), a.dtype)
+            kernel(LANES, out, a, b, n, m, between, t)
+            N, M = np.full_like(a, n), np.full_like(a, m)
+            expected = [plain.add(a, N, t), plain.add(N, a, t), plain.sub(a, N, t)]
+            expected += [plain.sub(N, a, t), plain.mul(a, N, t), plain.mul(N, a, t)]
+            expected += [plain.div(a, N, t), plain.div(N, a, t), plain.fma(N, a, b, t)]
+            expected += [plain.fma(a, N, b, t), plain.fma(a, b, N, t), plain.fma(N, a, M, t)]
+            assert_same_bits(out, np.array([*expected, plain.decay(between, a, b, t)]))
 
 
 @pytest.mark.parametrize("fma", [True, False])
