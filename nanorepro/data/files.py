@@ -22,6 +22,7 @@ from nanorepro.parsing import real_number
 
 LABEL, EVALUATION = "y", "eval"
 ARRAYS = ("x", "y", "x_eval", "y_eval")
+FILES = "a file .npz, .h5, .csv or .parquet"
 TABLES = (".csv", ".parquet", ".pq")
 ABSENT = frozenset({"", "na", "nan", "n/a", "null", "none", "?", "."})
 PLACES = "rows and columns are counted from 0"
@@ -77,7 +78,7 @@ def read_examples(path: str | Path) -> Examples:
     path = Path(path)
     if "\0" in str(path) or not path.is_file():
         problem = "not a file" if "\0" not in str(path) and path.exists() else "no such file"
-        raise refused(path, problem, "a file .npz, .h5, .csv or .parquet")
+        raise refused(path, problem, FILES)
     if path.suffix.lower() in TABLES:
         columns = _csv(path) if path.suffix.lower() == ".csv" else _parquet(path)
         return check_examples(path, *_of_table(path, columns))
@@ -88,9 +89,12 @@ def read_examples(path: str | Path) -> Examples:
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an .npz or HDF5 file, float64."""
-    tensors = open_tensors([path]).tensors
+    file = open_tensors([path], FILES)
+    tensors = file.tensors
     right = "the arrays x and y, and x_eval and y_eval if there are evaluation examples"
     for name in ARRAYS[:2]:
+        if name in file.left_out:
+            raise refused(path, f"{name} is {file.left_out[name]}", right)
         if name not in tensors:
             raise refused(path, f"it has no numbers named {name}", right)
     if ("x_eval" in tensors) != ("y_eval" in tensors):

@@ -86,7 +86,7 @@ def changed(array, place, value):
         ({"x": np.array(X, int) + 2**25}, "beyond what float32 holds"),
         ({"x": changed(X, (slice(None), 1), 3)}, "feature '1' is 3 in all training examples"),
         ({"x": X.astype(complex)}, "complex"),
-        ({"x": X.astype(str)}, "it has no numbers named x"),
+        ({"x": X.astype(str)}, "x is of type <U32, no numbers; give the arrays x and y"),
         ({"x": X.astype(object)}, "Python objects"),
         ({"y": changed(Y, 3, 2)}, "y, row 3 is 2 (rows and columns"),
         ({"y": changed(Y, 3, np.nan)}, "y, row 3 is missing"),
@@ -146,6 +146,10 @@ def test_what_is_wrong_in_parquet(tmp_path):
     assert "not a whole Parquet file" in refused(path)
     assert "no such file" in refused(tmp_path / "b.csv")
     assert "no such file" in refused(tmp_path / "b.npz")
+    (tmp_path / "b.txt").write_text("x,y\n1,0\n")
+    (tmp_path / "b.pt").write_bytes(b"\x80\x02")
+    for name in ("b.txt", "b.pt"):
+        assert refused(tmp_path / name).endswith("; give a file .npz, .h5, .csv or .parquet")
 
 
 def test_a_table_of_a_spreadsheet(tmp_path):

@@ -122,7 +122,7 @@ def test_what_holds_no_numbers_is_left_out(tmp_path):
 ENTRY = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
 ONE = {"w": np.zeros(1, "f4")}
 MALFORMED = {
-    "empty": (b"", "not a file of tensors|truncated"),
+    "empty": (b"", "of no known format|truncated"),
     "short": (b"1234567", "truncated|not a file"),
     "huge length": (safetensors(ONE, length=2**63), "its header would be"),
     "long": (safetensors(ONE, length=10**7), "truncated"),

@@ -14,12 +14,13 @@ PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt", ".joblib")
 RIGHT = "a file .safetensors, .npz, .npy or .h5"
 
 
-def open_tensors(paths: Sequence[Path]) -> TensorFile:
+def open_tensors(paths: Sequence[Path], right: str = RIGHT) -> TensorFile:
     """The tensors of a file, or of shards that are one checkpoint; raises ConfigError.
 
-    Only the file's description is read now, its numbers when they are asked for.
+    Only the file's description is read now, its numbers when they are asked for.  `right` says in
+    messages what files there may be.
     """
-    files = [_open(path) for path in paths]
+    files = [_open(path, right) for path in paths]
     if len(files) == 1:
         return files[0]
     joined = TensorFile({}, {}, {}, tuple(note for file in files for note in file.notes))
@@ -33,10 +34,10 @@ def open_tensors(paths: Sequence[Path]) -> TensorFile:
     return joined
 
 
-def _open(path: Path) -> TensorFile:
+def _open(path: Path, right: str) -> TensorFile:
     try:
         if not path.is_file():
-            raise refused(path, "no such file" if not path.exists() else "not a file", RIGHT)
+            raise refused(path, "no such file" if not path.exists() else "not a file", right)
         with open(path, "rb") as file:
             start = file.read(9)
         if start.startswith(npz.ZIP):
@@ -53,10 +54,10 @@ def _open(path: Path) -> TensorFile:
         raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise refused(path, reason, RIGHT) from None
+        raise refused(path, reason, right) from None
     if start[:1] == b"\x80" or path.suffix.lower() in PICKLES:
-        raise refused(path, "a pickle, which is never read", RIGHT)
-    raise refused(path, "not a file of tensors", RIGHT)
+        raise refused(path, "a pickle, which is never read", right)
+    raise refused(path, "of no known format", right)
 
 
 def _has_user_block(path: Path) -> bool:
