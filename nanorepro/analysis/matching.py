@@ -1,7 +1,11 @@
-"""Which tensor of B is which of A: by name, after renaming, with axes in another order."""
+"""Which tensor of B is which of A: by name, after renaming, with axes in another order.
+
+The parts of a name may be separated by `.` in one file and by `/` in the other.
+"""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nanorepro.analysis.tensor_pair import common_format
@@ -106,12 +110,35 @@ def renamed(tensors: Mapping[str, Tensor], rename: Sequence[tuple[str, str]]) ->
     return found
 
 
+def named_as(
+    names: Iterable[str], tensors: Mapping[str, Tensor], rename: Sequence[tuple[str, str]]
+) -> dict[str, Tensor]:
+    """The tensors of B by their names in A, `names`; raises ConfigError as `renamed` does.
+
+    A name that only B has is the one that only A has if both are the same path, as `0.bias` and
+    `0/bias` are, and no other name of either is.
+    """
+    found, mine = renamed(tensors, rename), set(names)
+    here, there = ([n for n in of if n not in by] for of, by in ((mine, found), (found, mine)))
+    once = [{n for n, k in Counter(map(path_of, of)).items() if k == 1} for of in (here, there)]
+    same = {path_of(name): name for name in here if path_of(name) in once[0] & once[1]}
+    return {
+        same.get(path_of(name), name) if name not in mine else name: tensor
+        for name, tensor in found.items()
+    }
+
+
+def path_of(name: str) -> str:
+    """A name with its parts separated by `.`."""
+    return name.replace("/", ".")
+
+
 def match(a: TensorFile, b: TensorFile, rules: Rules) -> Matching:
     """The tensors of A and B side by side, in A's order.
 
     Raises ConfigError if no name is in both, or a rule fits nothing.
     """
-    others = renamed(b.tensors, rules.rename)
+    others = named_as(a.tensors, b.tensors, rules.rename)
     if a.tensors and others and not set(a.tensors) & set(others):
         here, there = (", ".join(list(names)[:LISTED]) for names in (a.tensors, others))
         problem = f"A and B have no name in common: A has {here}; B has {there}"

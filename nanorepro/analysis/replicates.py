@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from nanorepro.analysis.configuration import config_differences
-from nanorepro.analysis.matching import Matching, Rules, match, renamed
+from nanorepro.analysis.matching import Matching, Rules, match, named_as
 from nanorepro.analysis.sources import Checkpoint, Source, source
 from nanorepro.data.tensors.record import Tensor, TensorFile
 from nanorepro.dials import DialSettings
@@ -106,7 +106,7 @@ def _tensors(
     mine = {m.a.name: m.a for m in matching.matches}
     plain = Rules((), {}) if set(mine) <= set(file.tensors) else rules
     right = "files with the tensors of A"
-    if not set(mine) & set(renamed(file.tensors, plain.rename)):
+    if not set(mine) & set(named_as(mine, file.tensors, plain.rename)):
         raise ConfigError(f"{other.name} and A have no name in common", "replicates", right)
     named = {m.a.name: m.b for m in match(TensorFile(mine, {}, {}), file, plain).matches}
     for name, tensor in mine.items():

@@ -143,6 +143,22 @@ def test_names_and_axes_of_another_program(elsewhere):
         assert message in refused(command.main, "keras.npz", "torch.npz", *wrong)
 
 
+def test_names_whose_parts_are_separated_otherwise(elsewhere):
+    np.savez("torch.npz", **{"0.bias": B, "0.weight": W, "0.a/b": B, "0.a.b": W})
+    for k, name in enumerate(("flax.npz", "c.npz", "d.npz", "e.npz")):
+        np.savez(name, **{"0/bias": B, "0/weight": W + k * np.spacing(W), "0/a/b": B})
+    found = compare("torch.npz", "flax.npz", replicates=["c.npz", "d.npz", "e.npz"])
+    assert [t.name for t in found.checkpoints[0].tensors] == ["0.bias", "0.weight"]
+    # two names of A are the path of 0/a/b: neither is taken
+    assert found.checkpoints[0].only_a == ("0.a/b", "0.a.b")
+    assert found.checkpoints[0].only_b == ("0/a/b",)
+    # a name that both have is itself
+    np.savez("both.npz", **{"0/bias": W, "0.bias": B, "0/weight": W})
+    found = compare("torch.npz", "both.npz")
+    assert {t.name: t.unequal for t in found.checkpoints[0].tensors} == {"0.bias": 0, "0.weight": 0}
+    assert "no name in common" not in told("torch.npz", "flax.npz")[1]
+
+
 def test_parts_of_files(elsewhere):
     np.savez("a.npz", **{"encoder/w": W, "decoder/w": W, "b": B})
     assert compare("a.npz#encoder/", "a.npz#decoder").equal
