@@ -12,9 +12,8 @@ from nanorepro import Config
 from nanorepro.plots.style import settings
 
 TOWER = {"hidden": "8,4", "log2_eval": 12, "eval_every": "log", "beta": 0.5}
-BITS = {6: "bits:6", 8: "bits:8", 11: "bits:11", 14: "bits:14", 17: "bits:17", 20: "bits:20",
-        24: "float32", 53: "float64"}  # fmt: skip
-ACTS = ("identity", "smelu", "relu")
+BITS = {p: f"bits:{p}" for p in range(6, 24)} | {24: "float32", 53: "float64"}
+ACTS = ("identity", "smelu", "swish", "relu")
 
 
 def main() -> None:
@@ -33,7 +32,7 @@ def main() -> None:
                 pds.setdefault((act, t), []).append(r.measures["pd"][at])
             print(act, precision, shown(mean(r.measures["pd"][-1])), flush=True)
     with settings():
-        figure = Figure(figsize=(7.6, 3.2), layout="constrained")
+        figure = Figure(figsize=(9.6, 3.2), layout="constrained")
         for ax, act in zip(figure.subplots(1, len(ACTS), sharey=True), ACTS, strict=True):
             for t, alpha in zip(shown_t, (0.35, 0.6, 1.0), strict=True):
                 rows = np.array(pds[act, t])

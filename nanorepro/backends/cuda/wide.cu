@@ -15,8 +15,8 @@ constexpr int PAIR = M % 2 == 0 ? 2 : 1, CHAINS = M / PAIR;  // warps with chain
 constexpr int WARPS = CHAINS + WORKERS, BESIDE = WARPS - (WARPS + 3) / 4;  // not on warp 0's scheduler
 constexpr int PART = 32 * WORKERS;    // units of a part, backward
 constexpr int EIGHTS = 2 * BESIDE;    // eights of units of a part, forward
-// z of the layer, four units of each example side by side, its deltas in place of them; of the first layer z, h, delta; the output's deltas; the
-// weights of a part as they were before the step, of two parts
+// where in shared memory: z of the layer, later its deltas, four units of an example next to each other;
+// z, h and deltas of the first layer; the output's deltas; two parts' weights as they were before the step
 constexpr int Z = NUMBERS, FOUR = 132, Z0 = Z + N / 4 * FOUR, H0 = Z0 + M * ROW, D0 = H0 + M * ROW;
 constexpr int OUT = D0 + M * ROW, OLD = OUT + ROW, MASKS = OLD + 2 * M * PART;
 static_assert(N % 8 == 0 && WEIGHTS[1] % 4 == 0 && WEIGHTS[2] % 4 == 0, "units in eights");
