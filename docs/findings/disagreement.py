@@ -39,7 +39,7 @@ def main() -> None:
             r = simulate(
                 Config(**fields, differ="init,shuffle", log2_window=8, log2_eval=14,
                        log2_examples=o.log2_examples, eval_every="log", pairs=o.pairs),
-                threads=o.threads,
+                o.backend, threads=o.threads,
             )  # fmt: skip
             one(ax, name, r)
         axes[0].set(ylabel="share of examples", ylim=(1e-4, 1.0))

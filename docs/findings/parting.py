@@ -39,7 +39,7 @@ def main() -> None:
         for act in ACTS:
             d = diverge(
                 Config(**TOWER, act=act, differ=differ, pairs=o.pairs,
-                       log2_examples=o.log2_examples - shorter), threads=o.threads,
+                       log2_examples=o.log2_examples - shorter), o.backend, threads=o.threads,
             )  # fmt: skip
             found[differ, act] = d
             apart = [p.parting.step if p.parting else math.inf for p in d.pairs]

@@ -12,17 +12,17 @@ from nanorepro import Config
 from nanorepro.plots.style import settings
 
 TOWER = {"hidden": "8,4", "log2_eval": 12, "eval_every": "log", "beta": 0.5}
-BITS = {p: f"bits:{p}" for p in range(6, 24)} | {24: "float32", 53: "float64"}
+FLOATS = {24: "float32", 53: "float64"}
 ACTS = ("identity", "smelu", "swish", "relu")
 
 
 def main() -> None:
-    o = options(__doc__.splitlines()[0], 17, 16)
-    u = np.array([2.0**-p for p in BITS])
+    o = options(__doc__.splitlines()[0], 17, 16, bits=[*range(6, 25), 53])
+    u = np.array([2.0**-p for p in o.bits])
     shown_t = [o.log2_examples - k for k in (6, 3, 0)]
     pds = {}
     for act in ACTS:
-        for precision in BITS.values():
+        for precision in (FLOATS.get(p, f"bits:{p}") for p in o.bits):
             r = run(
                 Config(**TOWER, act=act, precision=precision, log2_examples=o.log2_examples,
                        pairs=o.pairs), o,
@@ -37,7 +37,7 @@ def main() -> None:
             for t, alpha in zip(shown_t, (0.35, 0.6, 1.0), strict=True):
                 rows = np.array(pds[act, t])
                 of = np.array([mean(row) for row in rows])
-                fine = [k for k, p in enumerate(BITS) if 11 <= p <= 24]
+                fine = [k for k, p in enumerate(o.bits) if 11 <= p <= 24]
                 found = slope(np.log(u[fine]), rows[fine])
                 print(f"{act}, T = 2^{t}: PD ~ u^a, 11 to 24 bits: a = {shown(found)}")
                 ax.plot(

@@ -19,23 +19,32 @@ KEY = stream_key(0, "bootstrap")
 __all__ = ["BLACK", "COLOURS", "GREY", "mean", "options", "ratio", "run", "save", "shown", "slope"]
 
 
-def options(words: str, log2_examples: int, pairs: int) -> argparse.Namespace:
-    """T, pairs and folder of the command line."""
+def options(words: str, log2_examples: int, pairs: int, **lists: list[int]) -> argparse.Namespace:
+    """T, pairs and folders of the command line, and lists of integers with their defaults."""
     found = argparse.ArgumentParser(description=words)
     add = found.add_argument
     add("--log2-examples", type=int, default=log2_examples, help="log2 of T (default: %(default)s)")
     add("--pairs", type=int, default=pairs, help="pairs of models (default: %(default)s)")
+    for name, default in lists.items():
+        listed = ",".join(map(str, default))
+        add(f"--{name}", type=integers, default=default, help=f"a list (default: {listed})")
+    add("--backend", default="numba", help="numba or reference (default: %(default)s)")
     add("--threads", type=int, default=None, help="threads (default: all CPUs)")
     add("--out", type=Path, default=Path(__file__).parent, help="folder of the picture")
     add("--runs", type=Path, default=Path("runs/findings"), help="folder of the stored runs")
     return found.parse_args()
 
 
+def integers(text: str) -> list[int]:
+    """The integers of a list such as 6,11,24."""
+    return [int(word) for word in text.split(",")]
+
+
 def run(config: Config, o: argparse.Namespace) -> Result:
     """The stored run, or a new one that is stored: an interrupted script goes on where it was."""
     found = store.find(o.runs, config)
     if found is None:
-        found = simulate(config, threads=o.threads)
+        found = simulate(config, o.backend, threads=o.threads)
         store.save(found, o.runs)
     return found
 
