@@ -14,6 +14,7 @@ PROVENANCE = {
     "nanorepro": "0.1.0", "python": "3.11.2", "system": "Linux-6.1-x86_64",
     "cpu": "Example CPU @ 2 GHz", "source": 64 * "a", "numpy": "2.4.0", "numba": "0.68.0",
     "llvmlite": "0.50.0", "h5py": "3.16.0", "threads": 2,
+    "sweep": "python -m nanorepro.sweep --grid act=identity,relu,smelu,swish ...",
     "start": "2026-01-01T00:00:00+00:00", "end": "2026-01-01T00:00:09+00:00",
 }  # fmt: skip
 LEVELS = {"identity": 1e-4, "relu": 2e-2, "smelu": 4e-3, "swish": 2e-3}

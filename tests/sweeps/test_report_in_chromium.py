@@ -160,6 +160,10 @@ def test_runs_are_filtered_by_value_word_and_state(opened):
     words = opened.find_element("name", "words")
     words.send_keys("--LOG2-window")  # of the command: all but those of z = 1
     assert len(column(opened, act)) == 4
+    words.clear()
+    words.send_keys("relu")  # which the command of the sweep has, of all runs
+    opened.find_element("css selector", f"select[data-column='{act}'] option").click()
+    assert column(opened, act) == ["relu"] * 6
     last = next(c for c in reversed(GRID) if c.act == "relu")
     words.send_keys(f" {entry_of(last).fingerprint[:12].upper()}")
     assert column(opened, 0) == [last.id]

@@ -63,7 +63,10 @@
     const bodies = [...table.tBodies];
     const texts = new Map();
     const text = (body) => {
-      if (!texts.has(body)) texts.set(body, body.textContent.toLowerCase());
+      if (!texts.has(body)) {
+        const own = [...body.rows[0].cells, ...body.querySelectorAll("dt, dd:not([data-shared])")];
+        texts.set(body, own.map((element) => element.textContent).join(" ").toLowerCase());
+      }
       return texts.get(body);
     };
     const count = document.getElementById("count");
