@@ -1,6 +1,7 @@
 """Attribution of PD that was planted, and of runs in which it is known what must come out."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -129,14 +130,20 @@ def test_the_effects_are_those_of_the_runs():
     assert found.nothing == (0.0, 0.0, 0.0)
 
 
+@cache
+def by_the_specification(config):
+    """Each run of an attribution by itself, by its id."""
+    return {run.id: simulate(run, "reference", 1) for run in set(runs_of(config))}
+
+
 @pytest.mark.parametrize("stored", [False, True])
 def test_first_models_are_trained_once_and_the_runs_are_as_ever(stored, tmp_path, monkeypatch):
     """The second models alone tell the runs of the subsets apart, whatever precision they have."""
     config = Config(
-        hidden="3", log2_examples=7, log2_eval=5, pairs=2, differ="init,rounding,nudge",
-        rounding="stochastic", precision="bits:11,bits:8", nudge_at=2,
+        hidden="3", log2_examples=6, log2_eval=5, pairs=2, differ="init,rounding,nudge",
+        rounding="stochastic", precision="bits:11,bits:8", nudge_at=1,
     )  # fmt: skip
-    plain = {run.id: simulate(run, "reference", 1) for run in set(runs_of(config))}
+    plain = by_the_specification(config)
     trained, train = [], simulation.Simulation.train
 
     def counted(self, job):

@@ -214,7 +214,7 @@ def test_traces_are_the_same_bits_in_both_executions_and_train_as_ever(options):
 
 
 def test_both_backends_and_any_number_of_threads_find_the_same():
-    config = replace(SMALL, hidden="", act="relu", log2_examples=11, pairs=3)
+    config = replace(SMALL, pairs=3)
     records = [
         diverge(config, backend=b, threads=t).as_record()
         for b, t in (("reference", 1), ("numba", 1), ("numba", 3))

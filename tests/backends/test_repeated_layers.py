@@ -219,7 +219,7 @@ STACKS = (
 )
 
 
-@pytest.mark.parametrize("options", slow_after(2, STACKS), ids=str)
+@pytest.mark.parametrize("options", slow_after(1, STACKS), ids=str)
 def test_stacks_of_equal_layers_equal_the_general_kernels_and_the_reference(options):
     """The general ones for narrow layers: of the width nothing in them depends."""
     spec = ModelSpec(Config(seed=3, **options), 32, 0, 0)

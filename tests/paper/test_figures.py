@@ -16,7 +16,7 @@ import pytest
 from matplotlib.text import Text
 from support.pages import parse
 from support.processors import ROOT
-from support.slow import slow_unless
+from support.slow import slow_after, slow_unless
 
 from nanorepro.commands import figure, sweep
 from nanorepro.config import Config
@@ -56,7 +56,8 @@ def table(folder, number: int) -> list[dict]:
     return list(csv.DictReader(lines[1:]))
 
 
-@pytest.mark.parametrize("number", FIGURES)
+# 8 and 10 have the most kinds of model
+@pytest.mark.parametrize("number", slow_unless(lambda number: number not in (8, 10), FIGURES))
 def test_every_figure_is_made(folder, number, capsys):
     record = made(folder, number)
     for kind, start in (("png", b"\x89PNG"), ("pdf", b"%PDF")):
@@ -72,7 +73,7 @@ def test_every_figure_is_made(folder, number, capsys):
             assert part["what"] in said and part["ids"]
 
 
-@pytest.mark.parametrize("number", [2, 6, 8, 10])
+@pytest.mark.parametrize("number", slow_after(2, [2, 6, 8, 10]))
 def test_curves_plot_the_stored_runs(folder, number):
     there(folder, number)
     size = curves.size(number, "smoke")
@@ -205,7 +206,7 @@ def untimed(out, number):
     return record, plotted, files
 
 
-@pytest.mark.parametrize("number, fewer", [(2, "0,5"), (4, "0,2"), (10, "0,3")])
+@pytest.mark.parametrize("number, fewer", slow_after(2, [(2, "0,5"), (4, "0,2"), (10, "0,3")]))
 def test_a_figure_grows_by_windows_from_its_records(
     number, fewer, folder, tmp_path, monkeypatch, capsys
 ):
