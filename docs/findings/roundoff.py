@@ -17,7 +17,7 @@ ACTS = ("identity", "smelu", "swish", "relu")
 
 
 def main() -> None:
-    o = options(__doc__.splitlines()[0], 17, 16, bits=[*range(6, 25), 53])
+    o = options(__doc__.splitlines()[0], 20, 16, bits=[*range(6, 25), 53])
     u = np.array([2.0**-p for p in o.bits])
     shown_t = [o.log2_examples - k for k in (6, 3, 0)]
     pds = {}
@@ -30,7 +30,10 @@ def main() -> None:
             for t in shown_t:
                 at = r.checkpoints.index((1 << t) // r.config.batch)
                 pds.setdefault((act, t), []).append(r.measures["pd"][at])
-            print(act, precision, shown(mean(r.measures["pd"][-1])), flush=True)
+            medians = [np.median(pds[act, t][-1]) / u[len(pds[act, t]) - 1] for t in shown_t]
+            print(f"{act} {precision} {shown(mean(r.measures['pd'][-1]))}, medians over u at T ="
+                  f" {', '.join(f'2^{t}' for t in shown_t)}:"
+                  f" {', '.join(f'{m:.3g}' for m in medians)}", flush=True)  # fmt: skip
     with settings():
         figure = Figure(figsize=(9.6, 3.2), layout="constrained")
         for ax, act in zip(figure.subplots(1, len(ACTS), sharey=True), ACTS, strict=True):
@@ -41,14 +44,15 @@ def main() -> None:
                 found = slope(np.log(u[fine]), rows[fine])
                 print(f"{act}, T = 2^{t}: PD ~ u^a, 11 to 24 bits: a = {shown(found)}")
                 ax.plot(
-                    u, of[:, 0], "o-", color=COLOURS[act], alpha=alpha, label=rf"T = $2^{{{t}}}$"
-                )
-                ax.vlines(u, of[:, 1], of[:, 2], color=COLOURS[act], alpha=alpha, lw=0.8)
-            ax.plot(u, u, ":", color=BLACK, lw=0.8, label="u")
-            ax.set(xscale="log", yscale="log", xlabel="unit roundoff u", title=act)
+                    u, of[:, 0] / u, "o-", ms=2.5, lw=0.8, color=COLOURS[act], alpha=alpha,
+                    label=rf"T = $2^{{{t}}}$",
+                )  # fmt: skip
+                ax.vlines(u, of[:, 1] / u, of[:, 2] / u, color=COLOURS[act], alpha=alpha, lw=0.8)
+            ax.axhline(1.0, ls=":", color=BLACK, lw=0.8)
+            ax.set(xscale="log", yscale="log", ylim=(0.1, 1e6), xlabel="unit roundoff u", title=act)
             ax.grid(True, color=GREY, alpha=0.35, lw=0.5)
             ax.legend()
-        figure.axes[0].set_ylabel("relative PD")
+        figure.axes[0].set_ylabel("relative PD over u")
     save(figure, o.out, "roundoff")
 
 
