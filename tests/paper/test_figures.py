@@ -232,11 +232,12 @@ def test_a_figure_grows_by_windows_from_its_records(
     assert f"{len(kept)} runs are from" in capsys.readouterr().out
 
 
-def test_of_records_that_have_all_nothing_is_run(folder, tmp_path, monkeypatch, capsys):
-    record = there(folder, 10)
+@pytest.mark.parametrize("number", slow_after(1, [4, 10]))
+def test_of_records_that_have_all_nothing_is_run(number, folder, tmp_path, monkeypatch, capsys):
+    record = there(folder, number)
     monkeypatch.setattr(work, "simulate", None)
-    made(tmp_path, 10, "--with-records", str(folder))
-    for name in ("figure10-smoke.json", "figure10-smoke.csv"):
+    made(tmp_path, number, "--with-records", str(folder))
+    for name in (f"figure{number}-smoke.json", f"figure{number}-smoke.csv"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
     assert f"{len(record['runs'])} runs are from" in capsys.readouterr().out
 
@@ -314,6 +315,7 @@ def test_a_run_that_fails_is_kept_with_its_reason_and_the_rest_goes_on(
     assert not Folder(tmp_path).failures()
 
 
+@pytest.mark.slow
 def test_runs_start_from_those_that_were_made_before(folder):
     """Of figure 10: the lower rate goes on from the parameters of the run before, in its folder."""
     record = there(folder, 10)
