@@ -22,7 +22,8 @@ def main() -> None:
     shown_t = [o.log2_examples - k for k in (6, 3, 0)]
     pds = {}
     for act in ACTS:
-        for precision in (FLOATS.get(p, f"bits:{p}") for p in o.bits):
+        for p in o.bits:
+            precision = FLOATS.get(p, f"bits:{p}")
             r = run(
                 Config(**TOWER, act=act, precision=precision, log2_examples=o.log2_examples,
                        pairs=o.pairs), o,
@@ -30,7 +31,7 @@ def main() -> None:
             for t in shown_t:
                 at = r.checkpoints.index((1 << t) // r.config.batch)
                 pds.setdefault((act, t), []).append(r.measures["pd"][at])
-            medians = [np.median(pds[act, t][-1]) / u[len(pds[act, t]) - 1] for t in shown_t]
+            medians = [np.median(pds[act, t][-1]) * 2.0**p for t in shown_t]
             print(f"{act} {precision} {shown(mean(r.measures['pd'][-1]))}, medians over u at T ="
                   f" {', '.join(f'2^{t}' for t in shown_t)}:"
                   f" {', '.join(f'{m:.3g}' for m in medians)}", flush=True)  # fmt: skip

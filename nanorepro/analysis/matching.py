@@ -5,7 +5,7 @@ The parts of a name may be separated by `.` in one file and by `/` in the other.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nanorepro.analysis.tensor_pair import common_format
@@ -111,21 +111,24 @@ def renamed(tensors: Mapping[str, Tensor], rename: Sequence[tuple[str, str]]) ->
 
 
 def named_as(
-    names: Iterable[str], tensors: Mapping[str, Tensor], rename: Sequence[tuple[str, str]]
+    names: Collection[str], tensors: Mapping[str, Tensor], rename: Sequence[tuple[str, str]]
 ) -> dict[str, Tensor]:
     """The tensors of B by their names in A, `names`; raises ConfigError as `renamed` does.
 
     A name that only B has is the one that only A has if both are the same path, as `0.bias` and
     `0/bias` are, and no other name of either is.
     """
-    found, mine = renamed(tensors, rename), set(names)
-    here, there = ([n for n in of if n not in by] for of, by in ((mine, found), (found, mine)))
-    once = [{n for n, k in Counter(map(path_of, of)).items() if k == 1} for of in (here, there)]
-    same = {path_of(name): name for name in here if path_of(name) in once[0] & once[1]}
-    return {
-        same.get(path_of(name), name) if name not in mine else name: tensor
-        for name, tensor in found.items()
-    }
+    found = renamed(tensors, rename)
+    only_a = by_path([name for name in names if name not in found])
+    only_b = by_path([name for name in found if name not in names])
+    same = {name: only_a[path] for path, name in only_b.items() if path in only_a}
+    return {same.get(name, name): tensor for name, tensor in found.items()}
+
+
+def by_path(names: Collection[str]) -> dict[str, str]:
+    """Names by their paths, those left out whose path another has, too."""
+    often = Counter(map(path_of, names))
+    return {path_of(name): name for name in names if often[path_of(name)] == 1}
 
 
 def path_of(name: str) -> str:
