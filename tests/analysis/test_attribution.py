@@ -140,7 +140,7 @@ def by_the_specification(config):
 def test_first_models_are_trained_once_and_the_runs_are_as_ever(stored, tmp_path, monkeypatch):
     """The second models alone tell the runs of the subsets apart, whatever precision they have."""
     config = Config(
-        hidden="3", log2_examples=7, log2_eval=5, pairs=2, differ="init,rounding,nudge",
+        hidden="3", batch=16, log2_examples=6, log2_eval=5, pairs=2, differ="init,rounding,nudge",
         rounding="stochastic", precision="bits:11,bits:8", nudge_at=2,
     )  # fmt: skip
     plain = by_the_specification(config)

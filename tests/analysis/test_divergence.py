@@ -70,7 +70,7 @@ def test_a_planted_weight_is_found_at_its_step(step, seed, act, optimizer, preci
     assert found.first.ulps == (1 << 13 if precision == "bits:11" else 1)
 
 
-@pytest.mark.parametrize("backend", ["reference", "numba"])
+@pytest.mark.parametrize("backend", slow_after(1, ["reference", "numba"]))
 def test_several_planted_weights_are_all_counted(backend):
     config = replace(SMALL, differ="nudge", nudge_at=13, nudge_weights=9, nudge_ulps=5)
     found = diverge(config, backend=backend).pairs[0].parting

@@ -108,7 +108,7 @@ ADDED = [
 
 
 @pytest.mark.parametrize(
-    ("records", "field", "record"), ADDED, ids=[field for _, field, _ in ADDED]
+    ("records", "field", "record"), slow_after(4, ADDED), ids=[field for _, field, _ in ADDED]
 )
 def test_any_choice_is_added_in_one_place(records, field, record, monkeypatch):
     with pytest.raises(ConfigError, match=field):

@@ -130,7 +130,7 @@ def test_a_kernel_has_the_same_key_whatever_was_built_before():
         found = {}
         for kind in order:
             built = model.compile_model(compile_key(kind), dials(kind, 0), 32)
-            cells = built.train.py_func.__closure__
+            cells = built.loop.py_func.__closure__
             found[kind] = dumps(tuple(cell.cell_contents for cell in cells))
         return found
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from support.records import assert_same_record
 from support.runs import BASE, small
+from support.slow import slow_after
 
 from nanorepro import ConfigError, initial_parameters, simulate
 from nanorepro.backends.nudge import moved, nudged_weights
@@ -47,7 +48,7 @@ def test_the_nudge_moves_one_weight_by_one_unit_in_the_last_place(precision):
     assert len(places) > 4
 
 
-@pytest.mark.parametrize("precision", ["float32", "float64", "bits:8"])
+@pytest.mark.parametrize("precision", slow_after(1, ["float32", "float64", "bits:8"]))
 def test_a_nudge_within_a_run_moves_so_many_weights_before_its_step(precision):
     """The second model, rebuilt: five steps, eleven weights three numbers up, three steps."""
     config = replace(

@@ -459,7 +459,7 @@ def test_the_dialects_are_further_apart_than_the_tolerance():
         ("double", "relu", "outside", "float32"),
     ],
 )
-@pytest.mark.parametrize("backend", ["reference", "numba"])
+@pytest.mark.parametrize("backend", slow_after(1, ["reference", "numba"]))
 def test_training_on_real_features(model, act, dialect, precision, backend):
     """The same networks over real numbers, of different scales, in place of bits."""
     config, steps = config_of(model, act, dialect, precision, lr=0.02), 30

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from support.ptx.device import Loaded
 from support.records import arrays_of, assert_same_bits, assert_same_record, random_parameters
+from support.slow import slow_after
 
 from nanorepro import Config, fit, predict, simulate
 from nanorepro.backends.cuda import device as seam
@@ -171,7 +172,9 @@ def test_a_run_on_the_callers_examples_goes_on_where_it_stopped(interpreter, mon
     assert result.fingerprint == simulate(config, "reference", 1, data=data).fingerprint
 
 
-@pytest.mark.parametrize("backends", [("cupy", "cupy"), ("numba", "cupy"), ("cupy", "numba")])
+@pytest.mark.parametrize(
+    "backends", slow_after(1, [(("numba", "cupy"),), (("cupy", "cupy"),), (("cupy", "numba"),)])
+)
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
     backends, interpreter, monkeypatch, tmp_path
 ):
@@ -241,8 +244,10 @@ def test_a_long_permutation(interpreter):
         ),
         ({"hidden": "3,200,2", "batch": 5, "accumulator": "kahan", "unit_accumulator": "wide"},
          {"forward_narrow", "backward_narrow"}),
-        ({"hidden": "32,32", "batch": 32, "accumulator_at": "1:forward=exact+1:batch=wide"},
-         {"backward_large", "descend_large"}),
+        pytest.param(
+            {"hidden": "32,32", "batch": 32, "accumulator_at": "1:forward=exact+1:batch=wide"},
+            {"backward_large", "descend_large"}, marks=pytest.mark.slow,
+        ),
         # weights that are read once: two blocks and few outputs; three parts, from the last on
         ({"hidden": "256,16", "batch": 32, "accumulator": "kahan", "optimizer": "adam",
           "accumulator_at": "1:backward=wide"}, {"backward_descend"}),
@@ -307,12 +312,21 @@ def test_single_sums(interpreter, options, kernel):
 
 @pytest.mark.parametrize(
     "options",
-    [
-        {"hidden": "33,3", "batch": 8, "act": "swish", "unit_tree": "lanes:3", "optimizer": "adam"},
-        {"hidden": "33", "batch": 4, "tree": "lanes:2", "accumulator_at": "0:batch=wide"},
-        {"hidden": "3", "batch": 36, "tree": "random", "accumulator": "exact"},
-        {"hidden": "36", "batch": 4, "leaf_order": "random", "unit_order": "reversed"},
-    ],
+    slow_after(
+        2,
+        [
+            {
+                "hidden": "33,3",
+                "batch": 8,
+                "act": "swish",
+                "unit_tree": "lanes:3",
+                "optimizer": "adam",
+            },
+            {"hidden": "3", "batch": 36, "tree": "random", "accumulator": "exact"},
+            {"hidden": "33", "batch": 4, "tree": "lanes:2", "accumulator_at": "0:batch=wide"},
+            {"hidden": "36", "batch": 4, "leaf_order": "random", "unit_order": "reversed"},
+        ],
+    ),
 )
 def test_a_block_and_launches_give_the_same_bits(interpreter, monkeypatch, options):
     """Models of middling size train in one launch or in one for each equation: by the same code."""

@@ -5,6 +5,7 @@ import json
 import re
 
 import pytest
+from support.slow import slow_after
 
 from bench import gpu, launches, sass
 from nanorepro.paper import curves
@@ -93,7 +94,7 @@ def test_what_does_not_fit_is_told_and_ends(interpreter, monkeypatch, tmp_path):
 
 
 @pytest.mark.skipif(not sass_is_there(), reason="nvidia-cuda-nvdisasm is not installed")
-@pytest.mark.parametrize("architecture", ["80", "90", "100"])
+@pytest.mark.parametrize("architecture", slow_after(1, ["90", "80", "100"]))
 def test_the_machine_code_of_a_step_has_its_operations(architecture, capsys):
     """Every product of the tower is counted, so the walk has gone through all its loops."""
     assert sass.main(["--architecture", architecture]) == 0

@@ -56,8 +56,8 @@ def table(folder, number: int) -> list[dict]:
     return list(csv.DictReader(lines[1:]))
 
 
-# 8 and 10 have the most kinds of model
-@pytest.mark.parametrize("number", slow_unless(lambda number: number not in (8, 10), FIGURES))
+# those with the most kinds of model take longer
+@pytest.mark.parametrize("number", slow_unless(lambda number: number not in (6, 8, 10), FIGURES))
 def test_every_figure_is_made(folder, number, capsys):
     record = made(folder, number)
     for kind, start in (("png", b"\x89PNG"), ("pdf", b"%PDF")):
@@ -73,7 +73,7 @@ def test_every_figure_is_made(folder, number, capsys):
             assert part["what"] in said and part["ids"]
 
 
-@pytest.mark.parametrize("number", slow_after(2, [2, 6, 8, 10]))
+@pytest.mark.parametrize("number", slow_after(1, [2, 6, 8, 10]))
 def test_curves_plot_the_stored_runs(folder, number):
     there(folder, number)
     size = curves.size(number, "smoke")
@@ -130,7 +130,7 @@ def made_files(folder, number: int) -> dict[str, bytes]:
 
 
 # architectures, curves, parameters
-@pytest.mark.parametrize("number", slow_unless(lambda number: number in (1, 4, 6), FIGURES))
+@pytest.mark.parametrize("number", slow_unless(lambda number: number in (1, 2, 4), FIGURES))
 def test_a_figure_is_drawn_and_judged_from_its_records_alone(number, folder, tmp_path, monkeypatch):
     """Every file anew, byte for byte, without a run or the compiler."""
     there(folder, number)
@@ -150,18 +150,18 @@ def test_a_figure_is_drawn_and_judged_from_its_records_alone(number, folder, tmp
 @pytest.mark.parametrize(
     "name, damage, said",
     [
-        ("figure6-smoke.json", lambda text: text[:50], "not JSON"),
-        ("figure6-smoke.json", lambda text: "[]", "not a figure's record"),
-        ("figure6-smoke.json", lambda text: text.replace('"log2_eval"', '"x"'), "design"),
-        ("figure6-smoke-T10-2pairs.csv", lambda text: text.rsplit("\n", 2)[0], "1 pairs, not 2"),
-        ("figure6-smoke-T10-2pairs.csv", lambda text: text.replace("\n0,", "\nx,"), "row 2"),
-        ("figure6-smoke.csv", lambda text: text.replace(",mean,", ",many,"), "row 2"),
-        ("figure6-smoke.csv", None, "No such file"),
+        ("figure4-smoke.json", lambda text: text[:50], "not JSON"),
+        ("figure4-smoke.json", lambda text: "[]", "not a figure's record"),
+        ("figure4-smoke.json", lambda text: text.replace('"log2_eval"', '"x"'), "design"),
+        ("figure4-smoke-T10-2pairs.csv", lambda text: text.rsplit("\n", 2)[0], "1 pairs, not 2"),
+        ("figure4-smoke-T10-2pairs.csv", lambda text: text.replace("\n0,", "\nx,"), "row 2"),
+        ("figure4-smoke.csv", lambda text: text.replace(",mean,", ",many,"), "row 2"),
+        ("figure4-smoke.csv", None, "No such file"),
     ],
 )
 def test_records_that_are_wrong_are_refused(folder, tmp_path, capsys, name, damage, said):
-    there(folder, 6)
-    for file, data in made_files(folder, 6).items():
+    there(folder, 4)
+    for file, data in made_files(folder, 4).items():
         if file.endswith((".csv", ".json")):
             (tmp_path / file).write_bytes(data)
     if damage is None:
@@ -170,7 +170,7 @@ def test_records_that_are_wrong_are_refused(folder, tmp_path, capsys, name, dama
         (tmp_path / name).write_text(damage((tmp_path / name).read_text()))
     capsys.readouterr()
     out = tmp_path / "out"
-    words = ["6", "--scale", "smoke", "--from-records", str(tmp_path), "--out", str(out)]
+    words = ["4", "--scale", "smoke", "--from-records", str(tmp_path), "--out", str(out)]
     assert figure.main(words) == 2
     err = capsys.readouterr().err
     assert said in err and name.split(".")[0] in err and err.count("\n") == 1
@@ -328,6 +328,7 @@ def test_runs_start_from_those_that_were_made_before(folder):
         assert "figure 10 --scale smoke --out " in run.provenance["command"]
 
 
+@pytest.mark.slow  # figure 6
 def test_claims_that_are_open_ask_for_more_pairs(folder, monkeypatch, capsys):
     """What decides is trained only where the figure's own runs leave a claim open."""
     more = curves.Size(8, 8, 4, (0, 1, 3), series=False)
@@ -366,13 +367,13 @@ def test_weights_and_their_differences(folder):
 
 
 def test_second_call_only_draws(folder, monkeypatch):
-    made(folder, 6)
-    pictures = {p.name: p.read_bytes() for p in folder.glob("figure6-smoke.*")}
+    made(folder, 4)
+    pictures = {p.name: p.read_bytes() for p in folder.glob("figure4-smoke.*")}
     before = {p.name: p.stat().st_mtime_ns for p in folder.glob("*.h5")}
     monkeypatch.setattr(work, "simulate", None)
-    made(folder, 6)
+    made(folder, 4)
     assert before == {p.name: p.stat().st_mtime_ns for p in folder.glob("*.h5")}
-    assert pictures == {p.name: p.read_bytes() for p in folder.glob("figure6-smoke.*")}
+    assert pictures == {p.name: p.read_bytes() for p in folder.glob("figure4-smoke.*")}
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.records import assert_same_bits, assert_same_record
+from support.slow import slow_after
 
 from nanorepro import Config, ConfigError, save, simulate
 from nanorepro.backends import load_backend
@@ -126,9 +127,9 @@ def test_stopped_at_any_step_it_goes_on_to_the_same_bits(config, share, threads,
 
 KINDS = [
     {"model": "tower", "eval_every": "log", "log2_window": 1},
+    {"model": "linear", "precision": "bits:8", "rounding": "stochastic", "leaf_order": "random"},
     {"model": "wide", "optimizer": "sgd", "lr": 0.1, "log2_examples": 7},
     {"hidden": "70,40", "batch": 16, "data": "quadratic", "log2_examples": 7},
-    {"model": "linear", "precision": "bits:8", "rounding": "stochastic", "leaf_order": "random"},
     {
         "hidden": "5",
         "optimizer": "adam",
@@ -140,7 +141,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize("backends", [("reference", "numba"), ("numba", "reference")])
-@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("kind", slow_after(2, KINDS), ids=str)
 def test_another_backend_goes_on_to_the_same_bits(kind, backends, tmp_path):
     config = Config(**{"log2_examples": 9, "log2_eval": 5, "pairs": 2, **kind})
     first, second = backends

@@ -49,30 +49,33 @@ def copy(target, source, at, n):
 
 @dataclass(frozen=True)
 class Compiled:
-    """The functions of a specification, and what their memory has to be."""
+    """The loop over mini-batches of a specification, and what its memory has to be."""
 
     ctx: KernelContext
     step: Step
-    train: Callable
-    forward: Callable
+    loop: Callable
 
 
-def make_train(
-    ctx: KernelContext, ascend: Callable, between: Callable, descend: Callable
-) -> Callable:
-    """The compiled loop over mini-batches: for each the kernels `ascend`, `between`, `descend`.
+def make_loop(ctx: KernelContext, step: Step, between: Callable = nothing) -> Callable:
+    """The compiled loop over mini-batches, which trains or only computes logits.
 
-    `between` is a kernel that has in place of the examples a further array of the caller's.
+    One function does both, so that the forward pass is compiled once.  `between` is a kernel that
+    follows it in training, with the array z in place of the examples.
     """
     batch, by = ctx.batch, flat_lanes(ctx.batch, ctx.longest)
-    lanes = lanes_of(by)
+    lanes, z_last = lanes_of(by), step.layout[-1].z
     plan_size, units_size = 2 * plan_rows(ctx.dials.tree, batch), 2 * unit_plan_rows(ctx)
+    ascend, descend = (build(ctx, step.layout, picks) for picks in (step.forward, step.backward))
 
     @cached_njit
-    def train(memory, x, y, rates, key, number, plans, unit_plans, array):
-        """Train on the examples x (n, words) or (n, d), y (n,), a whole number of mini-batches."""
-        m, features, labels, further = pointers(memory), pointer(x), pointer(y), pointer(array)
+    def loop(memory, x, y, steps, rates, key, number, plans, unit_plans, z):
+        """Train on `steps` mini-batches of the examples x (n, words) or (n, d), y (n,).
+
+        Of all others, where steps is 0, z (n,) gets the logits.
+        """
+        m, features, labels, told = pointers(memory), pointer(x), pointer(y), pointer(z)
         for k in range(x.shape[0] // batch):
+            trained = k < steps  # asked for every k, or the compiler makes two loops
             for i in range(0, batch, by):
                 store(m.y, i, numbers(load(labels, k * batch + i, lanes), m.y))
             if plans.shape[0]:
@@ -80,41 +83,28 @@ def make_train(
             if unit_plans.shape[0]:
                 at = k % unit_plans.shape[0] * units_size
                 copy(m.unit_plans, pointer(unit_plans), at, units_size)
-            t = (key[0], key[1], np.uint64(number + k))
+            t = (key[0], key[1], np.uint64(number + k if trained else number))
             rate = rates[k % rates.shape[0]]
             ascend(m, features, k * batch, rate, t)
-            between(m, further, k * batch, rate, t)
-            descend(m, features, k * batch, rate, t)
+            if trained:
+                between(m, told, k * batch, rate, t)
+                descend(m, features, k * batch, rate, t)
+            else:
+                for i in range(batch):
+                    told[k * batch + i] = m.z[z_last + i]
 
-    return train
+    return loop
 
 
 @lru_cache(KEPT)
 def compile_model(
     config: Config, dials: Dials, features: int, general_only: bool = False, real: bool = False
 ) -> Compiled:
-    """The functions for a configuration as `compile_key` gives it."""
+    """The loop for a configuration as `compile_key` gives it."""
     forget_parts()
     ctx = make_context(config, dials, features, real, keeps_z=general_only)
     step = make_step(ctx, general_only)
-    layout, batch = step.layout, config.batch
-    ascend, descend = (build(ctx, layout, picks) for picks in (step.forward, step.backward))
-    z_last, units_size = layout[-1].z, 2 * unit_plan_rows(ctx)
-    train = make_train(ctx, ascend, nothing, descend)
-
-    @cached_njit
-    def forward(memory, x, z, key, number, unit_plans):
-        """Logits z (n,) of the examples x (n, words), a whole number of mini-batches."""
-        m, features = pointers(memory), pointer(x)
-        if unit_plans.shape[0]:
-            copy(m.unit_plans, pointer(unit_plans), 0, units_size)
-        t = (key[0], key[1], np.uint64(number))
-        for k in range(x.shape[0] // batch):
-            ascend(m, features, k * batch, m.y[0], t)
-            for i in range(batch):
-                z[k * batch + i] = m.z[z_last + i]
-
-    return Compiled(ctx, step, train, forward)
+    return Compiled(ctx, step, make_loop(ctx, step))
 
 
 def make_memory(compiled: Compiled) -> Memory:
@@ -239,20 +229,19 @@ class Model:
 
     def train(self, x: np.ndarray, y: np.ndarray) -> None:
         """Train on packed examples (n, words) uint32 and labels (n,) in the given order."""
-        self.run(self.compiled.train, x, y, self.memory.y[:0])
+        self.run(self.compiled.loop, x, y, self.memory.y[:0])
 
-    def run(self, train: Callable, x: np.ndarray, y: np.ndarray, array: np.ndarray) -> None:
-        """Carry out what `make_train` gave, on whole mini-batches."""
+    def run(self, loop: Callable, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> None:
+        """Train by what `make_loop` gave, on whole mini-batches."""
         config = self.spec.config
         x, y = self.inputs(x), np.ascontiguousarray(y, np.uint8)
         steps = len(y) // config.batch
         x, y = in_leaf_order(self.spec, self.step, x, y)
         rates = self.const(learning_rates(config, self.step, steps))
-        train(
-            self.memory, x, y, np.asarray(rates, self.compiled.ctx.ops.dtype), self.rounding_key,
-            self.step,
-            self._batch_plans(steps), self._unit_plans(steps),
-            array,
+        rates = np.asarray(rates, self.compiled.ctx.ops.dtype)
+        loop(
+            self.memory, x, y, steps, rates, self.rounding_key,
+            self.step, self._batch_plans(steps), self._unit_plans(steps), z,
         )  # fmt: skip
         self.step += steps
 
@@ -265,7 +254,11 @@ class Model:
         batch, n, x = self.spec.config.batch, len(x), self.inputs(x)
         x = np.concatenate([x, np.zeros((-n % batch, x.shape[1]), x.dtype)])
         z = np.empty(len(x), self.compiled.ctx.ops.dtype)
-        self.compiled.forward(self.memory, x, z, self.rounding_key, self.step, self._unit_plans(1))
+        labels, no_plans = np.zeros(len(x), np.uint8), self.memory.plan[None][:0]
+        self.compiled.loop(
+            self.memory, x, labels, 0, self.memory.y[:1], self.rounding_key,
+            self.step, no_plans, self._unit_plans(1), z,
+        )  # fmt: skip
         return z[:n]
 
     def _batch_plans(self, steps: int) -> np.ndarray:

@@ -6,10 +6,9 @@ from functools import lru_cache
 import numpy as np
 
 from nanorepro.backends.numba.context import compile_key
-from nanorepro.backends.numba.kernels.step import build
 from nanorepro.backends.numba.layout import LayerLayout
 from nanorepro.backends.numba.llvm.simd import inlined
-from nanorepro.backends.numba.model import Model, compile_model, in_leaf_order, make_train
+from nanorepro.backends.numba.model import Model, compile_model, in_leaf_order, make_loop
 from nanorepro.backends.numba.shared import sequence
 from nanorepro.config import Config
 from nanorepro.dials import Dials
@@ -34,16 +33,14 @@ def keep(place: LayerLayout, batch: int, column: int, width: int) -> Callable:
 def compile_trace(config: Config, dials: Dials, features: int, real: bool) -> Callable:
     """Training by the general kernels, which also fills z (n, units) before each update."""
     compiled = compile_model(config, dials, features, True, real)
-    ctx, step, batch = compiled.ctx, compiled.step, config.batch
-    layout = step.layout
-    units = [place.layer.fan_out for place in layout.layers]
+    layers = compiled.step.layout.layers
+    units = [place.layer.fan_out for place in layers]
     columns = [sum(units[:k]) for k in range(len(units))]
-    ascend, descend = (build(ctx, layout, picks) for picks in (step.forward, step.backward))
     keep_all = sequence([
-        keep(place, batch, column, sum(units))
-        for place, column in zip(layout.layers, columns, strict=True)
+        keep(place, config.batch, column, sum(units))
+        for place, column in zip(layers, columns, strict=True)
     ])  # fmt: skip
-    return make_train(ctx, ascend, keep_all, descend)
+    return make_loop(compiled.ctx, compiled.step, keep_all)
 
 
 class TracedModel(Model):
