@@ -15,9 +15,9 @@ from nanorepro.backends.numba.context import KernelContext
 from nanorepro.backends.numba.layout import LayerLayout
 from nanorepro.backends.numba.llvm.simd import DIRECTED, inlined, trailing_zeros
 from nanorepro.backends.numba.llvm.tiles import load_tile, outer
-from nanorepro.backends.numba.shared import ONE
-from nanorepro.backends.numba.sums.by_plan import lanes_of
+from nanorepro.backends.numba.sums.by_plan import ONE, lanes_of
 
+ALL = np.uint32(0xFFFFFFFF)
 # vectors of sums at a time, so that what meets them stays in L1; fewer where registers are fewer
 COLUMNS = 8 if DIRECTED else 4
 

@@ -25,7 +25,7 @@ from nanorepro.backends.numba.llvm.cache import KEPT, cached_njit
 from nanorepro.backends.numba.llvm.compiler import forget_parts
 from nanorepro.backends.numba.llvm.memory import load, pointer, pointers, store
 from nanorepro.backends.numba.llvm.simd import inlined, numbers
-from nanorepro.backends.numba.shared import nothing
+from nanorepro.backends.numba.sequence import nothing
 from nanorepro.backends.numba.sums.by_plan import LONG, lanes_of
 from nanorepro.backends.numba.sums.exact import BINS
 from nanorepro.backends.protocols import State

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from nanorepro.backends.numba.llvm.memory import moved
 from nanorepro.backends.numba.llvm.simd import inlined
 from nanorepro.backends.numba.llvm.tiles import opaque
-from nanorepro.backends.numba.shared import sequence
+from nanorepro.backends.numba.sequence import sequence
 
 REPEATED = 3  # times, at least, that kernels repeat themselves to be compiled as a loop
 TOGETHER = 64  # kernels, at most, that are repeated together

@@ -9,7 +9,7 @@ from nanorepro.backends.numba.context import compile_key
 from nanorepro.backends.numba.layout import LayerLayout
 from nanorepro.backends.numba.llvm.simd import inlined
 from nanorepro.backends.numba.model import Model, compile_model, in_leaf_order, make_loop
-from nanorepro.backends.numba.shared import sequence
+from nanorepro.backends.numba.sequence import sequence
 from nanorepro.config import Config
 from nanorepro.dials import Dials
 from nanorepro.model.layers import Parameters

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from nanorepro.backends.numba.activation import activation_forward
 from nanorepro.backends.numba.conditions import by_distinct_examples
 from nanorepro.backends.numba.context import KernelContext
 from nanorepro.backends.numba.kernel import Counts, Equation, Form, Kernel, Phase, Work, own
@@ -14,14 +15,9 @@ from nanorepro.backends.numba.layout import LayerLayout, Layout
 from nanorepro.backends.numba.llvm.memory import load, prefetch, prefetch_early, store
 from nanorepro.backends.numba.llvm.simd import inlined
 from nanorepro.backends.numba.llvm.tiles import fill_tile, load_tile, outer_at, places, store_at
-from nanorepro.backends.numba.shared import (
-    ONE,
-    activation_forward,
-    activation_work,
-    product_work,
-)
-from nanorepro.backends.numba.sums.by_plan import lanes_of
+from nanorepro.backends.numba.sums.by_plan import ONE, lanes_of
 from nanorepro.backends.numba.sums.products import NEXT
+from nanorepro.backends.numba.work import activation_work, product_work
 
 COLUMNS = 4  # vectors of units to a tile of sums
 TALL, SHORT = 6, 3  # examples to a tile, and to the last one where that is enough

@@ -26,17 +26,16 @@ from nanorepro.backends.numba.llvm.tiles import (
     row_of,
     spread,
 )
-from nanorepro.backends.numba.repeated import Part, in_loops
-from nanorepro.backends.numba.shared import (
-    ONE,
+from nanorepro.backends.numba.packed_features import (
     feature_columns,
     features_of_one,
     for_present_features,
-    sequence,
-    vector_state,
 )
-from nanorepro.backends.numba.sums.by_plan import Sums, lanes_of, total_of
+from nanorepro.backends.numba.repeated import Part, in_loops
+from nanorepro.backends.numba.sequence import sequence
+from nanorepro.backends.numba.sums.by_plan import ONE, Sums, lanes_of, total_of
 from nanorepro.backends.numba.sums.products import Matrix
+from nanorepro.backends.numba.update import vector_state
 from nanorepro.model.layers import Layer
 
 LARGEST = 4096  # parameters of a model; of hidden layers of 64 and 32 units it gains nothing

@@ -9,8 +9,8 @@ from nanorepro.backends.numba.layout import Layout
 from nanorepro.backends.numba.llvm.memory import load, store
 from nanorepro.backends.numba.llvm.simd import fill, inlined
 from nanorepro.backends.numba.llvm.tiles import chained, fill_tile, load_tile, outer, store_tile
-from nanorepro.backends.numba.shared import ONE, product_work
-from nanorepro.backends.numba.sums.by_plan import lanes_of
+from nanorepro.backends.numba.sums.by_plan import ONE, lanes_of
+from nanorepro.backends.numba.work import product_work
 
 
 def fused_backward(ctx: KernelContext, layout: Layout, k: int) -> Callable:

@@ -6,6 +6,7 @@ never across the terms of a sum, so each sum keeps the order of its plan.
 
 from collections.abc import Callable
 
+from nanorepro.backends.numba.activation import activation_forward
 from nanorepro.backends.numba.conditions import over_bits, over_numbers, round_up
 from nanorepro.backends.numba.context import KernelContext
 from nanorepro.backends.numba.kernel import (
@@ -21,26 +22,25 @@ from nanorepro.backends.numba.kernel import (
 from nanorepro.backends.numba.layout import Layout
 from nanorepro.backends.numba.llvm.memory import load, store
 from nanorepro.backends.numba.llvm.simd import fill, inlined
-from nanorepro.backends.numba.shared import (
-    activation_forward,
-    apply_gradients,
-    backward_work,
-    bias_work,
+from nanorepro.backends.numba.packed_features import (
     feature_columns,
     feature_gradients,
     features_of_one,
+)
+from nanorepro.backends.numba.sequence import in_blocks, sequence
+from nanorepro.backends.numba.sums.by_plan import lanes_of, terms
+from nanorepro.backends.numba.sums.products import Matrix, products
+from nanorepro.backends.numba.transposing import transposing, transposing_deltas
+from nanorepro.backends.numba.update import apply_gradients
+from nanorepro.backends.numba.work import (
+    backward_work,
+    bias_work,
     features_work,
     forward_work,
     gradient_work,
-    in_blocks,
     input_forward_work,
-    sequence,
-    transposing,
-    transposing_deltas,
     update_work,
 )
-from nanorepro.backends.numba.sums.by_plan import lanes_of, terms
-from nanorepro.backends.numba.sums.products import Matrix, products
 
 ROWS = 16  # inputs of a layer whose δ are taken together
 

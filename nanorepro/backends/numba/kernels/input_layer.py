@@ -5,24 +5,22 @@ from dataclasses import replace
 
 import numpy as np
 
+from nanorepro.backends.numba.activation import activation_forward
 from nanorepro.backends.numba.conditions import any_rows, examples_contiguous, over_bits, row
 from nanorepro.backends.numba.context import KernelContext
 from nanorepro.backends.numba.kernel import Counts, Equation, Form, Kernel, Phase, Work, own
 from nanorepro.backends.numba.layout import Layout
 from nanorepro.backends.numba.llvm.simd import inlined, mask_of, trailing_zeros
 from nanorepro.backends.numba.llvm.tiles import add_present, fill_tile, store_tile
-from nanorepro.backends.numba.shared import (
-    activation_forward,
-    apply_gradients,
+from nanorepro.backends.numba.packed_features import (
     feature_gradient,
     feature_gradients,
-    features_work,
     for_present_features,
-    input_forward_work,
-    update_work,
 )
 from nanorepro.backends.numba.sums.by_plan import lanes_of
 from nanorepro.backends.numba.sums.products import TILES
+from nanorepro.backends.numba.update import apply_gradients
+from nanorepro.backends.numba.work import features_work, input_forward_work, update_work
 
 
 def present_forward(ctx: KernelContext, layout: Layout, k: int) -> Callable:

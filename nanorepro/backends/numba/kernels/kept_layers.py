@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from nanorepro.backends.numba.activation import activation_backward, activation_forward
 from nanorepro.backends.numba.between_few import (
     and_above,
     assert_one_table,
@@ -33,14 +34,9 @@ from nanorepro.backends.numba.llvm.tiles import (
     store_tile,
     transpose,
 )
-from nanorepro.backends.numba.shared import (
-    ONE,
-    activation_backward,
-    activation_forward,
-    apply_gradients,
-    update_work,
-)
-from nanorepro.backends.numba.sums.by_plan import in_tree, lanes_of
+from nanorepro.backends.numba.sums.by_plan import ONE, in_tree, lanes_of
+from nanorepro.backends.numba.update import apply_gradients
+from nanorepro.backends.numba.work import update_work
 
 
 def turning(ctx: KernelContext, layout: Layout) -> Callable:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from nanorepro.backends.numba.activation import activation_backward
 from nanorepro.backends.numba.conditions import large
 from nanorepro.backends.numba.context import KernelContext
 from nanorepro.backends.numba.kernel import (
@@ -17,16 +18,11 @@ from nanorepro.backends.numba.kernel import (
 from nanorepro.backends.numba.layout import LayerLayout, Layout
 from nanorepro.backends.numba.llvm.memory import prefetch_early
 from nanorepro.backends.numba.llvm.simd import inlined
-from nanorepro.backends.numba.shared import (
-    activation_backward,
-    apply_gradients,
-    in_blocks,
-    product_work,
-    transposing,
-    transposing_deltas,
-    update_work,
-)
+from nanorepro.backends.numba.sequence import in_blocks
 from nanorepro.backends.numba.sums.products import Matrix, products, steps_of
+from nanorepro.backends.numba.transposing import transposing, transposing_deltas
+from nanorepro.backends.numba.update import apply_gradients
+from nanorepro.backends.numba.work import product_work, update_work
 
 ROWS = 16  # rows of the weights that are updated together
 

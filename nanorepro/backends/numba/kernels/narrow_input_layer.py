@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from nanorepro.backends.numba.activation import activation_forward
 from nanorepro.backends.numba.conditions import (
     inputs_contiguous,
     narrow,
@@ -41,18 +42,18 @@ from nanorepro.backends.numba.llvm.tiles import (
     store_rows,
     store_tile,
 )
-from nanorepro.backends.numba.shared import (
+from nanorepro.backends.numba.packed_features import features_of_32
+from nanorepro.backends.numba.sums.by_plan import (
     ONE,
     THIRTY_TWO,
-    activation_forward,
-    apply_gradients,
-    features_of_32,
-    features_work,
-    input_forward_work,
-    state_access,
-    update_work,
+    Sums,
+    accumulator,
+    in_tree,
+    lanes_of,
+    total_of,
 )
-from nanorepro.backends.numba.sums.by_plan import Sums, accumulator, in_tree, lanes_of, total_of
+from nanorepro.backends.numba.update import apply_gradients, state_access
+from nanorepro.backends.numba.work import features_work, input_forward_work, update_work
 
 
 def masked_terms(sums: Sums, n: int, p0: int) -> Callable:

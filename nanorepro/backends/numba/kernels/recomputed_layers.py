@@ -8,6 +8,7 @@ they are positive: a bit each.
 
 from collections.abc import Callable
 
+from nanorepro.backends.numba.activation import activation_backward, activation_forward
 from nanorepro.backends.numba.between_few import (
     and_above,
     assert_one_table,
@@ -37,14 +38,9 @@ from nanorepro.backends.numba.llvm.tiles import (
     outer,
     store_tile,
 )
-from nanorepro.backends.numba.shared import (
-    ONE,
-    activation_backward,
-    activation_forward,
-    apply_gradients,
-    update_work,
-)
-from nanorepro.backends.numba.sums.by_plan import in_tree, lanes_of
+from nanorepro.backends.numba.sums.by_plan import ONE, in_tree, lanes_of
+from nanorepro.backends.numba.update import apply_gradients
+from nanorepro.backends.numba.work import update_work
 
 
 def examples_at_once(ctx: KernelContext, layout: Layout) -> int:

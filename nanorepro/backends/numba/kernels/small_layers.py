@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from nanorepro.backends.numba.activation import activation_backward, activation_forward
 from nanorepro.backends.numba.conditions import (
     examples_contiguous,
     few_units,
@@ -13,17 +14,18 @@ from nanorepro.backends.numba.context import KernelContext
 from nanorepro.backends.numba.kernel import Equation, Form, Kernel, Phase, own
 from nanorepro.backends.numba.layout import Layout
 from nanorepro.backends.numba.llvm.simd import inlined
-from nanorepro.backends.numba.shared import (
-    activation_backward,
-    activation_forward,
-    backward_work,
-    bias_work,
-    forward_work,
-    gradient_work,
-    transposing,
-    units_at_once,
-)
 from nanorepro.backends.numba.sums.products import Matrix, products
+from nanorepro.backends.numba.transposing import transposing
+from nanorepro.backends.numba.work import backward_work, bias_work, forward_work, gradient_work
+
+FEW = 64  # terms of sums over units that cost less than going to memory for the results
+
+
+def units_at_once(units: int, terms: int) -> int:
+    """Units to take at a time, so that what is between two sums stays in L1."""
+    if terms > FEW:
+        return units
+    return next((rows for rows in (16, 8, 4) if units % rows == 0), units)
 
 
 def small_forward(ctx: KernelContext, layout: Layout, k: int) -> Callable:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from nanorepro.backends.numba.active_terms import (
+    ALL,
     CONDITION,
     EXAMPLES,
     bounded_flag,
@@ -38,18 +39,11 @@ from nanorepro.backends.numba.llvm.tiles import (
     store_at,
     store_tile,
 )
-from nanorepro.backends.numba.shared import (
-    ALL,
-    ONE,
-    THIRTY_TWO,
-    apply_gradients,
-    in_blocks,
-    product_work,
-    transposing,
-    transposing_deltas,
-    update_work,
-)
-from nanorepro.backends.numba.sums.by_plan import lanes_of
+from nanorepro.backends.numba.sequence import in_blocks
+from nanorepro.backends.numba.sums.by_plan import ONE, THIRTY_TWO, lanes_of
+from nanorepro.backends.numba.transposing import transposing, transposing_deltas
+from nanorepro.backends.numba.update import apply_gradients
+from nanorepro.backends.numba.work import product_work, update_work
 
 ROWS, TALL = 32, 8  # of weights that are updated together, and sums of δ at a time
 

@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from nanorepro.backends.numba.activation import activation_forward
 from nanorepro.backends.numba.active_terms import (
+    ALL,
     CONDITION,
     EXAMPLES,
     bounded_flag,
@@ -31,16 +33,9 @@ from nanorepro.backends.numba.layout import LayerLayout, Layout
 from nanorepro.backends.numba.llvm.memory import load, store
 from nanorepro.backends.numba.llvm.simd import any_nonzero, ballot, inlined, trailing_zeros
 from nanorepro.backends.numba.llvm.tiles import fill_tile, in_line, load_tile, outer, store_tile
-from nanorepro.backends.numba.shared import (
-    ALL,
-    ONE,
-    THIRTY_TWO,
-    activation_forward,
-    activation_work,
-    features_of_32,
-    product_work,
-)
-from nanorepro.backends.numba.sums.by_plan import lanes_of
+from nanorepro.backends.numba.packed_features import features_of_32
+from nanorepro.backends.numba.sums.by_plan import ONE, THIRTY_TWO, lanes_of
+from nanorepro.backends.numba.work import activation_work, product_work
 
 
 def find_duplicates(ctx: KernelContext, layout: Layout, k: int) -> Callable:

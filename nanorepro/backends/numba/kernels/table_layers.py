@@ -38,9 +38,9 @@ from nanorepro.backends.numba.llvm.tiles import (
     store_tile,
 )
 from nanorepro.backends.numba.repeated import Part, in_loops, runs_of
-from nanorepro.backends.numba.shared import ONE, transposing
-from nanorepro.backends.numba.sums.by_plan import in_tree, lanes_of
+from nanorepro.backends.numba.sums.by_plan import ONE, in_tree, lanes_of
 from nanorepro.backends.numba.sums.products import Matrix, products
+from nanorepro.backends.numba.transposing import transposing
 from nanorepro.numerics.plans import plan_slots
 
 HELD = 24  # vectors of sums, and of partial sums of their trees, at a time

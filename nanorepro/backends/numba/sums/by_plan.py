@@ -36,6 +36,9 @@ def lanes_of(n: int) -> tuple[int, ...]:
     return (0,) * n
 
 
+ONE, THIRTY_TWO = lanes_of(1), lanes_of(32)
+
+
 @dataclass(frozen=True)
 class Sums:
     """The dials of a kind of sums: over the mini-batch, or over units."""
