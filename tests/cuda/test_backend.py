@@ -173,7 +173,12 @@ def test_a_run_on_the_callers_examples_goes_on_where_it_stopped(interpreter, mon
 
 
 @pytest.mark.parametrize(
-    "backends", slow_after(1, [(("numba", "cupy"),), (("cupy", "cupy"),), (("cupy", "numba"),)])
+    "backends",
+    [
+        ("numba", "cupy"),
+        pytest.param(("cupy", "cupy"), marks=pytest.mark.slow),
+        pytest.param(("cupy", "numba"), marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
     backends, interpreter, monkeypatch, tmp_path
