@@ -7,19 +7,21 @@ import sys
 import threading
 import weakref
 
+import numpy as np
 import pytest
 from numba.core import bytecode, config
 from numba.core.serialize import dumps
 from support.processors import environment
 
 from bench.kinds import configurations
-from nanorepro import Config, simulate
+from nanorepro import Config, initial_parameters, simulate
 from nanorepro.backends.numba import ensemble, model
 from nanorepro.backends.numba.context import compile_key
 from nanorepro.backends.numba.llvm import compiler
 from nanorepro.backends.numba.llvm.cache import KEPT, cached_njit
 from nanorepro.backends.numba.llvm.simd import apart, inlined
 from nanorepro.dials import dials
+from nanorepro.specification import ModelSpec
 
 
 @pytest.fixture(autouse=True)
@@ -137,6 +139,23 @@ def test_a_kernel_has_the_same_key_whatever_was_built_before():
     kinds = configurations()[:5]
     forwards, backwards = keys(kinds), keys(kinds[::-1])
     assert forwards == backwards
+
+
+@pytest.mark.parametrize("real", [False, True])
+def test_training_and_logits_are_one_function_that_is_compiled_once(real):
+    """Of arrays of the caller's that may only be read, and by a plan, too."""
+    config = Config(hidden="2", batch=8, tree="pairwise", unit_tree="lanes:3")
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(16, 3)) if real else rng.integers(0, 8, (16, 1), np.uint32)
+    x = x.astype(np.float32) if real else x
+    y = rng.integers(0, 2, 16).astype(np.uint8)
+    for array in (x, y):
+        array.setflags(write=False)
+    spec = ModelSpec(config, 3, 0, 0, real=real)
+    one = model.Model(spec, initial_parameters(config, features=3))
+    one.train(x, y)
+    one.logits(x)
+    assert len(one.compiled.loop.signatures) == 1
 
 
 @pytest.mark.parametrize("build", [model.compile_model, ensemble.compile_ensemble])

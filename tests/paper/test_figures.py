@@ -156,12 +156,14 @@ def test_a_figure_is_drawn_and_judged_from_its_records_alone(number, folder, tmp
         ("figure4-smoke-T10-2pairs.csv", lambda text: text.rsplit("\n", 2)[0], "1 pairs, not 2"),
         ("figure4-smoke-T10-2pairs.csv", lambda text: text.replace("\n0,", "\nx,"), "row 2"),
         ("figure4-smoke.csv", lambda text: text.replace("ReLU 1,0,", "ReLU 1,x,"), "row 2"),
+        ("figure2-smoke.csv", lambda text: text.replace(",mean,", ",many,"), "row 2"),
         ("figure4-smoke.csv", None, "No such file"),
     ],
 )
 def test_records_that_are_wrong_are_refused(folder, tmp_path, capsys, name, damage, said):
-    there(folder, 4)
-    for file, data in made_files(folder, 4).items():
+    number = int(name.removeprefix("figure")[0])
+    there(folder, number)
+    for file, data in made_files(folder, number).items():
         if file.endswith((".csv", ".json")):
             (tmp_path / file).write_bytes(data)
     if damage is None:
@@ -170,7 +172,7 @@ def test_records_that_are_wrong_are_refused(folder, tmp_path, capsys, name, dama
         (tmp_path / name).write_text(damage((tmp_path / name).read_text()))
     capsys.readouterr()
     out = tmp_path / "out"
-    words = ["4", "--scale", "smoke", "--from-records", str(tmp_path), "--out", str(out)]
+    words = [str(number), "--scale", "smoke", "--from-records", str(tmp_path), "--out", str(out)]
     assert figure.main(words) == 2
     err = capsys.readouterr().err
     assert said in err and name.split(".")[0] in err and err.count("\n") == 1
@@ -367,13 +369,13 @@ def test_weights_and_their_differences(folder):
 
 
 def test_second_call_only_draws(folder, monkeypatch):
-    made(folder, 4)
-    pictures = {p.name: p.read_bytes() for p in folder.glob("figure4-smoke.*")}
+    made(folder, 2)
+    pictures = {p.name: p.read_bytes() for p in folder.glob("figure2-smoke.*")}
     before = {p.name: p.stat().st_mtime_ns for p in folder.glob("*.h5")}
     monkeypatch.setattr(work, "simulate", None)
-    made(folder, 4)
+    made(folder, 2)
     assert before == {p.name: p.stat().st_mtime_ns for p in folder.glob("*.h5")}
-    assert pictures == {p.name: p.read_bytes() for p in folder.glob("figure4-smoke.*")}
+    assert pictures == {p.name: p.read_bytes() for p in folder.glob("figure2-smoke.*")}
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")

@@ -69,9 +69,9 @@ def make_loop(ctx: KernelContext, step: Step, between: Callable = nothing) -> Ca
 
     @cached_njit
     def loop(memory, x, y, steps, rates, key, number, plans, unit_plans, z):
-        """Train on `steps` mini-batches of the examples x (n, words) or (n, d), y (n,).
+        """Train on all mini-batches of the examples x (n, words) or (n, d), y (n,).
 
-        Of all others, where steps is 0, z (n,) gets the logits.
+        `steps` is their number, or 0: then nothing is trained, and z (n,) gets the logits.
         """
         m, features, labels, told = pointers(memory), pointer(x), pointer(y), pointer(z)
         for k in range(x.shape[0] // batch):
@@ -234,7 +234,7 @@ class Model:
     def run(self, loop: Callable, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> None:
         """Train by what `make_loop` gave, on whole mini-batches."""
         config = self.spec.config
-        x, y = self.inputs(x), np.ascontiguousarray(y, np.uint8)
+        x, y = self.inputs(x), np.require(y, np.uint8, "CW")
         steps = len(y) // config.batch
         x, y = in_leaf_order(self.spec, self.step, x, y)
         rates = self.const(learning_rates(config, self.step, steps))
@@ -246,8 +246,11 @@ class Model:
         self.step += steps
 
     def inputs(self, x: np.ndarray) -> np.ndarray:
-        """Examples as the kernels read them: real features in the model's precision."""
-        return np.ascontiguousarray(self.const(x) if self.spec.real else x)
+        """Examples as the kernels read them: real features in the model's precision.
+
+        Never read-only, for which Numba would compile the loop once more.
+        """
+        return np.require(self.const(x) if self.spec.real else x, requirements="CW")
 
     def logits(self, x: np.ndarray) -> np.ndarray:
         """Logits of packed examples, or of real features, (n,)."""
