@@ -76,6 +76,7 @@ def test_the_examples_run(name, monkeypatch):
     assert results.attempted > 0 and results.failed == 0
 
 
+@pytest.mark.slow
 def test_a_type_checker_sees_the_names(tmp_path):
     assert (Path(nanorepro.__file__).parent / "py.typed").exists()
     source = tmp_path / "user.py"

@@ -166,7 +166,7 @@ def brute_force(config):
 
 @pytest.mark.parametrize(
     ("options", "backend"),
-    [(o, "reference") for o in KINKED] + slow_after(1, [(o, "numba") for o in KINKED]),
+    [(o, "reference") for o in KINKED] + slow_after(0, [(o, "numba") for o in KINKED]),
     ids=str,
 )
 def test_branch_and_loss_are_those_of_a_search_by_hand(options, backend):

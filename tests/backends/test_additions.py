@@ -30,10 +30,9 @@ def first_alone(n, k):
     return [(i != k % n, i) for i in range(n)] + [(0, ~1)] * (n > 1)
 
 
-@pytest.mark.parametrize("tree", slow_after(1, ["evens-first", "first-alone:3"]))
-@pytest.mark.parametrize(
-    "options", slow_after(1, [{}, {"precision": "bits:8"}, {"accumulator": "kahan"}])
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("tree", ["evens-first", "first-alone:3"])
+@pytest.mark.parametrize("options", [{}, {"precision": "bits:8"}, {"accumulator": "kahan"}])
 def test_a_tree_is_added_in_one_place(tree, options, monkeypatch):
     with pytest.raises(ConfigError, match="tree"):
         small(tree=tree)

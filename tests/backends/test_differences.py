@@ -78,6 +78,7 @@ def test_a_nudge_within_a_run_moves_so_many_weights_before_its_step(precision):
         assert_same_record(model.parameters(), results[0].parameters[pair][1], f"pair {pair}")
 
 
+@pytest.mark.slow
 def test_a_nudge_at_a_step_leaves_the_run_before_as_it_was():
     """Checkpoints up to the nudge are those of an equal pair, those after it are not."""
     config = small(

@@ -33,7 +33,7 @@ def side_by_side(config, d, records):
 @pytest.mark.parametrize(
     ("options", "d", "models"),
     slow_after(
-        4,
+        2,
         [
             # one word of features, full, nearly empty, and with room to spare; several words
             ({"model": "linear"}, 32, 16),
@@ -125,6 +125,7 @@ def test_other_processors_give_the_same_bits(target, tmp_path, capsys):
     assert found.stdout == capsys.readouterr().out != ""
 
 
+@pytest.mark.slow
 def test_a_model_that_diverges_leaves_the_others_alone():
     config = Config(model="double", act="relu", optimizer="sgd", lr=0.5)
     records, (x, y) = records_of(config, 32, 16), examples_of(config, 32, 30)

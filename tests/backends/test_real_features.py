@@ -55,6 +55,7 @@ def test_every_execution_gives_the_same_bits(options):
         assert_same_bits(models[0].logits(x[:5]), model.logits(x[:5]), "logits")
 
 
+@pytest.mark.slow
 def test_what_layers_compute_is_told_alike():
     spec = ModelSpec(Config(**OPTIONS[0]), 10, 0, 0, real=True)
     x, y = examples(48, 10)

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.records import arrays_of, assert_same_record, random_parameters
-from support.slow import slow_after
 
 from nanorepro import Config
 from nanorepro.backends import reference
@@ -219,7 +218,8 @@ STACKS = (
 )
 
 
-@pytest.mark.parametrize("options", slow_after(1, STACKS), ids=str)
+@pytest.mark.slow
+@pytest.mark.parametrize("options", STACKS, ids=str)
 def test_stacks_of_equal_layers_equal_the_general_kernels_and_the_reference(options):
     spec = ModelSpec(Config(seed=3, **options), 32, 0, 0)
     rng = np.random.default_rng(len(options["hidden"]))

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.records import arrays_of, assert_same_record, random_parameters
 from support.runs import small
+from support.slow import slow_after
 
 from nanorepro import Config, ConfigError, fit, simulate
 from nanorepro.backends import reference
@@ -78,7 +79,9 @@ def test_exact_at_every_sum_is_exact_and_makes_a_pd_of_0(backend):
     assert single.fingerprint == kinds.fingerprint
 
 
-@pytest.mark.parametrize("planted", [(0, "batch"), (1, "forward"), (1, "backward")], ids=str)
+@pytest.mark.parametrize(
+    "planted", slow_after(1, [(0, "batch"), (1, "forward"), (1, "backward")]), ids=str
+)
 def test_one_sum_that_is_not_exact_parts_the_models(planted):
     others = text_of({site: "exact" for site in sites(3) if site != planted})
     config = small(hidden="4,3", log2_examples=10, differ="order", leaf_order="random",

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from support.records import arrays_of, assert_same_bits, assert_same_record, random_parameters
-from support.slow import slow_after
 
 from nanorepro import Config
 from nanorepro.backends import reference
@@ -52,7 +51,8 @@ def test_of_any_shape(options, d):
     assert_same_training(config, start(config, d), d)
 
 
-@pytest.mark.parametrize("optimizer", slow_after(1, ["adagrad", "sgd"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adagrad", "sgd"])
 @pytest.mark.parametrize("name", ["w0", "w1", "w2", "w3", "b0", "b1"])
 def test_of_numbers_that_are_infinite_or_huge(name, optimizer):
     config = Config(act="relu", hidden=HIDDEN, optimizer=optimizer)
@@ -63,7 +63,8 @@ def test_of_numbers_that_are_infinite_or_huge(name, optimizer):
         assert_same_training(config, parameters)
 
 
-@pytest.mark.parametrize("optimizer", slow_after(1, ["adagrad", "sgd"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adagrad", "sgd"])
 @pytest.mark.parametrize("value", [None, *BIG])
 def test_of_inputs_that_are_zero_for_all_examples(value, optimizer):
     config = Config(act="relu", hidden=HIDDEN, optimizer=optimizer)
@@ -78,6 +79,7 @@ def test_of_inputs_that_are_zero_for_all_examples(value, optimizer):
             assert_same_bits(trained["w1"][dead], before, "weights of inputs that are 0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["w1", "w2", "w3"])
 def test_of_sums_that_underflow_and_overflow(name):
     config = Config(act="relu", hidden=HIDDEN)

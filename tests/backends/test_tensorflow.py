@@ -379,15 +379,19 @@ def combinations():
                     yield model, act, dialect, precision, steps
 
 
-# every model and every activation once, with all dialects and precisions
-QUICK = {("linear", "identity"), ("single", "smelu"), ("double", "swish"), ("tower", "relu"),
-         ("deep", "relu")}  # fmt: skip
+# every model, activation and dialect once or twice
+QUICK = {
+    ("linear", "identity", "none", "float32"), ("single", "smelu", "sgd", "float64"),
+    ("double", "swish", "adam", "float64"), ("tower", "relu", "inside", "float64"),
+    ("tower", "relu", "outside", "float32"), ("deep", "relu", "sgd", "float32"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("model", "act", "dialect", "precision", "steps"),
     slow_unless(
-        lambda model, act, dialect, precision, steps: (model, act) in QUICK, combinations()
+        lambda model, act, dialect, precision, steps: (model, act, dialect, precision) in QUICK,
+        combinations(),
     ),
 )
 def test_training(model, act, dialect, precision, steps):
@@ -505,6 +509,7 @@ def test_numba_training(model, act, dialect, precision, steps):
     compare(config, steps, "numba", with_keras=dialect in KERAS_HAS)
 
 
+@pytest.mark.slow
 def test_numba_gradients_through_fit():
     """One step of SGD with an immense rate: what is left of the start is below the rounding."""
     config = config_of("tower", "swish", "sgd", "float64", fma="on", lr=2.0**30)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas
 import pytest
 from scipy import stats
+from support.slow import slow_unless
 
 from nanorepro.commands import figure
 from nanorepro.paper import claims
@@ -41,7 +42,8 @@ def test_most_figures_are_stored():
     assert {2, 3, 4, 6, 7} <= set(CLAIMED)
 
 
-@pytest.mark.parametrize("number", STORED)
+# the two with thousands of pairs take longer
+@pytest.mark.parametrize("number", slow_unless(lambda number: number not in (2, 6), STORED))
 def test_program_says_the_same_of_the_stored_numbers(number, tmp_path, capsys):
     words = [str(number), "--from-records", str(FOLDER), "--report", str(tmp_path / "page.md")]
     assert figure.main(words) == 0

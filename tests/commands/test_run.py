@@ -477,6 +477,7 @@ def test_a_signal_writes_a_checkpoint_and_says_how_to_go_on(
     assert "done until" in report["resumed"] and not path.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_killed_at_any_moment_a_run_goes_on_to_the_same_bits(undisturbed, tmp_path):
     words = [*LONG, "-q", "--checkpoint-minutes", "0.005", "--out", str(tmp_path)]

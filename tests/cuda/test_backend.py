@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from support.ptx.device import Loaded
 from support.records import arrays_of, assert_same_bits, assert_same_record, random_parameters
-from support.slow import slow_after
+from support.slow import slow_after, slow_unless
 
 from nanorepro import Config, fit, predict, simulate
 from nanorepro.backends.cuda import device as seam
@@ -32,7 +32,7 @@ def assert_same_fit(config, d, steps=4):
 
 @pytest.mark.parametrize(
     ("options", "d"),
-    [
+    slow_after(6, [
         ({"hidden": "5", "batch": 3}, 1),
         ({"hidden": "16,8,4,2", "batch": 20, "act": "swish"}, 24),
         ({"hidden": "3,31", "batch": 31, "optimizer": "sgd", "lr": 0.05}, 31),
@@ -44,9 +44,9 @@ def assert_same_fit(config, d, steps=4):
         ({"model": "wide", "batch": 4}, 50),
         ({"hidden": "7", "batch": 9, "tree": "random", "unit_tree": "random",
           "leaf_order": "random", "unit_order": "random", "accumulator": "kahan"}, 5),
-        pytest.param({"hidden": "3", "batch": 6, "accumulator": "exact", "precision": "float64",
-                      "unit_accumulator": "exact", "fma": "off"}, 40, marks=pytest.mark.slow),
-    ],
+        ({"hidden": "3", "batch": 6, "accumulator": "exact", "precision": "float64",
+          "unit_accumulator": "exact", "fma": "off"}, 40),
+    ]),
 )  # fmt: skip
 def test_fit_and_predict(interpreter, options, d):
     assert_same_fit(Config(**{"lr": 0.3, "seed": 5, **options}), d)
@@ -88,11 +88,20 @@ def test_warm_start_and_examples_of_any_index(interpreter):
     assert_same_run(config, start=first.parameters)
 
 
-def test_windows_longer_than_a_warp_and_several_chunks(interpreter, monkeypatch):
+@pytest.mark.parametrize(
+    "options",
+    slow_after(
+        1,
+        [
+            {"log2_window": 4, "differ": "init,shuffle"},
+            {"hidden": "33", "data": "quadratic"},
+        ],
+    ),
+)
+def test_windows_longer_than_a_warp_and_several_chunks(options, interpreter, monkeypatch):
     monkeypatch.setattr(examples, "CHUNK", 64)
     monkeypatch.setattr(groups, "PIECE", 16)
-    assert_same_run(Config(**SMALL, log2_window=4, differ="init,shuffle"))
-    assert_same_run(Config(**{**SMALL, "hidden": "33"}, data="quadratic"))
+    assert_same_run(Config(**{**SMALL, **options}))
 
 
 def test_models_train_in_parts_where_memory_is_short(interpreter, monkeypatch):
@@ -126,7 +135,7 @@ def callers(kind, d, n=52):
 
 @pytest.mark.parametrize(
     ("kind", "d", "options", "kernel"),
-    [
+    slow_unless(lambda kind, d, options, kernel: kernel, [
         # windows longer than a warp, so is the last one, which is shorter
         ("binary", 5, {"log2_window": 4, "eval_every": "log", "pairs": 2, "batch": 5, "epochs": 3},
          "train_small"),
@@ -141,7 +150,7 @@ def callers(kind, d, n=52):
         # an epoch longer than a chunk
         ("real", 34, {"batch": 5, "precision": "bits:8", "epochs": 1,
                       "rounding": "stochastic", "accumulator_at": "0:batch=exact"}, ""),
-    ],
+    ]),
 )  # fmt: skip
 def test_the_callers_examples(kind, d, options, kernel, interpreter, monkeypatch):
     monkeypatch.setattr(examples, "CHUNK", 256 if "log2_window" in options else 32)
@@ -173,20 +182,16 @@ def test_a_run_on_the_callers_examples_goes_on_where_it_stopped(interpreter, mon
 
 
 @pytest.mark.parametrize(
-    "backends",
-    [
-        ("numba", "cupy"),
-        pytest.param(("cupy", "cupy"), marks=pytest.mark.slow),
-        pytest.param(("cupy", "numba"), marks=pytest.mark.slow),
-    ],
+    ("first", "second"),
+    slow_after(1, [("numba", "cupy"), ("cupy", "cupy"), ("cupy", "numba")]),
 )
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
-    backends, interpreter, monkeypatch, tmp_path
+    first, second, interpreter, monkeypatch, tmp_path
 ):
     """Also where the models are at different steps, which then train in parts."""
     monkeypatch.setattr(examples, "CHUNK", 64)
     monkeypatch.setattr("nanorepro.training.group.PIECE", 64)
-    config, (first, second) = Config(**SMALL, eval_every="log", optimizer="adam"), backends
+    config = Config(**SMALL, eval_every="log", optimizer="adam")
 
     class Enough(Exception):
         pass
@@ -235,34 +240,24 @@ def test_a_long_permutation(interpreter):
 
 @pytest.mark.parametrize(
     ("options", "kernels"),
-    [
-        pytest.param(
-            {"hidden": "140,70,1", "batch": 33},
-            {"forward_large", "backward_large", "descend_large"}, marks=pytest.mark.slow,
-        ),
+    slow_after(2, [
+        ({"hidden": "3,200,2", "batch": 5, "accumulator": "kahan", "unit_accumulator": "wide"},
+         {"forward_narrow", "backward_narrow"}),
+        # weights that are read once: two blocks and few outputs; three parts, from the last on
+        ({"hidden": "128,48", "batch": 32, "unit_order": "reversed", "leaf_order": "reversed",
+          "act": "swish", "optimizer": "sgd", "lr": 0.05, "fma": "off"}, {"backward_descend"}),
+        ({"hidden": "256,16", "batch": 32, "accumulator": "kahan", "optimizer": "adam",
+          "accumulator_at": "1:backward=wide"}, {"backward_descend"}),
         ({"hidden": "140,36", "batch": 32, "unit_order": "reversed", "leaf_order": "reversed",
           "act": "swish", "optimizer": "sgd", "lr": 0.05, "fma": "off"},
          {"forward_large", "backward_large", "descend_large"}),
-        pytest.param(
-            {"model": "wide", "batch": 30, "act": "smelu"}, {"forward_narrow", "backward_narrow"},
-            marks=pytest.mark.slow,
-        ),
-        ({"hidden": "3,200,2", "batch": 5, "accumulator": "kahan", "unit_accumulator": "wide"},
-         {"forward_narrow", "backward_narrow"}),
-        pytest.param(
-            {"hidden": "32,32", "batch": 32, "accumulator_at": "1:forward=exact+1:batch=wide"},
-            {"backward_large", "descend_large"}, marks=pytest.mark.slow,
-        ),
-        # weights that are read once: two blocks and few outputs; three parts, from the last on
-        ({"hidden": "256,16", "batch": 32, "accumulator": "kahan", "optimizer": "adam",
-          "accumulator_at": "1:backward=wide"}, {"backward_descend"}),
-        ({"hidden": "128,48", "batch": 32, "unit_order": "reversed", "leaf_order": "reversed",
-          "act": "swish", "optimizer": "sgd", "lr": 0.05, "fma": "off"}, {"backward_descend"}),
-        pytest.param(
-            {"hidden": "40,130", "batch": 17, "precision": "bits:8", "tree": "pairwise"},
-            {"forward_large"}, marks=pytest.mark.slow,
-        ),
-    ],
+        ({"hidden": "140,70,1", "batch": 33}, {"forward_large", "backward_large", "descend_large"}),
+        ({"model": "wide", "batch": 30, "act": "smelu"}, {"forward_narrow", "backward_narrow"}),
+        ({"hidden": "32,32", "batch": 32, "accumulator_at": "1:forward=exact+1:batch=wide"},
+         {"backward_large", "descend_large"}),
+        ({"hidden": "40,130", "batch": 17, "precision": "bits:8", "tree": "pairwise"},
+         {"forward_large"}),
+    ]),
 )  # fmt: skip
 def test_large_layers_by_tiles(interpreter, monkeypatch, options, kernels):
     names = set()
@@ -281,13 +276,13 @@ def test_large_layers_by_tiles(interpreter, monkeypatch, options, kernels):
 
 @pytest.mark.parametrize(
     ("options", "d"),
-    [
-        ({"model": "wide", "batch": 5, "act": "smelu"}, 32),
+    slow_after(1, [
         ({"hidden": "3,136", "batch": 32, "unit_order": "reversed", "leaf_order": "random",
           "tree": "lanes:3", "accumulator": "kahan", "optimizer": "adam", "act": "swish"}, 7),
+        ({"model": "wide", "batch": 5, "act": "smelu"}, 32),
         ({"hidden": "5,40", "batch": 6, "tree": "pairwise", "unit_accumulator": "wide",
           "optimizer": "sgd", "precision": "bits:8", "rounding": "stochastic"}, 32),
-    ],
+    ]),
 )  # fmt: skip
 def test_a_layer_of_many_units(interpreter, options, d):
     config = Config(**{"lr": 0.1, "seed": 5, **options})
@@ -297,7 +292,7 @@ def test_a_layer_of_many_units(interpreter, options, d):
 
 @pytest.mark.parametrize(
     ("options", "kernel"),
-    [
+    slow_after(1, [
         # biases of equal accumulators side by side, and of others
         ({"hidden": "6,3,2", "batch": 8, "tree": "lanes:3", "act": "swish", "accumulator_at":
           "0:forward=kahan+1:batch=wide+2:backward=wide+2:batch=wide+3:forward=wide"},
@@ -307,7 +302,7 @@ def test_a_layer_of_many_units(interpreter, options, d):
           "accumulator_at": "0:batch=wide+1:batch=kahan+1:backward=exact+2:forward=kahan"}, ""),
         ({"hidden": "3", "batch": 6, "accumulator": "exact", "unit_accumulator": "exact",
           "leaf_order": "random", "accumulator_at": "1:batch=plain"}, ""),
-    ],
+    ]),
 )  # fmt: skip
 def test_single_sums(interpreter, options, kernel):
     config = Config(**{"lr": 0.3, "seed": 5, **options})
@@ -318,21 +313,16 @@ def test_single_sums(interpreter, options, kernel):
 @pytest.mark.parametrize(
     "options",
     slow_after(
-        2,
+        1,
         [
-            {
-                "hidden": "33,3",
-                "batch": 8,
-                "act": "swish",
-                "unit_tree": "lanes:3",
-                "optimizer": "adam",
-            },
             {"hidden": "3", "batch": 36, "tree": "random", "accumulator": "exact"},
             {"hidden": "33", "batch": 4, "tree": "lanes:2", "accumulator_at": "0:batch=wide"},
             {"hidden": "36", "batch": 4, "leaf_order": "random", "unit_order": "reversed"},
+            {"hidden": "33,3", "batch": 8, "act": "swish", "unit_tree": "lanes:3",
+             "optimizer": "adam"},
         ],
     ),
-)
+)  # fmt: skip
 def test_a_block_and_launches_give_the_same_bits(interpreter, monkeypatch, options):
     """Models of middling size train in one launch or in one for each equation: by the same code."""
     config = Config(**{"lr": 0.1, "seed": 5, **options})

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 from support.ptx.parser import Module
+from support.slow import slow_after
 
 from nanorepro.backends.cuda import nvrtc
 from nanorepro.backends.cuda.program import program_of, streams
 from nanorepro.config import Config
 from nanorepro.dials import dials
 
-ARCHITECTURES = ["80", "90", "100"]
+ARCHITECTURES = ["90", "80", "100"]
 CONFIGS = [
     Config(),
     Config(model="wide", act="smelu", optimizer="sgd"),
@@ -37,7 +38,7 @@ def test_streams(architecture):
     assert nvrtc.compiled(streams(), architecture, binary=True).startswith(b"\x7fELF")
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", slow_after(1, ARCHITECTURES))
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.model} {c.hidden} {c.precision}")
 def test_models(config, architecture):
     for source in sources(config).values():
@@ -64,7 +65,7 @@ def disassembler():
 @pytest.mark.skipif(
     disassembler() is None, reason="the wheel nvidia-cuda-nvdisasm is not installed"
 )
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", slow_after(1, ARCHITECTURES))
 def test_small_models_stay_in_registers(architecture, tmp_path):
     """No number of the tower's kernel is kept in memory for want of registers."""
     cubin = tmp_path / "small.cubin"

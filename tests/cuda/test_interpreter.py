@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from support.ptx.device import Device
 from support.ptx.parser import Module, PtxError
+from support.slow import slow_after
 
 from nanorepro.backends.cuda import nvrtc, program
 from nanorepro.backends.cuda.ensemble import Ensemble
@@ -57,7 +58,7 @@ WAY = source_text("backward.cu")
 BARRIERS = [k for k in range(len(WAY)) if WAY.startswith("__syncthreads();", k)]
 
 
-@pytest.mark.parametrize("number", range(len(BARRIERS)))
+@pytest.mark.parametrize("number", slow_after(1, range(len(BARRIERS))))
 def test_a_missing_barrier_of_the_block_is_a_race(number):
     config = Config(hidden="33,3", batch=8, optimizer="sgd", lr=0.05)
     source = program_of(config, dials(config, 0), 32).layers

@@ -68,7 +68,7 @@ def nearest_kink(config, model, x):
 @pytest.mark.parametrize(
     ("model", "act"),
     slow_unless(
-        lambda model, act: model not in ("wide", "deep") or act == "relu",
+        lambda model, act: model not in ("wide", "deep"),
         product([*ARCHITECTURES, "hidden"], ACTIVATIONS),
     ),
 )
@@ -216,6 +216,7 @@ def test_loops_of_fractions_in_every_precision(act, precision, rounding, fma):
         assert np.array_equal(z, [network.logit(row) for row in x.tolist()])
 
 
+@pytest.mark.slow
 def test_loops_of_fractions_on_numba():
     """The same for the compiled execution with the default dials."""
     config = Config(hidden="5,3", act="swish", batch=4)

@@ -43,6 +43,7 @@ def made_files(folder):
     return {p.name: p.read_bytes() for p in folder.glob("mitigations-*")}
 
 
+@pytest.mark.slow
 def test_every_mitigation_has_its_rows(folder):
     record = json.loads((folder / "mitigations-smoke.json").read_text())
     names = {m.name for m in mitigations.plotted(SIZE)}
@@ -55,6 +56,7 @@ def test_every_mitigation_has_its_rows(folder):
     assert len(record["runs"]) == len(mitigations.needed(SIZE))
 
 
+@pytest.mark.slow
 def test_members_see_the_same_examples_and_start_elsewhere(stored):
     config = stored.config
     base, others = (
@@ -75,6 +77,7 @@ def test_members_see_the_same_examples_and_start_elsewhere(stored):
         assert np.array_equal(w, initial_parameters(every, k)["w0"])
 
 
+@pytest.mark.slow
 def test_ensembles_are_means_of_stored_probabilities(folder, stored):
     """Recomputed by NumPy alone."""
     found = averaged_models.ensembles(SIZE, stored, load_backend("numba"))
@@ -94,6 +97,7 @@ def test_ensembles_are_means_of_stored_probabilities(folder, stored):
     assert np.array([q.loss for q in measured.pairs]) == pytest.approx(loss, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_averages_are_kept_and_what_is_damaged_is_made_anew(folder, stored, monkeypatch):
     backend, late = load_backend("numba"), math.inf
 
@@ -120,12 +124,14 @@ def test_averages_are_kept_and_what_is_damaged_is_made_anew(folder, stored, monk
     assert json.loads(path.read_text())["measures"] == json.loads(before)["measures"]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_not_repeated_to_the_bit_is_a_finding(stored):
     base = replace(stored.find((mitigations.BASE, 0)), fingerprint=64 * "0")
     with pytest.raises(averaged_models.NotTheSame, match="a finding"):
         averaged_models.averaged(base, load_backend("numba"), 1, lambda examples: None)
 
 
+@pytest.mark.slow
 def test_second_call_only_draws(folder, monkeypatch):
     before = made_files(folder)
     monkeypatch.setattr(work, "simulate", None)
@@ -134,6 +140,7 @@ def test_second_call_only_draws(folder, monkeypatch):
     assert made_files(folder) == before
 
 
+@pytest.mark.slow
 def test_drawn_from_the_records_alone(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(work, "simulate", None)
     monkeypatch.setattr(store, "load", None)
@@ -143,6 +150,7 @@ def test_drawn_from_the_records_alone(folder, tmp_path, monkeypatch):
     assert made_files(out) == made_files(folder)
 
 
+@pytest.mark.slow
 def test_minutes_leave_runs_out(tmp_path, capsys):
     words = [*WORDS, "--minutes", "1e-9", "--out", str(tmp_path)]
     assert figure.main(words) == 0
@@ -169,6 +177,7 @@ def test_wrong_options(words, named, tmp_path, monkeypatch, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind, damage, said",
     [

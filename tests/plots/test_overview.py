@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.collections import QuadMesh
+from support.slow import slow_after
 
 from nanorepro import Config, simulate
 from nanorepro.plots import overview
@@ -111,15 +112,15 @@ def test_no_series_without_checkpoints(result):
 
 @pytest.mark.parametrize(
     "settings",
-    [
+    slow_after(2, [
         {"differ": "none", "eval_every": "log"},
         {"pairs": 1},
         {"pairs": 1, "differ": "none"},
         {"act": "swish", "beta": 0.5, "eval_every": "3"},
         {"act": "identity", "optimizer": "sgd", "lr": 1e12, "eval_every": "log"},
         {"model": "linear", "hidden": "", "optimizer": "sgd", "lr": 1e10},
-    ],
-)
+    ]),
+)  # fmt: skip
 def test_a_png_of_every_kind_of_run(settings):
     config = Config(**{**SMALL, "pairs": 3, **settings})
     before = dict(matplotlib.rcParams)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 from support import coverage
+from support.slow import slow_after
 
 from nanorepro.numerics.streams import stream_key
 from nanorepro.results import statistics
@@ -15,7 +16,9 @@ RATIO = np.array([1.0, -1.0])
 TRIALS = 300
 
 
-@pytest.mark.parametrize("population", coverage.POPULATIONS[:-1], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "population", slow_after(2, coverage.POPULATIONS[:-1]), ids=lambda p: p.name
+)
 def test_interval_of_a_ratio_of_16_pairs_covers(population):
     """At least 93 % of intervals hold the truth, up to the chance of so many trials."""
     missed = sum(coverage.misses(coverage.studentized, population, 16, TRIALS))
@@ -128,7 +131,7 @@ def test_shares_of_a_whole_add_up_and_are_exact_where_pairs_are_equal():
         assert np.isnan(statistics.contrast(equal, whole, key, log, whole=0.0 * whole).value)
 
 
-@pytest.mark.parametrize("log", [True, False])
+@pytest.mark.parametrize("log", slow_after(1, [True, False]))
 def test_intervals_of_shares_of_16_log_normal_pairs_cover(log):
     missed = sum(coverage.share_misses(0.5, log, 16, TRIALS))
     assert stats.binomtest(TRIALS - missed, TRIALS, 0.93, alternative="less").pvalue > 0.01

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from support.commands import call
 from support.processors import ROOT, environment
+from support.slow import slow_after
 
 from bench.dask_cluster import Dask, until
 from nanorepro import Config, simulate
@@ -164,6 +165,7 @@ class Deadly(Cluster):
         return found
 
 
+@pytest.mark.slow
 def test_the_runs_of_a_worker_that_is_killed_are_made_elsewhere(dask, expected, tmp_path):
     long = [Config(**LONG, seed=seed) for seed in (0, 1)]
     tasks = [*map(Task, long), *TASKS]
@@ -279,7 +281,9 @@ def test_workers_of_another_version_are_refused_by_name(dask, older, expected, t
         dask.kill("old")
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), slow_after(1, [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+)
 def test_a_signal_ends_the_sweep_and_the_runs_at_work(number, status, dask, tmp_path):
     given = words(tmp_path, dask.address, log2=20, seeds=4)
     child = subprocess.Popen(
@@ -300,6 +304,7 @@ def test_a_signal_ends_the_sweep_and_the_runs_at_work(number, status, dask, tmp_
     assert time.monotonic() - begin < 10.0
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_dies_is_one_line_and_nothing_is_lost(expected, tmp_path):
     dask = Dask(tmp_path / "dask")
     try:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from support.commands import call
+from support.slow import slow_after
 
 from nanorepro import Config, ConfigError, diverge
 from nanorepro.analysis import divergence
@@ -86,7 +87,9 @@ def test_of_examples_that_pairs_divide_the_number_of_pairs_matters(tmp_path, tra
     assert len(trained) == 7
 
 
-@pytest.mark.parametrize("change", [{"per_octave": 2}, {"config": replace(SMALL, nudge_at=4)}])
+@pytest.mark.parametrize(
+    "change", slow_after(1, [{"per_octave": 2}, {"config": replace(SMALL, nudge_at=4)}])
+)
 def test_another_question_is_another_measurement(change, tmp_path, trained):
     look(tmp_path)
     look(tmp_path, **change)

@@ -141,7 +141,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize("backends", [("reference", "numba"), ("numba", "reference")])
-@pytest.mark.parametrize("kind", slow_after(2, KINDS), ids=str)
+@pytest.mark.parametrize("kind", slow_after(1, KINDS), ids=str)
 def test_another_backend_goes_on_to_the_same_bits(kind, backends, tmp_path):
     config = Config(**{"log2_examples": 9, "log2_eval": 5, "pairs": 2, **kind})
     first, second = backends
@@ -435,7 +435,9 @@ def test_a_file_that_cannot_be_read_or_moved_is_said(tmp_path):
     assert result.fingerprint == simulate(SMALL, **REFERENCE).fingerprint
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EFBIG, errno.EDQUOT])
+@pytest.mark.parametrize(
+    "number", slow_after(1, [errno.ENOSPC, errno.EROFS, errno.EFBIG, errno.EDQUOT])
+)
 def test_a_disk_that_refuses_is_one_line_and_the_training_goes_on(number, tmp_path, monkeypatch):
     tried = []
 
