@@ -7,7 +7,6 @@ on with what is left.
 
 import asyncio
 import contextlib
-import gc
 import json
 import logging
 import math
@@ -120,6 +119,8 @@ class Cluster:
             ) from None
         self._hush()
         self.loop = asyncio.new_event_loop()
+        # futures of Dask's that nobody asked complain when they are freed, at whatever time
+        self.loop.set_exception_handler(lambda loop, context: None)
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
         try:
@@ -283,7 +284,6 @@ class Cluster:
         self.thread.join(CLOSING)
         if not self.thread.is_alive():
             self.loop.close()
-        gc.collect()  # so that futures of Dask's that nobody asked complain while it is hushed
         for name, level in self.levels.items():
             logging.getLogger(name).setLevel(level)
 

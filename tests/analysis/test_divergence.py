@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.records import assert_same_record
-from support.slow import slow_after
+from support.slow import slow_after, slow_unless
 
 from nanorepro import Config, ConfigError, diverge, simulate
 from nanorepro.analysis.divergence import (
@@ -166,7 +167,10 @@ def brute_force(config):
 
 @pytest.mark.parametrize(
     ("options", "backend"),
-    [(o, "reference") for o in KINKED] + slow_after(0, [(o, "numba") for o in KINKED]),
+    slow_unless(
+        lambda options, backend: backend == "reference" and options.get("precision") != "bits:2",
+        product(KINKED, ("reference", "numba")),
+    ),
     ids=str,
 )
 def test_branch_and_loss_are_those_of_a_search_by_hand(options, backend):

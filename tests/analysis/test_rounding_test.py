@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from support.slow import slow_after
 
 from nanorepro.analysis.rounding_test import (
     BEYOND,
@@ -36,7 +37,7 @@ DRAWS = {
 
 
 @pytest.mark.parametrize("name", DRAWS)
-@pytest.mark.parametrize("replicates", [18, 40])
+@pytest.mark.parametrize("replicates", slow_after(1, [18, 40]))
 def test_the_size_is_at_most_the_level(name, replicates):
     """Of 400 trials in which rounding is all, 5 % are 20; 36 and more have a chance of 4e-4."""
     rng, m = np.random.default_rng(replicates), replicates + 2

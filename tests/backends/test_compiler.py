@@ -12,6 +12,7 @@ import pytest
 from numba.core import bytecode, config
 from numba.core.serialize import dumps
 from support.processors import environment
+from support.slow import slow_after
 
 from bench.kinds import configurations
 from nanorepro import Config, initial_parameters, simulate
@@ -141,7 +142,7 @@ def test_a_kernel_has_the_same_key_whatever_was_built_before():
     assert forwards == backwards
 
 
-@pytest.mark.parametrize("real", [False, True])
+@pytest.mark.parametrize("real", slow_after(1, [False, True]))
 def test_training_and_logits_are_one_function_that_is_compiled_once(real):
     """Of arrays of the caller's that may only be read, and by a plan, too."""
     config = Config(hidden="2", batch=8, tree="pairwise", unit_tree="lanes:3")

@@ -24,8 +24,8 @@ THREADED = ["linear", "tower", "identity-1"]
 SOME = ["swish-1.5", "kahan", "exact-float32", "linear", "wide-no-fma", "stochastic-bits:8"]
 SOME += ["bits:20", "toward-zero-bits:8"]  # where a processor takes other ways than the next
 # each is a kernel to compile, but for the first three, which other tests need, too
-QUICK = {"linear", "tower", "wide-sgd", "deep", "stochastic-bits:8", "float64", "real"}
-LONG = {"stochastic-dials", "real-wide"}  # for the reference
+QUICK = {"linear", "tower", "wide-sgd", "float64", "real"}
+LONG = {"stochastic-dials", "stochastic-float32", "real-wide"}  # for the reference
 # AArch64 is emulated, and NumPy's part of it is slow
 HANDFUL = ["linear", "float64", "stochastic-bits:8"]
 

@@ -89,6 +89,7 @@ def test_of_sums_that_underflow_and_overflow(name):
         assert_same_training(config, parameters)
 
 
+@pytest.mark.slow
 def test_a_unit_whose_deltas_are_zero_is_passed_over_only_if_its_weights_are_finite():
     config = Config(act="relu", hidden=HIDDEN)
     for value in BIG:

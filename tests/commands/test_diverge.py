@@ -4,17 +4,20 @@ import json
 
 import pytest
 from support.commands import call, refused
+from support.slow import slow_after
 
 from nanorepro.commands import diverge
 
 TINY = ("--log2-examples", "9", "--log2-eval", "5", "--pairs", "2", "--hidden", "4", "-q")
 
 
-def test_a_table_the_numbers_and_a_picture(tmp_path):
-    status, out, err = call(diverge.main, *TINY, "--out", str(tmp_path))
+@pytest.mark.parametrize("backend", slow_after(1, ["reference", "numba"]))
+def test_a_table_the_numbers_and_a_picture(backend, tmp_path):
+    words = (*TINY[:-1], "--backend", backend, "--out", str(tmp_path))
+    status, out, err = call(diverge.main, *words, "-q")
     assert (status, err) == (0, "")
     assert "part after" in out
-    assert f"again    python -m nanorepro.diverge {' '.join(TINY[:-1])} --out {tmp_path}" in out
+    assert f"again    python -m nanorepro.diverge {' '.join(words)}" in out
     [numbers] = tmp_path.glob("*.json")
     [picture] = tmp_path.glob("*.png")
     assert picture.read_bytes().startswith(b"\x89PNG")
@@ -24,7 +27,8 @@ def test_a_table_the_numbers_and_a_picture(tmp_path):
 
 
 def test_json_is_one_object_with_a_planted_step(tmp_path):
-    words = (*TINY, "--differ", "nudge", "--nudge-at", "5", "--json", "--out", str(tmp_path))
+    words = (*TINY, "--differ", "nudge", "--nudge-at", "5", "--json", "--backend", "reference",
+             "--out", str(tmp_path))  # fmt: skip
     status, out, _ = call(diverge.main, *words)
     assert status == 0
     record = json.loads(out, parse_constant=pytest.fail)

@@ -10,6 +10,7 @@ import sys
 import pytest
 from support.commands import TINY
 from support.processors import environment
+from support.slow import slow_after
 
 from nanorepro import simulate
 from nanorepro.commands import common, console, figure, reveal, run
@@ -48,7 +49,7 @@ def written(main, words, monkeypatch, encoding):
     return status, streams[0].buffer.getvalue().decode(encoding)
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "utf-8"])
+@pytest.mark.parametrize("encoding", slow_after(2, ["ascii", "cp1252", "latin-1", "utf-8"]))
 @pytest.mark.parametrize("name", CALLS)
 def test_any_encoding(name, encoding, monkeypatch):
     main, words = CALLS[name]

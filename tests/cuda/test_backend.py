@@ -32,7 +32,7 @@ def assert_same_fit(config, d, steps=4):
 
 @pytest.mark.parametrize(
     ("options", "d"),
-    slow_after(6, [
+    slow_after(4, [
         ({"hidden": "5", "batch": 3}, 1),
         ({"hidden": "16,8,4,2", "batch": 20, "act": "swish"}, 24),
         ({"hidden": "3,31", "batch": 31, "optimizer": "sgd", "lr": 0.05}, 31),
@@ -181,9 +181,10 @@ def test_a_run_on_the_callers_examples_goes_on_where_it_stopped(interpreter, mon
     assert result.fingerprint == simulate(config, "reference", 1, data=data).fingerprint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "second"),
-    slow_after(1, [("numba", "cupy"), ("cupy", "cupy"), ("cupy", "numba")]),
+    [("numba", "cupy"), ("cupy", "cupy"), ("cupy", "numba")],
 )
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
     first, second, interpreter, monkeypatch, tmp_path
@@ -240,7 +241,7 @@ def test_a_long_permutation(interpreter):
 
 @pytest.mark.parametrize(
     ("options", "kernels"),
-    slow_after(2, [
+    slow_after(1, [
         ({"hidden": "3,200,2", "batch": 5, "accumulator": "kahan", "unit_accumulator": "wide"},
          {"forward_narrow", "backward_narrow"}),
         # weights that are read once: two blocks and few outputs; three parts, from the last on

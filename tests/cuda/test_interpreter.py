@@ -76,7 +76,7 @@ MANY = source_text("wide.cu")
 OF_BLOCK = [k for k in range(len(MANY)) if MANY.startswith("__syncthreads();", k)]
 
 
-@pytest.mark.parametrize("number", range(len(OF_BLOCK)))
+@pytest.mark.parametrize("number", slow_after(2, range(len(OF_BLOCK))))
 def test_a_missing_barrier_of_many_units_is_a_race(number, monkeypatch):
     monkeypatch.setattr(program, "WORKERS", 2)
     at = OF_BLOCK[number]

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 from oracles import naive
-from support.slow import slow_unless
+from support.slow import slow_after, slow_unless
 
 from nanorepro import Config, fit, predict
 from nanorepro.backends.reference import Model
@@ -173,16 +173,16 @@ def test_plain_loops_in_float64(shape, act, dialect):
 
 @pytest.mark.parametrize(
     ("precision", "rounding", "fma"),
-    [
+    slow_after(4, [
         ("float64", "nearest", "on"),
-        ("float32", "nearest", "on"),
         ("float32", "nearest", "off"),
         ("float32", "toward-zero", "on"),
-        ("bits:8", "nearest", "on"),
         ("bits:8", "toward-zero", "off"),
+        ("float32", "nearest", "on"),
+        ("bits:8", "nearest", "on"),
         ("bits:11", "nearest", "off"),
-    ],
-)
+    ]),
+)  # fmt: skip
 @pytest.mark.parametrize("act", ACTIVATIONS)
 @pytest.mark.usefixtures("narrow_wide")
 def test_loops_of_fractions_in_every_precision(act, precision, rounding, fma):

@@ -351,31 +351,31 @@ def test_claims_that_are_open_ask_for_more_pairs(folder, monkeypatch, capsys):
     made(folder, 6)
 
 
-def test_weights_and_their_differences(folder):
-    for number in (3, 4, 7, 9):
-        there(folder, number)
-        rows = table(folder, number)
-        assert {r["curve"] for r in rows} == {n for n, _ in FIGURES[number].plotted}
-        for row in rows[:: max(len(rows) // 50, 1)]:
-            stored = store.load(folder / f"{row['id']}.h5")
-            assert stored.fingerprint == row["fingerprint"]
-            pair = stored.parameters[int(row["pair"])]
-            names = [n for n, v in pair[0].items() for _ in range(v.size)]
-            assert row["parameter"] == names[int(row["index"])]
-            for m, model in enumerate(pair, 1):
-                value = np.concatenate([v.T.ravel() for v in model.values()])[int(row["index"])]
-                assert float(row[f"model_{m}"]) == value
-            assert float(row["difference"]) == float(row["model_2"]) - float(row["model_1"])
+@pytest.mark.parametrize("number", slow_after(2, [3, 4, 7, 9]))
+def test_weights_and_their_differences(number, folder):
+    there(folder, number)
+    rows = table(folder, number)
+    assert {r["curve"] for r in rows} == {n for n, _ in FIGURES[number].plotted}
+    for row in rows[:: max(len(rows) // 50, 1)]:
+        stored = store.load(folder / f"{row['id']}.h5")
+        assert stored.fingerprint == row["fingerprint"]
+        pair = stored.parameters[int(row["pair"])]
+        names = [n for n, v in pair[0].items() for _ in range(v.size)]
+        assert row["parameter"] == names[int(row["index"])]
+        for m, model in enumerate(pair, 1):
+            value = np.concatenate([v.T.ravel() for v in model.values()])[int(row["index"])]
+            assert float(row[f"model_{m}"]) == value
+        assert float(row["difference"]) == float(row["model_2"]) - float(row["model_1"])
 
 
 def test_second_call_only_draws(folder, monkeypatch):
-    made(folder, 2)
-    pictures = {p.name: p.read_bytes() for p in folder.glob("figure2-smoke.*")}
+    made(folder, 4)
+    pictures = {p.name: p.read_bytes() for p in folder.glob("figure4-smoke.*")}
     before = {p.name: p.stat().st_mtime_ns for p in folder.glob("*.h5")}
     monkeypatch.setattr(work, "simulate", None)
-    made(folder, 2)
+    made(folder, 4)
     assert before == {p.name: p.stat().st_mtime_ns for p in folder.glob("*.h5")}
-    assert pictures == {p.name: p.read_bytes() for p in folder.glob("figure2-smoke.*")}
+    assert pictures == {p.name: p.read_bytes() for p in folder.glob("figure4-smoke.*")}
 
 
 @pytest.mark.slow

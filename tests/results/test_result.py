@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import xarray
+from support.slow import slow_after
 
 from nanorepro import Config, simulate
 from nanorepro.commands.run import as_json, as_table
@@ -37,7 +38,7 @@ def results():
     return {name: simulate(config, "reference", 1) for name, config in CONFIGS.items()}
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", slow_after(2, CONFIGS))
 def test_results_are_equal_by_content(results, name):
     result = results[name]
     again = simulate(CONFIGS[name], "numba", 2)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from support.processors import environment
-from support.slow import slow_after
 
 from nanorepro import Config, simulate
 from nanorepro.errors import ConfigError
@@ -349,7 +348,8 @@ def test_a_disk_that_is_full_is_one_line_and_nothing_is_lost(undisturbed, tmp_pa
     assert prints(tmp_path) == undisturbed
 
 
-@pytest.mark.parametrize("number", slow_after(1, [signal.SIGTERM, signal.SIGKILL]))
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_run_that_was_stopped_in_the_middle_goes_on_from_its_checkpoint(number, tmp_path):
     """After SIGTERM from where it was; after SIGKILL the worker that is left alone writes it."""
     config = Config(**{**BASE, "log2_examples": 16}, seed=0)

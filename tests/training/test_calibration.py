@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from support.slow import slow_after
 
 from nanorepro import Config, save, simulate
 from nanorepro.training import calibration
@@ -118,12 +119,12 @@ def size_of(config, folder):
 
 @pytest.mark.parametrize(
     "options",
-    [
+    slow_after(1, [
         {"model": "linear", "log2_examples": 10, "pairs": 16, "eval_every": "log"},
         {"data": "quadratic", "hidden": "64,32", "log2_examples": 6, "pairs": 6},
         {"log2_examples": 6, "pairs": 8, "precision": "float32,float64"},
-    ],
-)
+    ]),
+)  # fmt: skip
 def test_the_size_of_a_file(options, tmp_path):
     config = Config(**options, log2_eval=10)
     said = Calibration("reference", 1).speed(config).size(config)

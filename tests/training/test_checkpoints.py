@@ -108,7 +108,8 @@ CONFIGS = st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.slow
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(config=CONFIGS, share=st.lists(st.floats(0.0, 1.0), min_size=1, max_size=3),
        threads=st.integers(1, 3))  # fmt: skip
 def test_stopped_at_any_step_it_goes_on_to_the_same_bits(config, share, threads, tmp_path_factory):
@@ -409,12 +410,19 @@ FOREIGN = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A checkpoint's bytes, and how many patterns it has the logits of."""
+    folder = tmp_path_factory.mktemp("runs")
+    state = checkpoints_of(SMALL, folder, 1600)
+    return (folder / f"{SMALL.id}.checkpoint").read_bytes(), patterns_of(state)
+
+
 @pytest.mark.parametrize("name", FOREIGN)
-def test_a_foreign_file_is_never_used_and_is_kept_aside(name, tmp_path):
-    state = checkpoints_of(SMALL, tmp_path, 1600)
-    path = tmp_path / f"{SMALL.id}.checkpoint"
-    path.write_bytes(changed(path.read_bytes(), FOREIGN[name]))
-    models, said = taken(SMALL, tmp_path, patterns_of(state))
+def test_a_foreign_file_is_never_used_and_is_kept_aside(name, written, tmp_path):
+    data, patterns = written
+    (tmp_path / f"{SMALL.id}.checkpoint").write_bytes(changed(data, FOREIGN[name]))
+    models, said = taken(SMALL, tmp_path, patterns)
     assert models == {} and len(said) == 1 and files_of(tmp_path) == ["damaged"]
 
 
