@@ -45,8 +45,12 @@ FIRST = (
     "real", "single-sums",
 )  # fmt: skip
 TOWERS = (32, 128, 384, 528, 1320, 4096)
-OTHERS = {"linear": (384,), "double": (384,), "tower-sgd": (384,), "wide": (32, 132), "deep": (32,)}
-EXAMPLES = {"deep": 1 << 11, "wide": 1 << 13}
+OTHERS = {
+    "linear": (384,), "double": (384,), "tower-sgd": (384,), "wide": (32, 132), "64,32": (528,),
+    "deep": (32,),
+}  # fmt: skip
+EXAMPLES = {"deep": 1 << 11, "wide": 1 << 13, "64,32": 1 << 14}
+TIMED = CONFIGS | {"64,32": Config(hidden="64,32", seed=1)}
 REPEATS = 5
 
 
@@ -126,7 +130,7 @@ def installed(package: str) -> bool:
 
 def step_time(name: str, models: int, examples: int) -> dict[str, float]:
     """The time of a step of all models, of their examples, and of an example and model."""
-    config = replace(CONFIGS[name], log2_examples=examples.bit_length() - 1)
+    config = replace(TIMED[name], log2_examples=examples.bit_length() - 1)
     ensemble, rows = ensemble_of(config, models)
     drawing = seconds_of(lambda: (rows.fill(0), current().synchronize()))
     steps = examples // config.batch
@@ -157,7 +161,7 @@ def jax_time(name: str, models: int, examples: int) -> dict[str, Any]:
 
     from bench.peers.jax_scan import logits, stepping
 
-    case = Case(CONFIGS[name], examples)
+    case = Case(TIMED[name], examples)
     copies = -(-models // MODELS)
     stacked = {k: np.concatenate([v] * copies)[:models] for k, v in case.starts(0).items()}
     step = jax.vmap(stepping(case, logits), (0, None), 0)
@@ -244,7 +248,7 @@ def main(argv: list[str] | None = None) -> int:
     report.add("device", "architecture", device.architecture)
     report.add("device", "NVRTC", ".".join(map(str, nvrtc.version())))
     report.add("device", "free bytes", device.memory)
-    report.add("models", "configurations", {k: asdict(v) for k, v in CONFIGS.items()})
+    report.add("models", "configurations", {k: asdict(v) for k, v in TIMED.items()})
     fingerprints(report)
     steps(report)
     figures(report)

@@ -29,6 +29,7 @@ from bench.sass import (
     compiled,
     disassembled,
     distinct_features,
+    examples_with_one,
     loops,
     path,
 )  # fmt: skip
@@ -43,8 +44,9 @@ MEMORY = {"80": 2.0e12, "90": 4.8e12, "100": 8.0e12}  # bytes a second: A100, H2
 # conditions that hold for the deep model's layers
 WHOLE = (
     ("(M | N | K) % 4 == 0", "true"), ("K - k0 >= TK", "true"),
-    ("if (fours && u + r < layer.fan_out)", "if (true)"), ("u + r >= layer.fan_out ||", "false &&"),
-    ("if (masked(words, n) && (k == 0 || q >= weights))", "if (true)"),
+    ("if ((layer.fan_out | layer.fan_in) % 4 == 0) {", "if (true) {"),
+    ("u + r >= layer.fan_out ||", "false &&"),
+    ("masked(words, n) && (k == 0 || q >= weights)", "true"),
     ("if (k == 0 && FOURS_FIRST) {", "if (true) {"), ("if (layer.biases) sum", "if (true) sum"),
     ("j + r >= layer.fan_in ||", "false &&"), ("j + r < layer.fan_in && i + c < n", "true"),
 )  # fmt: skip
@@ -103,7 +105,7 @@ def launches(config: Config) -> Iterator[Launch]:
     # the rest: the first layer's, of the features that a mini-batch has, is by far the most
     weights = distinct_features(config) * net[0].fan_out
     moved = 2 * (1 + states) * weights + net[0].fan_out * n
-    yield Launch("descend", 0, -(-weights // THREADS), n, number * moved)
+    yield Launch("descend", 0, -(-weights // THREADS), examples_with_one(config), number * moved)
 
 
 def turn(code: list[Instruction], labels: dict[str, int]) -> tuple[list, list]:
@@ -127,10 +129,10 @@ def until_exit(instructions: Iterator[Instruction]) -> Iterator[Instruction]:
 
 def inner_turns(code: list[Instruction], labels: dict[str, int], launch: Launch) -> list:
     """The instructions of one result without tiles: its first innermost loop in turns."""
-    unrolled = {"descend": 8, "forward": 1}.get(launch.kernel, 4)
+    unrolled = 1 if launch.kernel == "forward" else 4
     found = loops(code, labels)
     inside = [a for a in found if not any(a[0] <= b[0] and b[1] < a[1] for b in found)]
-    around = {inside[0][1]: max(1, launch.turns // unrolled)} if inside else {}
+    around = {inside[0][1]: -(-launch.turns // unrolled)} if inside else {}
     return list(until_exit(path(code, labels, (0, len(code) - 1), around)))
 
 

@@ -8,7 +8,7 @@ A multiprocessor with as many models as it would have carries out their steps, i
 instruction (bench/multiprocessor.py, with the latencies that are assumed).  Branches: a slow path
 of a division or root is not taken; the inner loops go around as often as a step of the world has
 distinct features on average.  Drawing and shuffling is counted as well.  For the deep model:
-bench.launches.
+bench.launches; for those of middling width: bench.blocks.
 """
 
 import argparse
@@ -129,6 +129,11 @@ def path(code: list[Instruction], labels: dict[str, int], step, around: dict[int
 def distinct_features(config: Config) -> int:
     """Features that a mini-batch has on average, of both halves."""
     return round(sum(2 * (1 - (1 - p) ** config.batch) for p in marginals(config.data)))
+
+
+def examples_with_one(config: Config) -> int:
+    """Examples of a mini-batch that have one of its features, on average."""
+    return round(2 * sum(marginals(config.data)) * config.batch / distinct_features(config))
 
 
 @dataclass(frozen=True)

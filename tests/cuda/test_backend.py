@@ -13,6 +13,7 @@ from nanorepro.backends.cuda import examples
 from nanorepro.backends.cuda import group as groups
 from nanorepro.backends.cuda.program import program_of
 from nanorepro.dials import dials
+from nanorepro.numerics.single_sums import KINDS
 from nanorepro.numerics.streams import permutation, stream_key
 
 SMALL = {"log2_examples": 8, "log2_eval": 5, "pairs": 2, "hidden": "4", "batch": 8}
@@ -273,6 +274,40 @@ def test_large_layers_by_tiles(interpreter, monkeypatch, options, kernels):
     monkeypatch.setattr(seam.current(), "shared", 0)
     assert_same_fit(Config(**{"lr": 0.3, "seed": 5, **options}), 12, steps=2)
     assert kernels <= names
+
+
+@pytest.mark.parametrize(
+    ("options", "tiled"),
+    slow_after(1, [
+        # three layers of which one has all its sums by tiles; tiles that are not full, of 2 x 2
+        ({"hidden": "40,36", "batch": 20, "unit_order": "reversed", "leaf_order": "reversed",
+          "act": "swish", "optimizer": "sgd", "fma": "off"}, KINDS),
+        ({"hidden": "64,32", "optimizer": "adam"}, KINDS),
+        ({"hidden": "33,45", "batch": 13, "accumulator": "kahan", "unit_accumulator": "wide"},
+         {"forward", "batch"}),
+        ({"hidden": "36,34,33", "batch": 40, "tree": "pairwise", "precision": "bits:8",
+          "rounding": "stochastic"}, {"forward", "backward"}),
+        ({"hidden": "36,34", "batch": 32, "unit_tree": "lanes:3", "precision": "float64"},
+         {"batch"}),
+        ({"hidden": "40,36", "batch": 32,
+          "accumulator_at": "1:forward=exact+1:batch=wide+2:backward=kahan"},
+         {"backward", "batch"}),
+    ]),
+)  # fmt: skip
+def test_large_sums_of_a_block_go_by_tiles(interpreter, monkeypatch, options, tiled):
+    launched = []
+    launch = Loaded.launch
+
+    def noted(self, name, grid, block, *rest):
+        launched.append((name, block))
+        launch(self, name, grid, block, *rest)
+
+    monkeypatch.setattr(Loaded, "launch", noted)
+    config = Config(**{"lr": 0.1, "seed": 5, **options})
+    found = program_of(config, dials(config, 0), 12).tiled
+    assert {kind for _, kind in found} == set(tiled)
+    assert_same_fit(config, 12, steps=3)
+    assert ("train_block", ensembles.THREADS) in launched
 
 
 @pytest.mark.parametrize(

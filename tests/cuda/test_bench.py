@@ -7,7 +7,7 @@ import re
 import pytest
 from support.slow import slow_after
 
-from bench import gpu, launches, sass
+from bench import blocks, gpu, launches, sass
 from nanorepro.paper import curves
 
 
@@ -132,6 +132,29 @@ def test_the_launches_of_a_deep_step(capsys):
         "descend",
     ]  # fmt: skip
     assert float(re.search(r"a step: ([\d.]+)", lines[-1])[1]) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sass_is_there(), reason="nvidia-cuda-nvdisasm is not installed")
+def test_the_parts_of_a_step_that_a_block_takes(capsys):
+    assert blocks.main(["--models", "8"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("modelled, not measured")
+    found = [line.strip().split(": ") for line in lines[1:-1]]
+    assert [name for name, _ in found] == [
+        "forward 0", "forward_middle 1", "forward 2", "output 2", "backward 2", "descend 2",
+        "backward_middle 1", "batch_middle 1", "descend 0",
+    ]  # fmt: skip
+    cycles = {name: float(number.replace(",", "")) for name, number in found}
+    least = 64 * 32 * 32 / 128  # of an equation between 64 and 32 units: 128 products a cycle
+    for name in ("forward_middle 1", "backward_middle 1", "batch_middle 1"):
+        assert least <= cycles[name] < 20 * least
+
+
+def test_blocks_refuse_what_other_kernels_train(capsys):
+    for hidden in ("5", "2000,1000"):
+        assert blocks.main(["--hidden", hidden]) == 2
+        assert "no block trains" in capsys.readouterr().err
 
 
 def test_sass_refuses_what_takes_several_launches(capsys):

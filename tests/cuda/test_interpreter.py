@@ -54,33 +54,38 @@ def test_a_missing_barrier_is_a_race(number):
         train(Device(), without(number))
 
 
-WAY = source_text("backward.cu")
-BARRIERS = [k for k in range(len(WAY)) if WAY.startswith("__syncthreads();", k)]
+SYNC = "__syncthreads();"
+OF_THE_BLOCK = [
+    (file, number)
+    for file in ("block.cu", "tiles.cu")
+    for number in range(source_text(file).count(SYNC))
+]
 
 
-@pytest.mark.parametrize("number", slow_after(1, range(len(BARRIERS))))
-def test_a_missing_barrier_of_the_block_is_a_race(number):
-    config = Config(hidden="33,3", batch=8, optimizer="sgd", lr=0.05)
-    source = program_of(config, dials(config, 0), 32).layers
-    at = source.index(WAY) + BARRIERS[number]
+@pytest.mark.parametrize(("file", "number"), slow_after(1, OF_THE_BLOCK))
+def test_a_missing_barrier_of_the_block_is_a_race(file, number):
+    config = Config(hidden="40,36", batch=16, optimizer="sgd", lr=0.05)
+    source, text = program_of(config, dials(config, 0), 32).layers, source_text(file)
+    before = SYNC.join(text.split(SYNC)[: number + 1])
+    at = source.index(text) + len(before)
     device = Device()
-    device.programs[source] = device.compile(source[:at] + source[at + len("__syncthreads();") :])
+    device.programs[source] = device.compile(source[:at] + source[at + len(SYNC) :])
     rng = np.random.default_rng(3)
     rows = device.array(rng.integers(0, 2**33, (1, 3 * config.batch), np.uint64))
     ensemble = Ensemble(device, [ModelSpec(config, 32, 0, 0)], [initial_parameters(config)])
-    with pytest.raises(PtxError, match="race"):
+    with pytest.raises(PtxError, match="race|nobody wrote"):
         ensemble.train(rows, 0, 0, 1, 3)
 
 
 MANY = source_text("wide.cu")
-OF_BLOCK = [k for k in range(len(MANY)) if MANY.startswith("__syncthreads();", k)]
+OF_BLOCK = [k for k in range(len(MANY)) if MANY.startswith(SYNC, k)]
 
 
 @pytest.mark.parametrize("number", slow_after(2, range(len(OF_BLOCK))))
 def test_a_missing_barrier_of_many_units_is_a_race(number, monkeypatch):
     monkeypatch.setattr(program, "WORKERS", 2)
     at = OF_BLOCK[number]
-    text = MANY[:at] + MANY[at + len("__syncthreads();") :]
+    text = MANY[:at] + MANY[at + len(SYNC) :]
     config = Config(hidden="2,136", batch=4, optimizer="sgd", lr=0.05)  # several parts of units
     with pytest.raises(PtxError, match="race|nobody wrote"):
         train(Device(), (MANY, text), config=config, steps=2)

@@ -62,21 +62,23 @@ extern "C" __global__ void backward(u32 k, const number* memory, const number* z
   });
 }
 
-// The sum of the deltas (n) of one unit over the examples of a mask: a chain.
+// The sum of the deltas of one unit over the examples of a mask: a chain.
 template <class Sum>
-__device__ inline number masked_sum(const number* deltas, u32 mask, u32 n, RoundingKey t) {
+__device__ inline number masked_sum(const number* deltas, u32 mask, RoundingKey t) {
   Sum sum;
-  for (u32 begin = 0; begin < n; begin += 8) {
-    number some[8];
+  for (u32 rest = mask; rest;) {
+    number some[4];
+    bool there[4];
 #pragma unroll
-    for (u32 r = 0; r < 8; ++r) {  // all are loaded before any is added
-      const u32 i = BATCH_CHAIN > 0 ? begin + r : n - 1 - begin - r;
-      some[r] = begin + r < n ? deltas[i] : (number)0;
+    for (int r = 0; r < 4; ++r) {  // all are loaded before any is added
+      there[r] = rest != 0;
+      const u32 i = BATCH_CHAIN > 0 ? __ffs((int)rest) - 1 : 31 - __clz((int)rest);
+      some[r] = there[r] ? deltas[i] : (number)0;
+      rest &= there[r] ? ~(1u << i) : 0u;
     }
 #pragma unroll
-    for (u32 r = 0; r < 8; ++r) {
-      const u32 i = BATCH_CHAIN > 0 ? begin + r : n - 1 - begin - r;
-      if (begin + r < n && mask >> i & 1) sum.term(some[r], t);
+    for (int r = 0; r < 4; ++r) {
+      if (there[r]) sum.term(some[r], t);
     }
   }
   return sum.result(t);
@@ -99,11 +101,19 @@ __device__ inline void descend_layer(u32 k, number* memory, const u32* rows, u64
   for (u32 q = from + THREAD; q < all; q += THREADS) {
     const u32 j = q / row, u = q < weights ? j / inputs * row * (k == 0) + q % row : q - weights;
     const number* of_unit = delta + (u64)u * n;
-    number g;
-    if (masked(words, n) && (k == 0 || q >= weights)) {
-      const u32 mask = q < weights ? masks[blockIdx.y * 32 + j] : 0xFFFFFFFFu;
+    const bool by_mask = masked(words, n) && (k == 0 || q >= weights);
+    u32 mask = 0;
+    if (by_mask) {
+      mask = q < weights ? masks[blockIdx.y * 32 + j] : 0xFFFFFFFFu >> (32 - n);
       if (SPARSE && mask == 0) continue;
-      g = masked_sum<Sum>(of_unit, mask, n, t);
+    }
+    number* mine = m + (q < weights ? layer.weights + q : layer.biases + u);
+    number v[1 + STATES][1];  // on its way while the gradient is summed
+#pragma unroll
+    for (int s = 0; s <= STATES; ++s) v[s][0] = mine[s * PARAMETERS];
+    number g;
+    if (by_mask) {
+      g = masked_sum<Sum>(of_unit, mask, t);
     } else {
       g = sum_by_plan<BATCH_CHAIN, Sum>(plan, spare, t, [&](Sum& partial, u32 i) {
         const u32* example = examples + (u64)i * (words + 1);
@@ -116,7 +126,9 @@ __device__ inline void descend_layer(u32 k, number* memory, const u32* rows, u64
         }
       });
     }
-    update(m, q < weights ? layer.weights + q : layer.biases + u, g, rate, t);
+    update_values(v, 0, g, rate, t);
+#pragma unroll
+    for (int s = 0; s <= STATES; ++s) mine[s * PARAMETERS] = v[s][0];
   }
 }
 
@@ -132,49 +144,5 @@ extern "C" __global__ void descend(number* memory, const u32* rows, u64 row_stri
       descend_layer<decltype(empty)>(k, memory, rows, row_stride, first, words, h, d, masks, n, plan,
                                      spare, rounding_key(keys, step), rates[rate], from[k]);
     });
-  }
-}
-
-// `steps` mini-batches of n of each model, a block a model (blockIdx.y): for models that one
-// multiprocessor is enough for.  unit_plans: of the layers' sums over units, one after another; table
-// (LAYERS, 2, 3): where that of a layer begins, forward and backward, its length and its partial sums.
-// rates (many): of each step, or one of all.
-extern "C" __global__ void __launch_bounds__(512)
-    train_block(number* memory, const u32* rows, u64 row_stride, u64 first, u32 words, number* z,
-                number* h, number* d, u32* masks, u32 n, const int2* unit_plans, const u32* table,
-                const int2* plans, u32 count, u32 index, u32 length, u32 slots, UnitRoom* unit_spare,
-                BatchRoom* batch_spare, const u64* keys, u64 step, const number* rates, u32 many,
-                u32 steps) {
-  constexpr u32 LAYERS = sizeof(layers) / sizeof(Layer);
-  const auto unit_plan = [&](u32 k, u32 back) {
-    const u32* entry = table + (2 * k + back) * 3;
-    return Plan{unit_plans + entry[0], entry[1], entry[2]};
-  };
-  for (u32 s = 0; s < steps; ++s, first += n) {
-    const RoundingKey t = rounding_key(keys, step + s);
-    const Plan plan = plan_of(plans, count, index + s, length, slots);
-    const number rate = rates[many > 1 ? s : 0];
-    for (u32 k = 0; k < LAYERS; ++k) {
-      with_forward(k, [&](auto empty) {
-        forward_layer<decltype(empty)>(k, memory, rows, row_stride, first, words, z, h, n,
-                                       unit_plan(k, 0), unit_spare, t);
-      });
-      __syncthreads();
-    }
-    output_layer(rows, row_stride, first, words, z, d, masks, n, t);
-    __syncthreads();
-    for (u32 k = LAYERS; k-- > 0;) {
-      if (k > 0) {
-        with_backward(k, [&](auto empty) {
-          backward_layer<decltype(empty)>(k, memory, z, d, n, unit_plan(k, 1), unit_spare, t);
-        });
-        __syncthreads();
-      }
-      with_batch(k, [&](auto empty) {
-        descend_layer<decltype(empty)>(k, memory, rows, row_stride, first, words, h, d, masks, n,
-                                       plan, batch_spare, t, rate, 0);
-      });
-    }
-    __syncthreads();
   }
 }

@@ -18,7 +18,7 @@ from nanorepro.specification import ModelSpec
 
 THREADS = 128
 # `tiles.cu`: sums and terms of a tile; how many sums of how many terms are worth tiles
-LARGE, NARROW = (128, 32, 16), (4, 32, 128)
+LARGE, NARROW = (128, 32, 32), (4, 32, 128)
 MANY, SOME, LONG = 1 << 10, 16, 128
 # weights times examples of a mini-batch up to which a block trains a model, and its most threads
 BLOCK_WORK, BLOCK_THREADS = 1 << 20, 512
@@ -285,6 +285,7 @@ class Ensemble:
         slots = max(plans.slots for pair in self.unit_plans for plans in pair)
         most = max(layer.fan_out * max(self.batch, layer.fan_in) for layer in self.shape.net)
         threads = min(BLOCK_THREADS, -(-most // LANES) * LANES)
+        threads = THREADS if self.program.tiled else threads  # as the tiles have
         each = self.models * threads
         units = self.device.empty((each * slots * f.unit_bytes,), np.uint8)
         batches = self.device.empty((each * self.batch_plans.slots * f.batch_bytes,), np.uint8)

@@ -62,34 +62,46 @@ __device__ __forceinline__ void backward_descend_layer(Owned& shared, u32 k, num
       }
     }
     if (part + 1 < parts) fetch(first(part + 1));
+    // what comes next is on its way while products are joined; without __syncwarp() the compiler would load
+    // it later
+    number of_w[2][BELOW], of_delta[2][4];
+    const auto take_output = [&](int e) {
+      const int u = UNIT_CHAIN > 0 ? e : OUTPUTS - 1 - e;
+      load<BELOW>(&shared.w[u][x], of_w[e % 2]);
+      load<4>(&shared.d[u][y], of_delta[e % 2]);
+    };
+    take_output(0);
 #pragma unroll
     for (int e = 0; e < OUTPUTS; ++e) {
-      const int u = UNIT_CHAIN > 0 ? e : OUTPUTS - 1 - e;
-      number of_w[BELOW], of_d[4];
-      load<BELOW>(&shared.w[u][x], of_w);
-      load<4>(&shared.d[u][y], of_d);
+      if (e + 1 < OUTPUTS) take_output(e + 1);
+      __syncwarp();
 #pragma unroll
       for (int r = 0; r < BELOW; ++r) {
 #pragma unroll
-        for (int c = 0; c < 4; ++c) sums[r][c].product(of_w[r], of_d[c], t);
+        for (int c = 0; c < 4; ++c) sums[r][c].product(of_w[e % 2][r], of_delta[e % 2][c], t);
       }
     }
     Sum g[HERE][4];
+    number of_h[2][HERE][4], of_d[2][4][4];
+    const auto take_four = [&](int e) {
+      const int i = BATCH_CHAIN > 0 ? 4 * e : EXAMPLES - 4 - 4 * e;
 #pragma unroll
-    for (int e = 0; e < EXAMPLES; e += 4) {
-      const int i = BATCH_CHAIN > 0 ? e : EXAMPLES - 4 - e;
-      number of_h[HERE][4], of_d[4][4];
+      for (int c = 0; c < HERE; ++c) load<4>(&shared.h[input + c][i], of_h[e % 2][c]);
 #pragma unroll
-      for (int c = 0; c < HERE; ++c) load<4>(&shared.h[input + c][i], of_h[c]);
+      for (int r = 0; r < 4; ++r) load<4>(&shared.d[output + r][i], of_d[e % 2][r]);
+    };
+    take_four(0);
 #pragma unroll
-      for (int r = 0; r < 4; ++r) load<4>(&shared.d[output + r][i], of_d[r]);
+    for (int e = 0; e < FOURS; ++e) {
+      if (e + 1 < FOURS) take_four(e + 1);
+      __syncwarp();
 #pragma unroll
       for (int f = 0; f < 4; ++f) {
         const int at = BATCH_CHAIN > 0 ? f : 3 - f;
 #pragma unroll
         for (int c = 0; c < HERE; ++c) {
 #pragma unroll
-          for (int r = 0; r < 4; ++r) g[c][r].product(of_h[c][at], of_d[r][at], t);
+          for (int r = 0; r < 4; ++r) g[c][r].product(of_h[e % 2][c][at], of_d[e % 2][r][at], t);
         }
       }
     }

@@ -13,7 +13,7 @@ from nanorepro.errors import ConfigError
 from nanorepro.model.layers import Layer, shapes
 from nanorepro.model.optimizers import OPTIMIZERS
 from nanorepro.numerics.plans import fixed_plan, is_drawn
-from nanorepro.numerics.single_sums import Site, sites
+from nanorepro.numerics.single_sums import KINDS, Site, sites
 from nanorepro.numerics.trees import LEAF_ORDERS
 from nanorepro.specification import layers
 
@@ -62,19 +62,20 @@ class Shape:
                 found[name] = self.weights[k] + part * shape[0] * shape[-1], shape
         return found
 
-    def text(self) -> str:
-        """The table of the layers in CUDA C."""
+    def text(self, tiled: frozenset[Site]) -> str:
+        """The table of the layers in CUDA C; tiled: which sums a block takes by tiles."""
         rows = []
         for k, layer in enumerate(self.net):
             bias = self.biases + self.units[k] if layer.bias else 0
             numbers = (
                 layer.fan_in, layer.fan_out, layer.sets, self.units[k], self.weights[k], bias,
-                int(layer.active),
+                int(layer.active), *(int((k, kind) in tiled) for kind in KINDS),
             )  # fmt: skip
             rows.append("  {" + ", ".join(f"{n}u" for n in numbers) + "},\n")
         return (
             f"#define UNITS {self.all_units}u\n"
-            "struct Layer { u32 fan_in, fan_out, sets, units, weights, biases, active; };\n"
+            "struct Layer {\n  u32 fan_in, fan_out, sets, units, weights, biases, active;\n"
+            f"  u32 {', '.join(f'{kind}_tiles' for kind in KINDS)};\n}};\n"
             f"__constant__ Layer layers[] = {{\n{''.join(rows)}}};\n"
         )
 
@@ -102,6 +103,7 @@ class Program:
     by_tiles: whether a layer's sums of a kind, which are chains then, can go by tiles
     fours: whether the first layer goes forward by four units at a time
     owned: layers whose weights are read once, going backward and descending
+    tiled: sums that a block which trains the model takes by tiles
     small: all steps in one launch, in shared memory, or nothing: its kernel, threads and shared
         bytes of a model
     """
@@ -113,6 +115,7 @@ class Program:
     by_tiles: dict[Site, bool]
     fours: bool
     owned: frozenset[int]
+    tiled: frozenset[Site]
     small: str = ""
     kernel: str = ""
     threads: int = 0
@@ -221,6 +224,24 @@ def is_owned(config: Config, found: Formulas, layer: Layer) -> bool:
     return whole and np.dtype(found.dtype).itemsize == 4
 
 
+def tiled_sums(by_tiles: dict[Site, bool], net: tuple[Layer, ...], batch: int) -> frozenset[Site]:
+    """`block.cu`: sums above the first layer that are worth tiles of MIDDLE: many, not short."""
+    sizes = {
+        (k, kind): size
+        for k, layer in enumerate(net)
+        for kind, size in (
+            ("forward", (layer.fan_out, batch, layer.fan_in)),
+            ("backward", (layer.fan_in, batch, layer.fan_out)),
+            ("batch", (layer.fan_out, layer.fan_in, batch)),
+        )
+    }
+    return frozenset(
+        site
+        for site, (m, n, terms) in sizes.items()
+        if site[0] and by_tiles[site] and m >= 16 and m * n >= 512 and terms >= 8
+    )
+
+
 def batch_text(config: Config, dials: Dials, shape: Shape) -> str:
     """`batch.cu`, with what stands in front of it."""
     fans = [shape.net[0].fan_in, *(layer.fan_out for layer in shape.net)]
@@ -271,19 +292,9 @@ def program_of(config: Config, dials: Dials, features: int, real: bool = False) 
     """The programs of a model with these dials over so many features; raises ConfigError."""
     shape = shape_of(layers(config, features))
     found = formulas(config, dials, shape.parameters, len(shape.net))
-    head = source_text("common.cu") + found.text + shape.text()
-    head += f"constexpr bool REAL = {str(real).lower()};\n" + source_text("vectors.cu")
     unit, batch = unit_chain(dials, len(shape.net)), batch_chain(dials, len(shape.net))
-    chains = f"constexpr int UNIT_CHAIN = {unit}, BATCH_CHAIN = {batch};\n"
-    first = shape.net[0]
-    fours = bool(unit) and not real and features <= LANES and first.row % 4 == 0
-    chains += f"constexpr bool FOURS_FIRST = {str(fours).lower()};\n"
-    forward = head + chains + source_text("forward.cu")
     widest = max((max(layer.fan_in, layer.fan_out) for layer in shape.net[1:]), default=0)
     tiles = (unit or batch) and widest >= LANES
-    sparse = OPTIMIZERS[config.optimizer].zero_gradient_changes_nothing
-    by_layers = forward + f"constexpr bool SPARSE = {str(sparse).lower()};\n"
-    by_layers += source_text("backward.cu") + (source_text("tiles.cu") if tiles else "")
     by_tiles = {
         site: bool(tiles and (batch if site[1] == "batch" else unit))
         and dials.accumulator_of(*site) != "exact"
@@ -294,8 +305,21 @@ def program_of(config: Config, dials: Dials, features: int, real: bool = False) 
         for k, layer in enumerate(shape.net)
         if k and by_tiles[k, "backward"] and by_tiles[k, "batch"] and is_owned(config, found, layer)
     )
+    tiled = tiled_sums(by_tiles, shape.net, config.batch)
+    head = source_text("common.cu") + found.text + shape.text(tiled)
+    head += f"constexpr bool REAL = {str(real).lower()};\n" + source_text("vectors.cu")
+    chains = f"constexpr int UNIT_CHAIN = {unit}, BATCH_CHAIN = {batch};\n"
+    first = shape.net[0]
+    fours = bool(unit) and not real and features <= LANES and first.row % 4 == 0
+    chains += f"constexpr bool FOURS_FIRST = {str(fours).lower()};\n"
+    forward = head + chains + source_text("forward.cu")
+    sparse = OPTIMIZERS[config.optimizer].zero_gradient_changes_nothing
+    by_layers = forward + f"constexpr bool SPARSE = {str(sparse).lower()};\n"
+    by_layers += source_text("backward.cu") + source_text("tiles.cu")
+    by_layers += source_text("tile_launches.cu") if tiles else ""
     by_layers += source_text("owned.cu") if owned else ""
-    program = Program(shape, found, forward, by_layers, by_tiles, fours, owned)
+    by_layers += f"constexpr bool TILED = {str(bool(tiled)).lower()};\n" + source_text("block.cu")
+    program = Program(shape, found, forward, by_layers, by_tiles, fours, owned, tiled)
     size, numbers = np.dtype(found.dtype).itemsize, (1 + len(found.starts)) * shape.parameters
     if is_small(config, dials, shape.net):
         numbers += (2 * shape.all_units + features * real) * ROW

@@ -11,6 +11,8 @@ from support.ptx.parser import CONSTANT, GLOBAL, Module, PtxError
 
 from nanorepro.backends.cuda import nvrtc
 
+STATIC = 48 << 10  # bytes of shared memory that a kernel may declare
+
 
 @lru_cache(maxsize=16)
 def read(ptx: str) -> tuple[Module, dict[int, tuple[Any, int]]]:
@@ -48,8 +50,8 @@ class Loaded:
             values[parameter] = int(argument.view(f"u{size}"))
         if not 1 <= block <= 1024 or min(grid) < 1 or grid[0] >= 1 << 31 or grid[1] > 65535:
             raise PtxError(f"{name}: a grid of {grid} blocks of {block} threads")
-        if module.static["shared"] + shared > device.shared:
-            raise PtxError(f"{name}: {shared} bytes of shared memory")
+        if entry.shared > STATIC or entry.shared + shared > device.shared:
+            raise PtxError(f"{name}: {entry.shared} and {shared} bytes of shared memory")
         threads = Threads(device.launches, grid[0] * grid[1] * block, block)
         sizes = {"shared": module.static["shared"] + shared, "local": module.static["local"]}
         regions = dict(device.regions)

@@ -82,6 +82,7 @@ class Module:
         self.returns: dict[str, list[Instruction]] = {}
         self.address: dict[str, int] = {}
         self.initial: dict[int, bytes] = {}
+        self.shared: dict[str, int] = {}  # bytes of each variable
         self._variables(text)
         pattern = (
             r"\.(entry|func)\s*(?:\(([^)]*)\)\s*)?(\w+)\s*(?:\(([^)]*)\))?"
@@ -109,6 +110,8 @@ class Module:
             at = -(-ends[space] // int(align)) * int(align)
             self.address[name] = at
             ends[space] = at + int(size or 0)
+            if space == "shared":
+                self.shared[name] = int(size or 0)
             if values:
                 numbers = bytes(int(v) & 255 for v in values.split(","))
                 self.initial[at] = numbers + bytes(int(size) - len(numbers))
@@ -151,6 +154,8 @@ class Module:
                 declared.append((found[2], size, found[1]))
         returned = re.search(r"(\w+)(?:\[\d+\])?\s*$", result.strip()) if result else None
         self.entries[name] = Entry(len(self.code), declared, returned[1] if returned else "")
+        names = set(re.findall(r"\w+", body)) & self.shared.keys()
+        self.entries[name].shared = sum(self.shared[variable] for variable in names)
         before, reader = self.files.copy(), _Reader(self, name, kind == "func", body)
         reader.read()
         if kind != "func":
