@@ -80,9 +80,10 @@ LAPTOP = Size(22, 16, 16, (0, 4, 8, 12, 16, 17))
 MORE_PAIRS = Size(20, 16, 256, (0, 7, 14))
 MORE_TOWERS = Size(18, 12, 4096, (0, 6, 13), series=False)
 MORE_CLOUDS = Size(20, 16, 1024, (0, 7, 14), series=False)
+MORE_DEEP = Size(16, 12, 64, (0, 5, 11), series=False)
 EQUAL_LOSS = Size(16, 12, 4096, (0, 4, 11), series=False)
 EQUAL_LOSS_WIDE = Size(14, 12, 1024, (0, 3, 6, 9), series=False)
-EQUAL_LOSS_DEEP = Size(12, 12, 128, (0, 3, 7), series=False)
+EQUAL_LOSS_DEEP = Size(12, 12, 512, (0, 3, 7), series=False)
 SMOKE = Size(10, 8, 2, (0, 2, 5))
 SCALES: dict[str, dict[int, Size]] = {
     "paper": dict.fromkeys(FIGURES, PAPER),

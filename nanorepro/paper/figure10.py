@@ -3,7 +3,17 @@
 import math
 
 from nanorepro.paper.claims import SMALL, Claim, Criterion, equal_losses, two
-from nanorepro.paper.curves import ALL, EQUAL_LOSS_DEEP, FIRST, LAST, MID, SMELU, SMOOTH, SWISH
+from nanorepro.paper.curves import (
+    ALL,
+    EQUAL_LOSS_DEEP,
+    FIRST,
+    LAST,
+    MID,
+    MORE_DEEP,
+    SMELU,
+    SMOOTH,
+    SWISH,
+)
 from nanorepro.paper.estimates import ratio
 from nanorepro.paper.quantities import LOSS, PD
 from nanorepro.paper.record import Figure
@@ -61,6 +71,7 @@ CLAIMS = (
                 ("L", LOSS, 1.0, math.inf, MID, "middle z"),
             )
         ),
+        MORE_DEEP,
     ),
     Claim(
         "a warm start with a lower learning rate reduces PD even with aggressive shuffling,"
