@@ -217,7 +217,8 @@ def test_traces_are_the_same_bits_in_both_executions_and_train_as_ever(options):
             assert_same_record(pair.models[k].parameters(), plain.models[k].parameters(), f"{k}")
 
 
-@pytest.mark.parametrize("options", slow_after(1, [{}, {"hidden": "", "log2_examples": 11}]))
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{}, {"hidden": "", "log2_examples": 11}])
 def test_both_backends_and_any_number_of_threads_find_the_same(options):
     config = replace(SMALL, pairs=3, **options)
     records = [

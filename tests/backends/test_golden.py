@@ -24,7 +24,7 @@ THREADED = ["linear", "tower", "identity-1"]
 SOME = ["swish-1.5", "kahan", "exact-float32", "linear", "wide-no-fma", "stochastic-bits:8"]
 SOME += ["bits:20", "toward-zero-bits:8"]  # where a processor takes other ways than the next
 # each is a kernel to compile, but for the first three, which other tests need, too
-QUICK = {"linear", "tower", "wide-sgd", "float64", "real"}
+QUICK = {"linear", "tower", "wide-sgd", "real"}
 LONG = {"stochastic-dials", "stochastic-float32", "real-wide"}  # for the reference
 # AArch64 is emulated, and NumPy's part of it is slow
 HANDFUL = ["linear", "float64", "stochastic-bits:8"]
@@ -117,6 +117,7 @@ def test_names_the_weight_of_the_row(monkeypatch):
     assert "model 0: equal after step 4, not after step 8, w0[" in message
 
 
+@pytest.mark.slow
 def test_names_the_step_and_the_bits_in_which_numba_leaves_the_reference(monkeypatch):
     def other(config, first, steps):
         rates = np.resize(learning_rates(config, first, steps), steps)

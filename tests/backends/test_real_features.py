@@ -38,7 +38,8 @@ def examples(n, d):
     return x, RNG.integers(0, 2, n).astype(np.uint8)
 
 
-@pytest.mark.parametrize("options", slow_after(1, OPTIONS), ids=str)
+@pytest.mark.slow
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_every_execution_gives_the_same_bits(options):
     spec = ModelSpec(Config(**options), 10, 0, 0, real=True)
     x, y = examples(4 * spec.config.batch, 10)

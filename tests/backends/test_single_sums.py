@@ -69,7 +69,8 @@ def test_the_text_says_what_is_meant(accumulators):
 EVERYWHERE = text_of(dict.fromkeys(sites(3), "exact"))
 
 
-@pytest.mark.parametrize("backend", ["reference", pytest.param("numba", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["reference", "numba"])
 def test_exact_at_every_sum_is_exact_and_makes_a_pd_of_0(backend):
     config = {"hidden": "4,3", "log2_examples": 10, "differ": "shuffle,order",
               "leaf_order": "random", "unit_order": "random"}  # fmt: skip

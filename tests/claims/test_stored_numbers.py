@@ -42,8 +42,8 @@ def test_most_figures_are_stored():
     assert {2, 3, 4, 6, 7} <= set(CLAIMED)
 
 
-# the two with thousands of pairs take longer
-@pytest.mark.parametrize("number", slow_unless(lambda number: number not in (2, 6), STORED))
+# those with a thousand pairs or more take longer
+@pytest.mark.parametrize("number", slow_unless(lambda number: number not in (2, 6, 8), STORED))
 def test_program_says_the_same_of_the_stored_numbers(number, tmp_path, capsys):
     words = [str(number), "--from-records", str(FOLDER), "--report", str(tmp_path / "page.md")]
     assert figure.main(words) == 0

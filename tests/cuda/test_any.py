@@ -67,6 +67,7 @@ def interpreter():
     sys.modules.pop("cupy", None)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=EVERY,
     deadline=None,

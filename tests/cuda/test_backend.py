@@ -240,9 +240,10 @@ def test_a_long_permutation(interpreter):
     test_permutations(interpreter, 5000, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "kernels"),
-    slow_after(1, [
+    [
         ({"hidden": "3,200,2", "batch": 5, "accumulator": "kahan", "unit_accumulator": "wide"},
          {"forward_narrow", "backward_narrow"}),
         # weights that are read once: two blocks and few outputs; three parts, from the last on
@@ -259,7 +260,7 @@ def test_a_long_permutation(interpreter):
          {"backward_large", "descend_large"}),
         ({"hidden": "40,130", "batch": 17, "precision": "bits:8", "tree": "pairwise"},
          {"forward_large"}),
-    ]),
+    ],
 )  # fmt: skip
 def test_large_layers_by_tiles(interpreter, monkeypatch, options, kernels):
     names = set()

@@ -227,6 +227,7 @@ def test_the_same_folder_gives_the_same_bytes(folder, tmp_path):
     assert done.stdout == report.report(folder) == report.report(Folder(folder.path))
 
 
+@pytest.mark.slow
 def test_five_hundred_runs_are_small_and_quick(tmp_path):
     """Seconds of the CPU: a third of the bound on 2.4 GHz, half of what 1,000 runs may take."""
     configs = grid(
