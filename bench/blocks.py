@@ -15,8 +15,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from bench.launches import WHOLE, turn, until_exit
-from bench.multiprocessor import SCHEDULERS, Instruction, Stream, run
+from bench.launches import WHOLE, in_turns, inner_turns, replaced, streams, turn
+from bench.multiprocessor import Instruction, run
 from bench.sass import (
     CLOCK,
     PROCESSORS,
@@ -24,9 +24,7 @@ from bench.sass import (
     disassembled,
     distinct_features,
     examples_with_one,
-    loops,
-    path,
-)  # fmt: skip
+)
 from nanorepro.backends.cuda.ensemble import BLOCK_WORK, THREADS
 from nanorepro.backends.cuda.program import LANES, Program, program_of
 from nanorepro.config import Config
@@ -109,39 +107,15 @@ def near(code: Sequence[Instruction | None]) -> list[Instruction | None]:
     return [i and replace(i, name=i.name.replace("LDG", "LDS")) for i in code]
 
 
-def shared_out(binary: bytes, part: Part) -> list[Instruction | None]:
-    """What a thread does for its share of a part without tiles."""
-    code, labels = disassembled(binary, part.kernel)
-    found = loops(code, labels)
-    inner = next(
-        a for a in found if not any(a[0] <= b[0] and b[1] < a[1] for b in found)
-    )  # the first one is that of chains
-    around = {inner[1]: max(1, part.turns)}
-    outer = [b for b in found if b[0] < inner[0] and inner[1] < b[1]]
-    if outer:
-        nearest = min(outer, key=lambda loop: loop[1] - loop[0])
-        around[nearest[1]] = -(-part.sums // THREADS)
-    return near(list(until_exit(path(code, labels, (0, len(code) - 1), around))))
-
-
-def streams(code: Sequence[Instruction | None], blocks: int, warps: int) -> list[Stream]:
-    return [Stream(w % SCHEDULERS, code, b) for b in range(blocks) for w in range(warps)]
-
-
 def cycles_of(part: Part, binaries: dict[str, bytes], blocks: int) -> float:
     """Cycles of a part of a step with so many blocks on a multiprocessor."""
     if part.kernel.endswith("_middle"):
-        code, labels = disassembled(binaries["tiles"], part.kernel)
-        one, two = (run(streams(near(c), blocks, THREADS // LANES)) for c in turn(code, labels))
-        return (one + (two - one) * (part.turns - 1)) * part.sums
-    code = shared_out(binaries["above" if part.layer else "first"], part)
-    return run(streams(code, blocks, min(THREADS, -(-part.sums // LANES) * LANES) // LANES))
-
-
-def replaced(source: str, texts: Sequence[tuple[str, str]]) -> str:
-    for old, new in texts:
-        source = source.replace(old, new)
-    return source
+        one, two = turn(*disassembled(binaries["tiles"], part.kernel))
+        return in_turns(near(one), near(two), part.turns, blocks) * part.sums
+    code, labels = disassembled(binaries["above" if part.layer else "first"], part.kernel)
+    warps = min(THREADS, -(-part.sums // LANES) * LANES) // LANES
+    share = inner_turns(code, labels, part.turns, -(-part.sums // THREADS))
+    return run(streams(near(share), blocks, warps))
 
 
 def resident(binary: bytes) -> int:

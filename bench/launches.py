@@ -10,7 +10,7 @@ features; what a kernel has besides, for other layers, is counted where the way 
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bench.multiprocessor import (
@@ -127,46 +127,70 @@ def until_exit(instructions: Iterator[Instruction]) -> Iterator[Instruction]:
             return
 
 
-def inner_turns(code: list[Instruction], labels: dict[str, int], launch: Launch) -> list:
-    """The instructions of one result without tiles: its first innermost loop in turns."""
-    unrolled = 1 if launch.kernel == "forward" else 4
+def inner_turns(
+    code: list[Instruction], labels: dict[str, int], turns: int, results: int = 1
+) -> list[Instruction]:
+    """A thread's instructions for so many results without tiles.
+
+    The first innermost loop, that of chains, is gone through in turns.
+    """
     found = loops(code, labels)
     inside = [a for a in found if not any(a[0] <= b[0] and b[1] < a[1] for b in found)]
-    around = {inside[0][1]: -(-launch.turns // unrolled)} if inside else {}
+    around = {}
+    if inside:
+        first, last = inside[0]
+        around[last] = turns
+        outer = [b for b in found if b[0] < first and last < b[1]]
+        if outer:
+            around[min(outer, key=lambda loop: loop[1] - loop[0])[1]] = results
     return list(until_exit(path(code, labels, (0, len(code) - 1), around)))
+
+
+def streams(
+    code: Sequence[Instruction | None], blocks: int, warps: int = THREADS // LANES
+) -> list[Stream]:
+    """The same of each warp of so many blocks."""
+    return [Stream(w % SCHEDULERS, code, b) for b in range(blocks) for w in range(warps)]
+
+
+def in_turns(
+    one: Sequence[Instruction | None], two: Sequence[Instruction | None], turns: int, blocks: int
+) -> float:
+    """Cycles of so many blocks in so many turns, from those of one and of two."""
+    first, second = run(streams(one, blocks)), run(streams(two, blocks))
+    return first + (second - first) * (turns - 1)
 
 
 def cycles_of(
     code: list[Instruction], labels: dict[str, int], launch: Launch, blocks: int
 ) -> float:
     """Cycles of a launch of so many blocks on one multiprocessor."""
-    warps = THREADS // LANES
-
-    def streams(one: list, count: int) -> list[Stream]:
-        return [Stream(w % SCHEDULERS, one, b) for b in range(count) for w in range(warps)]
-
     if "_" in launch.kernel:
         here = min(blocks, RESIDENT)
-        one, two = turn(code, labels)
-        first, second = run(streams(one, here)), run(streams(two, here))
-        whole = first + (second - first) * (launch.turns - 1)
-        return whole * blocks / here
-    here = min(blocks, WARPS // warps)
-    return run(streams(inner_turns(code, labels, launch), here)) * blocks / here
+        return in_turns(*turn(code, labels), launch.turns, here) * blocks / here
+    here = min(blocks, WARPS * LANES // THREADS)
+    unrolled = 1 if launch.kernel == "forward" else 4
+    one = inner_turns(code, labels, -(-launch.turns // unrolled))
+    return run(streams(one, here)) * blocks / here
+
+
+def replaced(source: str, texts: Sequence[tuple[str, str]]) -> str:
+    """A program with some of its texts replaced."""
+    for old, new in texts:
+        source = source.replace(old, new)
+    return source
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m bench.launches", description=__doc__.split("\\n")[0]
+        prog="python -m bench.launches", description=__doc__.split("\n")[0]
     )
     parser.add_argument("--models", type=int, default=32)
     parser.add_argument("--architecture", default="90", choices=CLOCK)
     given = parser.parse_args(argv)
     config = Config(model="deep", data="quadratic")
-    source = program_of(config, dials(config, 0), 32).layers
-    for general, whole in WHOLE:
-        source = source.replace(general, whole)
+    source = replaced(program_of(config, dials(config, 0), 32).layers, WHOLE)
     binary = compiled(source, given.architecture)
     there, clock = PROCESSORS[given.architecture], CLOCK[given.architecture]
     total = 0.0

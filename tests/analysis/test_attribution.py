@@ -140,8 +140,8 @@ def by_the_specification(config):
 def test_first_models_are_trained_once_and_the_runs_are_as_ever(stored, tmp_path, monkeypatch):
     """The second models alone tell the runs of the subsets apart, whatever precision they have."""
     config = Config(
-        hidden="3", batch=16, log2_examples=5, log2_eval=4, pairs=2, differ="init,rounding,nudge",
-        rounding="stochastic", precision="bits:11,bits:8", nudge_at=1,
+        hidden="3", batch=16, log2_examples=6, log2_eval=5, pairs=2, differ="init,rounding,nudge",
+        rounding="stochastic", precision="bits:11,bits:8", nudge_at=2,
     )  # fmt: skip
     plain = by_the_specification(config)
     trained, train = [], simulation.Simulation.train

@@ -26,8 +26,9 @@ def test_a_table_the_numbers_and_a_picture(backend, tmp_path):
     assert record["provenance"]["numpy"]
 
 
-def test_json_is_one_object_with_a_planted_step(tmp_path):
-    words = (*TINY, "--differ", "nudge", "--nudge-at", "5", "--json", "--backend", "reference",
+@pytest.mark.parametrize("backend", slow_after(1, ["reference", "numba"]))
+def test_json_is_one_object_with_a_planted_step(backend, tmp_path):
+    words = (*TINY, "--differ", "nudge", "--nudge-at", "5", "--json", "--backend", backend,
              "--out", str(tmp_path))  # fmt: skip
     status, out, _ = call(diverge.main, *words)
     assert status == 0

@@ -368,14 +368,15 @@ def test_weights_and_their_differences(number, folder):
         assert float(row["difference"]) == float(row["model_2"]) - float(row["model_1"])
 
 
-def test_second_call_only_draws(folder, monkeypatch):
-    made(folder, 4)
-    pictures = {p.name: p.read_bytes() for p in folder.glob("figure4-smoke.*")}
+@pytest.mark.parametrize("number", slow_after(1, [4, 2]))
+def test_second_call_only_draws(number, folder, monkeypatch):
+    made(folder, number)
+    pictures = {p.name: p.read_bytes() for p in folder.glob(f"figure{number}-smoke.*")}
     before = {p.name: p.stat().st_mtime_ns for p in folder.glob("*.h5")}
     monkeypatch.setattr(work, "simulate", None)
-    made(folder, 4)
+    made(folder, number)
     assert before == {p.name: p.stat().st_mtime_ns for p in folder.glob("*.h5")}
-    assert pictures == {p.name: p.read_bytes() for p in folder.glob("figure4-smoke.*")}
+    assert pictures == {p.name: p.read_bytes() for p in folder.glob(f"figure{number}-smoke.*")}
 
 
 @pytest.mark.slow
@@ -435,12 +436,13 @@ def test_wrong_options(words, named, tmp_path, monkeypatch, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_plan_runs_and_writes_nothing(tmp_path, capsys):
+@pytest.mark.parametrize(("number", "curve"), slow_after(1, [("4", "ReLU 1"), ("6", "ReLU tower")]))
+def test_plan_runs_and_writes_nothing(number, curve, tmp_path, capsys):
     out = tmp_path / "runs"
-    words = ["4", "--log2-examples", "12", "--pairs", "2", "--plan", "--out", str(out)]
+    words = [number, "--log2-examples", "12", "--pairs", "2", "--plan", "--out", str(out)]
     assert figure.main(words) == 0
     said = capsys.readouterr().out
-    assert "ReLU 1" in said and "MB" in said and "together about" in said
+    assert curve in said and "MB" in said and "together about" in said
     assert not out.exists()
 
 

@@ -22,6 +22,8 @@ LANES = 32  # of a warp
 KEPT = 64  # kinds of models whose programs are kept, those used last
 ROW = 36  # `batch.cu`: numbers from one unit's activations to the next one's
 OWNED = 128  # `owned.cu`: inputs of a block
+# `block.cu`: rows, sums and terms of an equation that are worth tiles of MIDDLE
+TILED_ROWS, TILED_SUMS, TILED_TERMS = 16, 512, 8
 # `wide.cu`: most inputs of the layer of many units, warps beside those of the inputs' chains
 INPUTS, WORKERS = 8, 20
 
@@ -225,7 +227,7 @@ def is_owned(config: Config, found: Formulas, layer: Layer) -> bool:
 
 
 def tiled_sums(by_tiles: dict[Site, bool], net: tuple[Layer, ...], batch: int) -> frozenset[Site]:
-    """`block.cu`: sums above the first layer that are worth tiles of MIDDLE: many, not short."""
+    """Sums above the first layer that `block.cu` takes by tiles, as they are many and not short."""
     sizes = {
         (k, kind): size
         for k, layer in enumerate(net)
@@ -238,7 +240,11 @@ def tiled_sums(by_tiles: dict[Site, bool], net: tuple[Layer, ...], batch: int) -
     return frozenset(
         site
         for site, (m, n, terms) in sizes.items()
-        if site[0] and by_tiles[site] and m >= 16 and m * n >= 512 and terms >= 8
+        if site[0]
+        and by_tiles[site]
+        and m >= TILED_ROWS
+        and m * n >= TILED_SUMS
+        and terms >= TILED_TERMS
     )
 
 
