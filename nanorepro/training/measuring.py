@@ -1,7 +1,7 @@
 """A run's evaluation set, and what is measured of its trained pairs on it."""
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -27,9 +27,18 @@ def evaluation_set(config: Config, world: World, draw: Examples = sampling.examp
 
     `draw` is any backend's `examples`.
     """
-    x, _ = draw(world, stream_key(config.seed, "evaluation"), 0, 1 << config.log2_eval)
+    return _patterns_of(config.seed, config.log2_eval, world, draw)
+
+
+@lru_cache(maxsize=1)  # the runs of a figure have one seed
+def _patterns_of(seed: int, log2_eval: int, world: World, draw: Examples) -> Evaluation:
+    """`evaluation_set`, its arrays read-only."""
+    x, _ = draw(world, stream_key(seed, "evaluation"), 0, 1 << log2_eval)
     patterns, counts = np.unique(x, return_counts=True)
-    return Evaluation(patterns, counts, sampling.example_log_odds(world, patterns))
+    log_odds = sampling.example_log_odds(world, patterns)
+    for array in (patterns, counts, log_odds):
+        array.setflags(write=False)
+    return Evaluation(patterns, counts, log_odds)
 
 
 class Measurer:

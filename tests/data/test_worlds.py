@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from itertools import product
@@ -308,6 +309,22 @@ def test_evaluation_set():
     assert dict(zip(e.x.tolist(), e.counts.tolist(), strict=True)) == Counter(x.tolist())
     assert e.counts.sum() == 1 << 12 and (np.diff(e.x.astype(np.int64)) > 0).all()
     assert np.array_equal(e.log_odds, sampling.example_log_odds(world_of(3, "linear"), e.x))
+
+
+def test_runs_of_a_seed_share_one_evaluation_set_and_no_other():
+    config, world = Config(log2_eval=8, seed=3), world_of(3, "linear")
+    e = evaluation_set(config, world)
+    assert evaluation_set(replace(config, model="tower", pairs=2), world) is e
+    for array in (e.x, e.counts, e.log_odds):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
+    other = {
+        "seed": evaluation_set(replace(config, seed=4), world_of(4, "linear")),
+        "size": evaluation_set(replace(config, log2_eval=9), world),
+        "world": evaluation_set(replace(config, data="quadratic"), world_of(3, "quadratic")),
+    }
+    for what, found in other.items():
+        assert not np.array_equal(found.log_odds, e.log_odds), what
 
 
 # Packing, and the caller's arrays.

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import accumulate
+from math import prod
 from operator import or_
 from typing import NamedTuple
 
@@ -86,13 +87,14 @@ def allocate(wanted):
 
     Each array begins with a cache line, so that no vector lies on two.
     """
-    sizes = [int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in wanted]
+    arrays = [(np.dtype(dtype), shape) for shape, dtype in wanted]
+    sizes = [dtype.itemsize * (prod(n) if isinstance(n, tuple) else n) for dtype, n in arrays]
     begins = [LINE * k for k in accumulate((-(-n // LINE) for n in sizes), initial=0)]
     arena = np.zeros(begins[-1] + LINE, np.uint8)
     first = -arena.ctypes.data % LINE
     return type(wanted)(*(
-        arena[first + at :][:size].view(dtype).reshape(shape)
-        for (shape, dtype), at, size in zip(wanted, begins, sizes, strict=False)
+        np.ndarray(shape, dtype, arena, first + at)
+        for (dtype, shape), at in zip(arrays, begins, strict=False)
     ))  # fmt: skip
 
 
