@@ -204,8 +204,12 @@ class Local:
         self.stillborn = 0  # workers one after another that ended before they were ready
 
     def __enter__(self) -> "Local":
-        for _ in range(self.slots):
-            self._start()
+        try:
+            for _ in range(self.slots):
+                self._start()
+        except BaseException:
+            self.__exit__(*sys.exc_info())
+            raise
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -234,7 +238,7 @@ class Local:
             return
         worker = min(rooms, key=self._ahead)
         worker.given.append((task, threads))
-        worker.send({"task": task.record(), "threads": threads})
+        worker.send({"id": task.config.id, "task": task.record(), "threads": threads})
 
     def events(self, timeout: float) -> Sequence[Event]:
         found: list[Event] = []
@@ -327,8 +331,8 @@ class Local:
             self.stillborn += 1
             if self.stillborn >= TRIES:
                 return [Fatal(f"workers do not start ({reason})")]
-        if worker.at and worker.given:
-            id = worker.at
+        elif worker.given and not worker.retired:  # in the middle of a run, or as it began one
+            id = worker.at or worker.given[0][0].config.id
             self.tries[id] = self._tried(id)
             if self.tries[id] >= TRIES:
                 worker.given.popleft()

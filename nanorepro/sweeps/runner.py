@@ -193,7 +193,7 @@ class Runner:
         while self.pending or self.working or self.elsewhere:
             while self.pending and engine.wants():
                 self._give(engine, threads)
-            for event in engine.events(WAIT if self.working else 0.0):
+            for event in engine.events(WAIT if self.working or self.pending else 0.0):
                 self._handle(event)
             if self.elsewhere and time.monotonic() - looked > LOOK:
                 self._look_elsewhere()

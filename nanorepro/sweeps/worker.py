@@ -1,6 +1,6 @@
 """A process of the local engine: runs come in as lines of JSON, and what became of them goes out.
 
-In:  {"settings": {...}} once, {"task": {...}, "threads": 1} for each run, {"stop": true}
+In:  {"settings": {...}} once, {"id": id, "task": {...}, "threads": 1} for each run, {"stop": true}
 Out: {"ready": ...}, {"begin": id}, {"at": id, "done": examples}, {"end": id, "entry": {...}, ...},
      {"note": id, "text": ...}, {"failed": id, "reason": ...}, {"fatal": ...}, {"retired": ...}
 
@@ -80,7 +80,7 @@ class Worker:
 
     def work(self) -> None:
         """Make run after run until there are no more."""
-        from nanorepro.sweeps.work import Settings, Task
+        from nanorepro.sweeps.work import Settings
 
         first = self.tasks.get()
         if first is None:
@@ -90,21 +90,20 @@ class Worker:
         self.say(ready=os.getpid())
         while not self.stop.is_set() and (message := self.tasks.get()) is not None:
             self.busy = True
-            task = Task.of(message["task"])
-            self.say(begin=task.config.id)
-            self.make(task, settings, engine, message["threads"])
+            self.say(begin=message["id"])
+            self.make(message, settings, engine)
             self.busy = False
             if resident() > most:
                 self.say(retired=resident())
                 return
 
-    def make(self, task: Any, settings: Any, engine: str, threads: int) -> None:
-        """Make one run and say what became of it."""
+    def make(self, message: dict[str, Any], settings: Any, engine: str) -> None:
+        """Make the run of a message and say what became of it."""
         from nanorepro.errors import ConfigError
         from nanorepro.results.store import Conflict
-        from nanorepro.sweeps.work import make, words
+        from nanorepro.sweeps.work import Task, make, words
 
-        id, last = task.config.id, time.monotonic()
+        id, last = message["id"], time.monotonic()
 
         def report(done: int, total: int) -> None:
             nonlocal last
@@ -121,7 +120,10 @@ class Worker:
 
         begin = time.monotonic()
         try:
-            entry, trained = make(task, settings, engine, threads, report, note)
+            task = Task.of(message["task"])
+            if task.config.id != id:
+                raise ValueError(f"it is run {task.config.id} here: the package was changed")
+            entry, trained = make(task, settings, engine, message["threads"], report, note)
         except Stopped:
             return
         except (ConfigError, Conflict, MemoryError, ArithmeticError, ValueError) as error:

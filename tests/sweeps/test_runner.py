@@ -7,7 +7,9 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections import deque
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from nanorepro.results import hdf5, store
 from nanorepro.sweeps import journal
 from nanorepro.sweeps.checking import verify
 from nanorepro.sweeps.claims import Claims
-from nanorepro.sweeps.engines import TRIES, Began, Local, ThisProcess
+from nanorepro.sweeps.engines import TRIES, Began, Local, Process, ThisProcess
 from nanorepro.sweeps.folder import Folder
 from nanorepro.sweeps.progress import SweepProgress
 from nanorepro.sweeps.runner import Broken, Runner, sweep
@@ -207,6 +209,88 @@ def test_a_worker_that_holds_too_much_memory_is_replaced(expected, tmp_path):
     engine = Local(Settings(str(tmp_path), "reference"), 1, memory=1)
     found, _ = run(tmp_path, TASKS[:3], engine=engine)
     assert (found.trained, found.failed) == (3, [])
+
+
+class Unreadable(Task):
+    """A run that is another one for its workers, as if the package had been edited meanwhile."""
+
+    def record(self):
+        return {**super().record(), "config": {"model": "linear", "seed": 99}}
+
+
+def test_a_run_that_its_workers_read_otherwise_fails_and_the_rest_goes_on(expected, tmp_path):
+    wrong = Unreadable(Config(**BASE, seed=9))
+    found, _ = run(tmp_path, [wrong, *TASKS], threads=2)
+    assert [(f.id, f.tries) for f in found.failed] == [(wrong.config.id, 1)]
+    assert "the package was changed" in found.failed[0].reason
+    assert prints(tmp_path) == expected
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_worker_that_dies_over_a_run_counts_whether_it_began_or_not(begun, tmp_path, monkeypatch):
+    engine = Local(Settings(str(tmp_path), "reference"), 1)
+    monkeypatch.setattr(engine, "_start", lambda: None)
+    engine.waiting.extend((task, 1) for task in TASKS[:2])
+    for tries in range(1, TRIES + 1):
+        process = subprocess.Popen("/bin/false", stdin=subprocess.PIPE)
+        errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
+        worker = Process(process, errors, engine.waiting.copy(), ready=True)
+        worker.at = TASKS[0].config.id if begun else ""
+        engine.workers, engine.waiting = [worker], deque()
+        events = engine._event(worker, None)
+        assert engine.tries == {TASKS[0].config.id: tries}
+    assert [(e.id, e.tries) for e in events] == [(TASKS[0].config.id, TRIES)]
+    assert [task for task, _ in engine.waiting] == TASKS[1:2]
+
+
+def test_workers_that_cannot_all_be_started_are_ended(tmp_path, monkeypatch):
+    engine, start = Local(Settings(str(tmp_path), "reference"), 2), Local._start
+
+    def one_only(self):
+        if self.workers:
+            raise OSError("no more processes")
+        start(self)
+
+    monkeypatch.setattr(Local, "_start", one_only)
+    with pytest.raises(Broken, match="no more processes"):
+        run(tmp_path, engine=engine)
+    (worker,) = engine.workers
+    assert worker.process.poll() is not None
+
+
+class Closed:
+    """An engine without workers for its first calls, as a cluster that all have left."""
+
+    name, slots = "closed", 1
+
+    def __init__(self, engine, calls):
+        self.engine, self.left, self.waits = engine, calls, []
+
+    def __enter__(self):
+        self.engine.__enter__()
+        return self
+
+    def __exit__(self, *exception):
+        self.engine.__exit__(*exception)
+
+    def wants(self):
+        return self.left == 0 and self.engine.wants()
+
+    def give(self, task, threads):
+        self.engine.give(task, threads)
+
+    def events(self, timeout):
+        if self.left:
+            self.left -= 1
+            self.waits.append(timeout)
+            return []
+        return self.engine.events(timeout)
+
+
+def test_an_engine_without_workers_is_waited_for_not_asked_again_and_again(expected, tmp_path):
+    engine = Closed(Local(Settings(str(tmp_path), "reference"), 1), 3)
+    run(tmp_path, engine=engine)
+    assert min(engine.waits) > 0 and prints(tmp_path) == expected
 
 
 def test_workers_that_do_not_start_end_the_sweep(tmp_path, monkeypatch):
