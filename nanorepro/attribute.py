@@ -1,8 +1,12 @@
-"""`python -m nanorepro.attribute`: see `nanorepro.commands.attribute`."""
+"""`python -m nanorepro.attribute`: see `nanorepro.commands.attribute`.  Imported, it is the function."""
 
 import sys
 
-from nanorepro.commands.attribute import main
-
 if __name__ == "__main__":
+    from nanorepro.commands.attribute import main
+
     sys.exit(main())
+else:
+    from nanorepro.sweeps.attributing import attribute
+
+    sys.modules[__name__] = attribute  # type: ignore[assignment]

@@ -1,8 +1,12 @@
-"""`python -m nanorepro.diverge`: see `nanorepro.commands.diverge`."""
+"""`python -m nanorepro.diverge`: see `nanorepro.commands.diverge`.  Imported, it is the function."""
 
 import sys
 
-from nanorepro.commands.diverge import main
-
 if __name__ == "__main__":
+    from nanorepro.commands.diverge import main
+
     sys.exit(main())
+else:
+    from nanorepro.sweeps.diverging import diverge
+
+    sys.modules[__name__] = diverge  # type: ignore[assignment]

@@ -42,6 +42,15 @@ def test_all_dir_and_help_know_every_name():
         assert f"{name}(" in text or f"class {name}" in text
 
 
+@pytest.mark.parametrize("name", ["attribute", "compare", "diverge"])
+def test_a_function_is_not_hidden_by_the_command_of_its_name(name):
+    done = python(
+        f"import nanorepro.{name}; from nanorepro import {name}; import nanorepro;"
+        f"print({name} is nanorepro.{name}, callable({name}))"
+    )
+    assert (done.stdout, done.stderr) == ("True True\n", "")
+
+
 def test_a_name_that_is_not_there_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'nanorepro' has no attribute 'train'"):
         nanorepro.train  # noqa: B018

@@ -181,24 +181,25 @@ def run(argv: Sequence[str], console: Console) -> int:
             o.A, o.B, replicates=o.replicates, level=level, rename=rename, transpose=transpose,
             progress=progress,
         )  # fmt: skip
-    status = FAILED if fails(found, o.fail_on) else DONE
     console.say(json.dumps(found.to_dict()) if o.json else str(found))
     if picture is not None:
         try:
             draw(found, str(picture))
         except Exception as error:
-            status = console.fail(f"the picture could not be drawn: {describe(error)}", FAILED)
-    return status
+            return console.fail(f"the picture could not be drawn: {describe(error)}", FAILED)
+    return FAILED if fails(found, o.fail_on) else DONE
 
 
 def fails(found: "Comparison", on: str) -> bool:
     """Whether a comparison found what --fail-on names; raises ConfigError if it cannot say."""
     if on != "beyond":
         return on == "any" and not found.equal
+    from nanorepro.analysis.rounding_test import BEYOND, UNDECIDED
+
     assert found.test is not None
-    if found.test.verdict == "undecided":
+    if found.test.verdict == UNDECIDED:
         raise ConfigError(str(found.test), "fail_on")
-    return found.test.verdict == "beyond rounding"
+    return found.test.verdict == BEYOND
 
 
 def draw(found: "Comparison", file: str) -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -303,11 +304,18 @@ def test_replicates_that_are_none(replicates):
         (["--level", "0.1"], "--level: goes with replicates; give --replicates"),
         (["--fail-on", "beyond"], "beyond goes with replicates"),
         (["--replicates", "reps", "--level", "2"], "below 1"),
-        (["--replicates", "reps/r1.npz", "--fail-on", "beyond"], "needs at least 18"),
     ):
         assert message in refused(command.main, *words, *more)
     with pytest.raises(ConfigError, match="replicates: 'reps' is no list"):
         compare(*words, replicates="reps")
+
+
+def test_a_comparison_that_cannot_say_what_fail_on_asks_is_kept(replicates):
+    words = ["a.npz", "bad.npz", "--replicates", "reps/r1.npz", "--json", "--picture", "p.png"]
+    status, said, warned = call(command.main, *words, "--fail-on", "beyond")
+    assert status == 2 and warned.count("\n") == 1 and "needs at least 18" in warned
+    assert json.loads(said)["test"]["verdict"] == "undecided" and Path("p.png").stat().st_size > 0
+    assert (0, said, "") == call(command.main, *words)
 
 
 def test_replicates_of_series_and_runs(series):
