@@ -1,4 +1,4 @@
-"""`python -m nanorepro.attribute`: see `nanorepro.commands.attribute`.  Imported, it is the function."""
+"""`python -m nanorepro.attribute`: see `nanorepro.commands.attribute`.  Imported: the function."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`python -m nanorepro.compare`: see `nanorepro.commands.compare`.  Imported, it is the function."""
+"""`python -m nanorepro.compare`: see `nanorepro.commands.compare`.  Imported: the function."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`python -m nanorepro.diverge`: see `nanorepro.commands.diverge`.  Imported, it is the function."""
+"""`python -m nanorepro.diverge`: see `nanorepro.commands.diverge`.  Imported: the function."""
 
 import sys
 
