@@ -217,3 +217,10 @@ def equal_loss(what: str, first: tuple[str, str], second: tuple[str, str]) -> Cr
 
 
 SETTLED, SMALL = 20, 14  # least log2 T: of models that learn in seconds, and of the deep ones
+
+
+def counted(verdicts: Sequence[str]) -> str:
+    """How many claims have which verdict, in words."""
+    several = {HOLDS: "hold", FAILS: "do not hold", OPEN: OPEN}
+    counts = {v: verdicts.count(v) for v in several if v in verdicts}
+    return ", ".join(f"{n} {v if n == 1 else several[v]}" for v, n in counts.items()) or "none"

@@ -130,10 +130,17 @@ def _observed(
     if not known:
         return {}
     table = folder / f"{table_name(name, size)}.csv"
-    if not table.exists() and size.pairs:
-        return {}
     full = observed.from_csv(_text(table), str(table), known)
     return {(r.curve, r.log2_window): r for r in full if r.values}
+
+
+def runs_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The runs of a figure's record with log2 T and pairs, those that decide its claims last."""
+    return [
+        {**run, **{f: of["design"][f] for f in ("log2_examples", "pairs")}}
+        for of in [record, *record.get("more", [])]
+        for run in of["runs"]
+    ]
 
 
 def rows(path: Path) -> list[Row]:

@@ -1,18 +1,20 @@
 """The paper's figures as one HTML page: all claims first, then each figure with its runs."""
 
 import base64
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import ParseError
 
 from nanorepro.pages import page
+from nanorepro.paper import claims
+from nanorepro.paper.evidence import runs_of
 from nanorepro.plots import inline
 
 Record = dict[str, Any]
 COLUMNS = (
-    ("curve", "curve"), ("log2_window", "log2 z"), ("relative_pd", "relative PD"),
+    ("curve", "curve"), ("log2_window", "log2 z"), ("log2_examples", "log2 T"),
+    ("pairs", "pairs"), ("relative_pd", "relative PD"),
     ("excess_loss", "excess loss [nats]"), ("stuck", "stuck"), ("id", "id"),
     ("fingerprint", "fingerprint"), ("seconds", "seconds"),
 )  # fmt: skip
@@ -32,12 +34,12 @@ def figures_page(
     measured : callable
         What was measured of a part of a claim, in words.
     """
-    claims = [(r["figure"], claim) for r in records for claim in r["claims"]]
+    found = [(r["figure"], claim) for r in records for claim in r["claims"]]
     runs = {run["id"]: run for record in records for run in runs_of(record)}
     return page.render(
         "figures.html",
-        claims=claims,
-        verdicts=sorted(Counter(claim["verdict"] for _, claim in claims).items()),
+        claims=found,
+        counted=claims.counted([claim["verdict"] for _, claim in found]),
         hours=sum(run["seconds"] for run in runs.values()) / 3600,
         cpus=sorted({str(run["cpu"]) for run in runs.values()}),
         figures=[(record, picture(record, folder), notes(record, folder)) for record in records],
@@ -46,11 +48,6 @@ def figures_page(
         runs_of=runs_of,
         measured=measured,
     )
-
-
-def runs_of(record: Record) -> list[Record]:
-    """The runs of a figure, and those that were made beside it to decide its claims."""
-    return [*record["runs"], *(run for more in record.get("more", []) for run in more["runs"])]
 
 
 def picture(record: Record, folder: Path) -> Any:

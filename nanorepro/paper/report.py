@@ -13,7 +13,7 @@ from typing import Any
 from nanorepro.config import command
 from nanorepro.paper import claims, curves
 from nanorepro.paper.curves import Size
-from nanorepro.paper.evidence import Evidence
+from nanorepro.paper.evidence import Evidence, runs_of
 from nanorepro.paper.figures import FIGURES
 from nanorepro.paper.observed import Key
 from nanorepro.paper.record import Figure
@@ -172,12 +172,13 @@ def write_report(page: Path) -> None:
 def summary(records: list[dict[str, Any]]) -> list[str]:
     """What the page is, and the verdicts of all claims."""
     verdicts = [c["verdict"] for r in records for c in r["claims"]]
-    counted = ", ".join(f"{verdicts.count(v)} {v}" for v in dict.fromkeys(sorted(verdicts)))
-    seconds = sum({r["id"]: r["seconds"] for rec in records for r in rec["runs"]}.values())
-    cpus = sorted({r["cpu"] for rec in records for r in rec["runs"]})
+    runs = {run["id"]: run for record in records for run in runs_of(record)}
+    hours = sum(run["seconds"] for run in runs.values()) / 3600
+    cpus = sorted({run["cpu"] for run in runs.values()})
     lines = [
         "Made by `python -m nanorepro.figure ... --report`; every number comes from the stored runs"
-        " whose ids, fingerprints and commands stand below each figure.",
+        " whose ids and fingerprints stand below each figure. A figure's record has the command of"
+        " each run.",
         "",
         "A part of a claim holds if the 95 % interval over pairs lies inside the expected"
         " range, does not hold if it lies outside, and cannot be told otherwise or where the"
@@ -191,7 +192,7 @@ def summary(records: list[dict[str, Any]]) -> list[str]:
         " `python -m nanorepro.figure N --from-records FOLDER` judges and draws from them alone,"
         " and `pytest tests/claims` recomputes all.",
         "",
-        f"Claims: {counted}. Runs: {seconds / 3600:.2f} hours on {', '.join(cpus)}.",
+        f"Claims: {claims.counted(verdicts)}. Runs: {hours:.2f} hours on {', '.join(cpus)}.",
         "",
         "| figure | claim | verdict |",
         "|---|---|---|",
@@ -227,19 +228,20 @@ def section(record: dict[str, Any], folder: Path) -> list[str]:
     notes = folder / f"notes{f}.md"
     if notes.exists():
         lines += ["", notes.read_text(encoding="utf-8").strip()]
-    if record["runs"]:
+    if runs := runs_of(record):
         lines += [
-            "", f"<details><summary>{len(record['runs'])} runs,"
+            "", f"<details><summary>{len(runs)} runs,"
             f" {record['seconds'] / 3600:.2f} hours</summary>", "",
-            "| curve | log2 z | Δ_r | L | stuck | id | fingerprint | seconds |",
-            "|---|---|---|---|---|---|---|---|",
+            "| curve | log2 z | log2 T | pairs | Δ_r | L | stuck | id | fingerprint | seconds |",
+            "|---|---|---|---|---|---|---|---|---|---|",
         ]  # fmt: skip
-        for r in record["runs"]:
+        for r in runs:
             values = (r["relative_pd"], r["excess_loss"])
             pd, loss = ("-" if v is None else f"{v:.3g}" for v in values)
-            lines.append(
-                f"| {r['curve']} | {r['log2_window']} | {pd} | {loss} | {r['stuck']} | {r['id']} |"
-                f" {r['fingerprint']} | {r['seconds']:.1f} |"
-            )
+            cells = (
+                r["curve"], r["log2_window"], r["log2_examples"], r["pairs"], pd, loss, r["stuck"],
+                r["id"], r["fingerprint"], f"{r['seconds']:.1f}",
+            )  # fmt: skip
+            lines.append(f"| {' | '.join(map(str, cells))} |")
         lines += ["", "</details>"]
     return [*lines, ""]

@@ -19,6 +19,7 @@ from support.slow import slow_unless
 from nanorepro.commands import figure
 from nanorepro.paper import claims
 from nanorepro.paper.figures import FIGURES
+from nanorepro.paper.report import write_report
 
 PAGE = Path(__file__).parents[2] / "docs" / "paper.md"
 FOLDER = PAGE.with_suffix("")
@@ -59,12 +60,32 @@ def test_program_says_the_same_of_the_stored_numbers(number, tmp_path, capsys):
                 assert part[end] == pytest.approx(stored[end], rel=1e-6, abs=1e-12)
 
 
+def test_page_is_made_of_the_records_and_notes(tmp_path):
+    (tmp_path / "paper").symlink_to(FOLDER)
+    write_report(tmp_path / "paper.md")
+    assert (tmp_path / "paper.md").read_text(encoding="utf-8") == PAGE.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("number", CLAIMED)
 def test_page_says_what_the_records_say(number):
-    lines = PAGE.read_text(encoding="utf-8").splitlines()
-    for claim in record_of(number)["claims"]:
+    text = PAGE.read_text(encoding="utf-8")
+    lines, record = text.splitlines(), record_of(number)
+    for claim in record["claims"]:
         line = f"| [{number}](#figure-{number}) | {claim['words']} | {claim['verdict']} |"
         assert line in lines
+    for of in [record, *record["more"]]:
+        for run in of["runs"]:
+            assert f"| {run['id']} | {run['fingerprint']} |" in text
+
+
+def test_a_record_whose_table_is_missing_is_refused(tmp_path, capsys):
+    for file in FOLDER.glob("figure3*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    table = tmp_path / "figure3-T26-16pairs.csv"
+    table.unlink()
+    assert figure.main(["3", "--from-records", str(tmp_path), "--out", str(tmp_path / "new")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(table) in line and "No such file" in line and not (tmp_path / "new").exists()
 
 
 def expected(words):
