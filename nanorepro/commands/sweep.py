@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -127,9 +128,10 @@ def sweep(words: Sequence[str], console: Console) -> int:
         cores = engine.slots
     stream = None if o.quiet else sys.stderr
     try:
-        if o.plan:
-            return show_plan(runner, o.backend, cores, console)
-        outcome = runner.run(cores, stream, engine, NAME)
+        with closing(engine) if engine else nullcontext():
+            if o.plan:
+                return show_plan(runner, o.backend, cores, console)
+            outcome = runner.run(cores, stream, engine, NAME)
     except Broken as error:
         done = len(folder.entries)
         console.warn(f"{done} of {len(runs.configs)} runs are finished; the same command goes on")

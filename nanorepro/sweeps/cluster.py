@@ -132,7 +132,11 @@ class Cluster:
     def __enter__(self) -> "Cluster":
         if self.thread is None:
             self.connect()
-        store.replace_file(self.token, self.sweep.encode())
+        try:
+            store.replace_file(self.token, self.sweep.encode())
+        except BaseException:
+            self.close(cancel=True)
+            raise
         for path in self.token.parent.glob("*.token"):  # of sweeps that were killed
             with contextlib.suppress(OSError):
                 if time.time() - path.stat().st_mtime > DAY:
@@ -180,13 +184,15 @@ class Cluster:
         return self._again(id)
 
     def _message(self, message: Any) -> list[Event]:
-        """What a worker says of the run that it is at."""
-        id = str(message.get("id"))
+        """What a worker says of the run that it is at; others may write to its topic, too."""
+        if not isinstance(message, Mapping):
+            return []
+        id, done = str(message.get("id")), message.get("done")
         given = self.given.get(id)
         if given is None:
             return []
         if "begun" not in message:
-            return [At(id, int(message["done"]))]
+            return [At(id, done)] if isinstance(done, int) else []
         if given.begun == TRIES:
             last = f"its worker was lost {TRIES} times (the last was {given.worker})"
             return self._fail(id, last, TRIES)
@@ -350,9 +356,8 @@ class Cluster:
         able = [address for address, worker in there.items() if self._room(worker)]
         new = [address for address in able if address not in self.fit and address not in self.unfit]
         if new:
-            run = self.client.run(remote.describe, workers=new, on_error="return")
-            answers = await asyncio.wait_for(run, self.patience)
-            for address, answer in answers.items():
+            answers = await asyncio.gather(*map(self._ask, new))
+            for address, answer in zip(new, answers, strict=True):
                 wrong = self._wrong(answer)
                 if wrong:
                     self.unfit[address] = wrong
@@ -361,8 +366,18 @@ class Cluster:
         self.slots = sum(self._room(there[address]) for address in able if address in self.fit)
         return self.slots + len(self.unfit)
 
+    async def _ask(self, address: str) -> Any:
+        """What a worker says that it is, or what went wrong; None if it does not answer in time."""
+        run = self.client.run(remote.describe, workers=[address], on_error="return")
+        try:
+            return (await asyncio.wait_for(run, self.patience)).get(address)
+        except TimeoutError:
+            return None
+
     def _wrong(self, answer: Any) -> str:
         """Why a worker cannot be used; empty if it can."""
+        if answer is None:
+            return f"does not answer within {self.patience:g} s"
         if not isinstance(answer, Mapping):
             return f"cannot run nanorepro ({words(answer)})"
         found = answer.get("version"), answer.get("contract")

@@ -124,7 +124,7 @@ class Folder:
                     report(done, len(wanted))
                 try:
                     made = self._entry(id, files[id], known.get(id), full, source.entry)
-                    if id not in known or (full and not _agree(made, known[id])):
+                    if id not in known or not _agree(made, known[id], full):
                         new.append(made)
                     self.entries[id] = made
                 except OtherVersion as error:  # there, nothing is wrong with it
@@ -232,9 +232,9 @@ class Folder:
         yield from sorted(found, key=lambda r: str(r["first"]))
 
 
-def _agree(a: Entry, b: Entry) -> bool:
-    """Whether two entries say the same, but for the time of modification."""
-    return journal.line(replace(a, modified=0)) == journal.line(replace(b, modified=0))
+def _agree(a: Entry, b: Entry, full: bool) -> bool:
+    """Whether two entries of a file are of the same time, and in full say the same."""
+    return a.modified == b.modified and not (full and journal.line(a) != journal.line(b))
 
 
 def _reason(error: ConfigError, path: Path) -> str:

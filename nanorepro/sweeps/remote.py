@@ -22,7 +22,6 @@ from nanorepro.config import CONTRACT
 from nanorepro.errors import ConfigError
 from nanorepro.results import hdf5, store
 from nanorepro.results.files import read_file
-from nanorepro.results.provenance import source_digest
 from nanorepro.sweeps.work import Settings, Task, train, words
 from nanorepro.version import __version__
 
@@ -39,7 +38,7 @@ class Stopped(Exception):
 
 def describe() -> dict[str, Any]:
     """Which program a worker runs."""
-    return {"version": __version__, "contract": CONTRACT, "source": source_digest()}
+    return {"version": __version__, "contract": CONTRACT}
 
 
 def perform(request: str, start: bytes) -> bytes:

@@ -122,10 +122,31 @@ def test_a_run_that_starts_from_a_stored_one_gets_its_file(shared, dask, tmp_pat
     assert prints(tmp_path / "runs") == {config.id: here.fingerprint}
 
 
-def test_a_plan_for_a_cluster_writes_nothing(dask, tmp_path):
+def test_a_plan_for_a_cluster_writes_nothing_and_keeps_no_connection(dask, tmp_path, monkeypatch):
+    made, connect = [], Cluster.connect
+    monkeypatch.setattr(Cluster, "connect", lambda self: made.append(self) or connect(self))
     status, out, err = call(command.main, *words(tmp_path / "runs", dask.address), "--plan")
     assert (status, err) == (0, "") and "8 runs, 0 finished" in out and "on 2 cores" in out
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [] and made[0].loop.is_closed()
+
+
+def test_a_connection_is_ended_if_the_folder_cannot_be_written(dask, tmp_path):
+    (tmp_path / "claims").write_text("no folder")
+    engine = Cluster(Settings(str(tmp_path), "reference"), dask.address)
+    with pytest.raises(OSError, match="claims"), engine:
+        pass
+    assert engine.loop.is_closed()
+
+
+def test_a_worker_that_does_not_answer_is_named(dask, tmp_path):
+    worker = dask.children["b"]
+    worker.send_signal(signal.SIGSTOP)
+    try:
+        engine = Cluster(Settings(str(tmp_path), "reference"), dask.address, patience=1.0)
+        with pytest.raises(ConfigError, match=r"\(name b\) does not answer within 1 s"):
+            engine.connect()
+    finally:
+        worker.send_signal(signal.SIGCONT)
 
 
 def test_what_dask_leaves_behind_is_not_heard(tmp_path, monkeypatch, caplog):
@@ -392,6 +413,13 @@ def test_an_answer_that_is_none_fails_its_run(data, engine):
 def test_a_run_that_is_said_to_be_stored_and_cannot_be_seen_is_sent_for(engine):
     assert answered(engine, line(engine, stored=True)) == []
     assert engine.given[CONFIGS[0].id].send
+
+
+@pytest.mark.parametrize("more", [None, 3, {}, {"done": None}, {"done": "all"}, {"begin": "w"}])
+def test_a_message_that_is_none_is_not_taken(more, engine):
+    message = {"id": CONFIGS[0].id, **more} if isinstance(more, dict) else more
+    engine.arrived.put(("message", message))
+    assert engine.events(0.0) == [] and engine.given[CONFIGS[0].id].begun == 1
 
 
 def test_the_answer_to_another_sweep_is_not_taken(engine):

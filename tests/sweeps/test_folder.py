@@ -202,3 +202,14 @@ def test_every_result_says_where_it_comes_from(tmp_path):
     assert stored.provenance["engine"] == "local, 1 process"
     assert stored.provenance["sweep"] == settings.sweep
     assert stored == plain
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_files_of_another_time_are_digested_once(full, runs, monkeypatch):
+    for path in runs.glob("*.h5"):
+        os.utime(path, ns=(1, 1))
+    assert Folder(runs).look(full=full) == []
+    monkeypatch.setattr(journal, "digest", lambda path: pytest.fail(f"{path} is read again"))
+    folder = Folder(runs)
+    assert folder.look() == [] and folder.entries.keys() == {c.id for c in CONFIGS}
+    assert {entry.modified for entry in folder.entries.values()} == {1}
