@@ -108,7 +108,7 @@ def test_windows_longer_than_a_warp_and_several_chunks(options, interpreter, mon
 def test_models_train_in_parts_where_memory_is_short(interpreter, monkeypatch):
     one = assert_same_run(Config(**SMALL, optimizer="sgd"))
     launches = interpreter.launches
-    monkeypatch.setattr(seam.current(), "memory", 1)
+    monkeypatch.setattr(seam.current(), "free", lambda: 1)
     again = simulate(one.config, backend="cupy")
     assert again.fingerprint == one.fingerprint
     assert interpreter.launches - launches > launches

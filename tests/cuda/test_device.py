@@ -1,11 +1,15 @@
 """CuPy's side of the seam: what is said where it cannot be used, and the cache of programs."""
 
+import errno
 import json
 import os
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from support.processors import environment
 from support.ptx import cupy as stand_in
 from support.ptx.device import Device
 
@@ -137,14 +141,37 @@ def test_a_program_that_cannot_be_kept_is_used(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     path = seam.cached_binary('extern "C" __global__ void k() {}', "90")
     assert path.read_bytes().startswith(b"\x7fELF")
+    assert path.parent == seam.temporary_folder()
 
 
-def test_nothing_is_left_of_a_program_whose_writing_fails(monkeypatch, tmp_path):
+def test_a_program_is_used_where_the_cache_is_full_and_no_part_of_it_is_left(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(os, "replace", fails(OSError("no space left")))
-    with pytest.raises(OSError, match="no space"):
-        seam.cached_binary('extern "C" __global__ void k() {}', "90")
+    replace = os.replace
+
+    def full(source, target):
+        if Path(target).is_relative_to(tmp_path):
+            raise OSError(errno.ENOSPC, "no space left")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    path = seam.cached_binary('extern "C" __global__ void k() {}', "90")
+    assert path.read_bytes().startswith(b"\x7fELF")
     assert list((tmp_path / "nanorepro" / "cuda").iterdir()) == []
+    monkeypatch.setattr(os, "replace", fails(OSError("no space left")))
+    with pytest.raises(OSError, match="no space"):  # nowhere at all
+        seam.cached_binary('extern "C" __global__ void other() {}', "90")
+    assert [file.name for file in path.parent.glob("*.part")] == []
+
+
+def test_the_folder_of_programs_that_cannot_be_kept_ends_with_its_process(tmp_path):
+    (tmp_path / "nanorepro").write_text("a file where the folder should be")
+    code = "from nanorepro.backends.cuda import device as d; print(d.cached_binary('', '90'))"
+    known = environment(XDG_CACHE_HOME=str(tmp_path))
+    command = [sys.executable, "-c", code]
+    path = Path(
+        subprocess.run(command, env=known, stdout=subprocess.PIPE, text=True).stdout.strip()
+    )
+    assert path.suffix == ".cubin" and not path.parent.exists()
 
 
 def test_a_model_of_too_many_parameters():

@@ -3,9 +3,11 @@
 The other side is in the tests: what the compiler gives, carried out on the CPU by NumPy.
 """
 
+import atexit
 import contextlib
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Sequence
 from functools import cache, lru_cache
@@ -38,11 +40,13 @@ class Loaded(Protocol):
 
 
 class Device(Protocol):
-    """A GPU; memory: free bytes, shared: bytes that a block can have."""
+    """A GPU; shared: bytes of shared memory that a block can have."""
 
     name: str
-    memory: int
     shared: int
+
+    def free(self) -> int:
+        """Bytes of memory that are free now."""
 
     def compile(self, source: str) -> Loaded: ...
     def array(self, host: np.ndarray) -> Any: ...
@@ -71,26 +75,40 @@ def cached_binary(source: str, architecture: str) -> Path:
     major, minor = nvrtc.version()
     parts = (source, architecture, f"{major}.{minor}", *nvrtc.OPTIONS)
     name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32] + ".cubin"
-    folder = cache_folder()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if (folder / name).exists():
-            return folder / name
-    except OSError:
-        folder = Path(tempfile.mkdtemp(prefix="nanorepro-"))  # nowhere to keep it
+    kept = cache_folder() / name
+    with contextlib.suppress(OSError):
+        if kept.exists():
+            return kept
     binary = nvrtc.compiled(source, architecture, binary=True)
-    handle, part = tempfile.mkstemp(dir=folder, suffix=".part")
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        return _written(kept, binary)
+    except OSError:  # read-only, full: it cannot be kept
+        return _written(temporary_folder() / name, binary)
+
+
+def _written(path: Path, binary: bytes) -> Path:
+    """The file, written under another name and renamed; raises OSError."""
+    handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
     try:
         with open(handle, "wb") as file:
             file.write(binary)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, folder / name)
+        os.replace(part, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(part)
         raise
-    return folder / name
+    return path
+
+
+@cache
+def temporary_folder() -> Path:
+    """Where this process has programs that cannot be kept; removed when it ends."""
+    folder = tempfile.mkdtemp(prefix="nanorepro-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 class CupyModule:
@@ -130,7 +148,7 @@ class CupyDevice:
             self.gpu = cupy.cuda.Device()
             self.architecture = str(self.gpu.compute_capability)
             self.shared = int(self.gpu.attributes["MaxSharedMemoryPerBlockOptin"])
-            self.memory = int(runtime.memGetInfo()[0])
+            runtime.memGetInfo()  # the first that asks the GPU itself
             properties = runtime.getDeviceProperties(self.gpu.id)
             self.name = properties["name"].decode()
         except runtime.CUDARuntimeError as error:
@@ -143,6 +161,10 @@ class CupyDevice:
         except nvrtc.NoCompiler as error:
             raise refused(str(error), "pip install nvidia-cuda-nvrtc") from None
         self.programs = lru_cache(PROGRAMS)(self._loaded)
+
+    def free(self) -> int:
+        free, _ = self.cupy.cuda.runtime.memGetInfo()
+        return int(free) + int(self.cupy.get_default_memory_pool().free_bytes())
 
     def compile(self, source: str) -> CupyModule:
         self.gpu.use()  # also in a thread that was begun after the caller chose a GPU
@@ -181,7 +203,7 @@ class CupyDevice:
             return make()
         except self.cupy.cuda.memory.OutOfMemoryError:
             what = f"the GPU has no {size:,} bytes of memory left"
-            raise refused(what, "give fewer pairs or a shorter window") from None
+            raise refused(what, "fewer pairs or a shorter window") from None
 
     def get(self, array: Any) -> np.ndarray:
         return self.cupy.asnumpy(array)

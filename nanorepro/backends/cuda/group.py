@@ -29,7 +29,7 @@ def parts(device: Device, group: Group) -> Iterator[list[int]]:
         numbers += 3 * program.shape.all_units * spec.config.batch
         each = numbers * np.dtype(program.formulas.dtype).itemsize
         each += bytes_of(spec.config, 1 + (spec.features if spec.real else -(-spec.features // 32)))
-        most = int(min(MOST_MODELS, max(1, SHARE * device.memory // each)))
+        most = int(min(MOST_MODELS, max(1, SHARE * device.free() // each)))
         for first in range(0, len(places), most):
             yield places[first : first + most]
 

@@ -89,7 +89,6 @@ class Device:
 
     name = "NumPy"
     shared = 227 << 10
-    memory = 1 << 34
 
     def __init__(self, architecture: str = "90", races: bool = True, options=nvrtc.OPTIONS):
         self.architecture, self.races, self.options = architecture, races, options
