@@ -1,10 +1,8 @@
 """How the two models of a pair part and how far: the answer of `nanorepro.diverge`."""
 
 import math
-import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -23,23 +21,22 @@ from nanorepro.analysis.parting import (
     parting,
 )
 from nanorepro.backends.nudge import nudge_step
-from nanorepro.backends.protocols import Backend, Interrupted, Traces
+from nanorepro.backends.protocols import Backend, Traces, Trained
 from nanorepro.config import Config, command
 from nanorepro.data.given import Given
 from nanorepro.data.worlds import World
 from nanorepro.numerics.streams import stream_key
 from nanorepro.results.bootstrap import mean_interval
-from nanorepro.results.metrics import Comparison, average, weight_distance
+from nanorepro.results.metrics import average, weight_distance
 from nanorepro.specification import ModelSpec, spec_of
 from nanorepro.training.examples import source_of
 from nanorepro.training.measuring import Measurer
 from nanorepro.training.parameters import initial_parameters
+from nanorepro.training.threads import Progress, ThreadedWork
 
 PER_OCTAVE = 4  # steps at which pairs are measured, for each doubling
 THRESHOLD = 1e-4  # relative PD above which a pair has parted
 SATURATED = 0.1  # part of the greatest distance up to which the growth rate is taken
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -275,15 +272,7 @@ def measured_pairs(
             finished(pair)
             return pair
 
-        with ThreadPoolExecutor(threads) as pool:
-            futures = {k: pool.submit(measured, k) for k in missing}
-            try:
-                found |= {k: future.result() for k, future in futures.items()}
-            except BaseException:
-                work.stop.set()
-                for future in futures.values():
-                    future.cancel()
-                raise
+        found |= zip(missing, work.threads.run(measured, missing, threads), strict=True)
     return tuple(found[k] for k in range(config.pairs))
 
 
@@ -299,28 +288,18 @@ class _Work:
         world: World | Given,
         known: int,
     ):
-        self.config, self.backend, self.steps, self.progress = config, backend, steps, progress
-        self.world = world
+        self.config, self.backend, self.steps, self.world = config, backend, steps, world
         self.measurer = Measurer(config, self.world, backend)
-        self.stop, self.lock = threading.Event(), threading.Lock()
         passes = 4 if comparable(config) else 2  # of training, and of looking at each mini-batch
-        self.total = passes * config.pairs * config.examples
-        self.done = passes * known * config.examples
-
-    def report(self, examples: int) -> None:
-        if self.stop.is_set():
-            raise Interrupted
-        with self.lock:
-            self.done = min(self.done + examples, self.total)
-            if self.progress:
-                self.progress(self.done, self.total)
+        examples = passes * config.examples
+        self.threads = ThreadedWork(config.pairs * examples, progress, known * examples)
 
     def pair(self, k: int) -> PairDivergence:
         """All of one pair."""
         specs = [spec_of(self.config, k, m) for m in (0, 1)]
         start = [initial_parameters(self.config, k, m, self.config.features) for m in (0, 1)]
         examples = PairExamples(self.config, k, self.world, self.backend)
-        pair = Lockstep(self.backend.Model, specs, start, examples, self.report)
+        pair = Lockstep(self.backend.Model, specs, start, examples, self.threads.report)
         before = origin = pair.places()
         # the last places at which the two are equal, and the step at which they are not
         apart: int | None = None if equal(*pair.parameters()) else 0
@@ -357,7 +336,7 @@ class _Work:
             return None, None
         start = origin if anywhere else before
         records = [place.parameters for place in start]
-        pair = Lockstep(self.backend.TracedModel, specs, records, examples, self.report)
+        pair = Lockstep(self.backend.TracedModel, specs, records, examples, self.threads.report)
         pair.go_back(start)
         events = Events(pair)
         events.look(self.config.steps)
@@ -365,19 +344,12 @@ class _Work:
 
     def measure(self, pair: Lockstep) -> tuple[float, float, tuple[float, float]]:
         """Distance, PD and the two losses where the models are."""
-        m, (first, second) = self.measurer, pair.models
+        patterns, parameters = self.measurer.patterns, pair.parameters()
+        models = [
+            Trained(record, model.logits(patterns)[None])
+            for record, model in zip(parameters, pair.models, strict=True)
+        ]
         with np.errstate(over="ignore", invalid="ignore"):
-            compared = Comparison(
-                truth=m.truth,
-                counts=m.evaluation.counts,
-                models=(
-                    m.prediction(first.logits(m.patterns)),
-                    m.prediction(second.logits(m.patterns)),
-                ),
-                diverged=(False, False),
-                constant_loss=m.constant_loss,
-                parameters=pair.parameters(),
-                labels=m.evaluation.labels,
-            )
-            distance = weight_distance(*compared.parameters, self.backend.fsum)
+            compared = self.measurer.comparison(models, 0)
+            distance = weight_distance(*parameters, self.backend.fsum)
             return distance, compared.relative_pd, compared.losses

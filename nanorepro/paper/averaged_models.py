@@ -4,10 +4,8 @@ import hashlib
 import io
 import json
 import sys
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from nanorepro.analysis.averaging import averaged_steps, ensemble_logits, tail_averages
-from nanorepro.backends.protocols import Backend, Interrupted, Trained
+from nanorepro.backends.protocols import Backend, Trained
 from nanorepro.config import Config
 from nanorepro.data.sampling import FEATURES
 from nanorepro.data.worlds import make_world
@@ -32,6 +30,7 @@ from nanorepro.sweeps.work import Task
 from nanorepro.training.measuring import Measurer
 from nanorepro.training.progress import Progress
 from nanorepro.training.signals import ends_at_once
+from nanorepro.training.threads import ThreadedWork
 
 PREDICTIONS = [name for name, metric in METRICS.items() if metric.by_checkpoint]
 
@@ -122,17 +121,11 @@ def averages(
         ) as progress,
         ends_at_once(NAME),
     ):
-        done = 0
-
-        def report(examples: int) -> None:
-            nonlocal done
-            done += examples
-            progress(done, total)
-
+        work = ThreadedWork(total, progress)
         for key, r in missing:
             if time_left.allows(Task(r.config)):
                 begin = time.perf_counter()
-                found[key] = averaged(r, backend, threads, report)
+                found[key] = averaged(r, backend, threads, work)
                 write(stored.folder, found[key], time.perf_counter() - begin)
             else:
                 left_out.append(key)
@@ -143,35 +136,20 @@ class NotTheSame(RuntimeError):
     """A repeated training whose bits are not those that are stored."""
 
 
-def averaged(r: Result, backend: Backend, threads: int, report: Callable[[int], None]) -> Result:
+def averaged(r: Result, backend: Backend, threads: int, work: ThreadedWork) -> Result:
     """The pairs of a run with the averages of their weights in place of the last weights."""
     measurer = measurer_of(r, backend)
-    lock, stop = threading.Lock(), threading.Event()
     patterns = measurer.evaluation.x[:, None]
 
-    def counted(examples: int) -> None:
-        if stop.is_set():
-            raise Interrupted
-        with lock:
-            report(examples)
-
     def pair(k: int) -> tuple[list[Trained], list[Any]]:
-        means, last = tail_averages(r.config, k, measurer.world, backend, counted)
+        means, last = tail_averages(r.config, k, measurer.world, backend, work.report)
         models = [
             backend.Model(ModelSpec(r.config, FEATURES, k, m), mean) for m, mean in enumerate(means)
         ]
         logits = [model.logits(patterns)[None] for model in models]
         return [Trained(mean, z) for mean, z in zip(means, logits, strict=True)], last
 
-    with ThreadPoolExecutor(threads) as pool:
-        futures = [pool.submit(pair, k) for k in range(r.config.pairs)]
-        try:
-            made = [future.result() for future in futures]
-        except BaseException:
-            stop.set()
-            for future in futures:
-                future.cancel()
-            raise
+    made = work.run(pair, range(r.config.pairs), threads)
     again = fingerprint([last for _, last in made])
     if again != r.fingerprint:
         raise NotTheSame(

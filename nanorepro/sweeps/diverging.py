@@ -20,7 +20,6 @@ from nanorepro.analysis.divergence import (
     THRESHOLD,
     Divergence,
     PairDivergence,
-    Progress,
     measured_pairs,
     steps_measured,
 )
@@ -33,7 +32,7 @@ from nanorepro.results.files import NotWritten
 from nanorepro.results.provenance import provenance
 from nanorepro.sweeps import journal
 from nanorepro.training.examples import with_content
-from nanorepro.training.threads import check_threads
+from nanorepro.training.threads import Progress, check_threads
 
 PAIRS, VERSION = "diverge", 1
 

@@ -2,10 +2,8 @@
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -39,11 +37,10 @@ from nanorepro.training.parameters import (
     starting_record,
 )
 from nanorepro.training.sequences import pools
-from nanorepro.training.threads import check_threads
+from nanorepro.training.threads import Progress, ThreadedWork, check_threads
 
 __all__ = ["Progress", "evaluation_set", "initial_parameters", "load_backend", "simulate"]
 
-Progress = Callable[[int, int], None]
 Start = Sequence[Sequence[Parameters]]
 
 
@@ -86,17 +83,17 @@ class Simulation:
         given: Given | None = None,
         known: Mapping[tuple[int, int], Snapshot] | None = None,
     ):
-        self.config, self.backend, self.start, self.progress = config, backend, start, progress
+        self.config, self.backend, self.start = config, backend, start
         self.checkpoint = checkpoint
         self.world = source_of(config, given, backend)
         self.measurer = Measurer(config, self.world, backend)
         self.pools = pools(config, backend) if given else {}
         self.streams: WeakValueDictionary[int, ExampleStream] = WeakValueDictionary()
-        self.stop = threading.Event()
         self.lock = threading.Lock()
         resumed = checkpoint.resume(len(self.measurer.evaluation.x))
         self.before = {**resumed, **(known or {})}
-        self.done = sum(one.step for one in self.before.values()) * config.batch
+        done = sum(one.step for one in self.before.values()) * config.batch
+        self.work = ThreadedWork(2 * config.pairs * config.examples, progress, done)
 
     @property
     def models(self) -> list[tuple[int, int]]:
@@ -116,19 +113,6 @@ class Simulation:
     def _step(self, model: tuple[int, int]) -> int:
         """The step at which the training of a model begins."""
         return self.before[model].step if model in self.before else 0
-
-    def report(self, examples: int) -> None:
-        """Count examples that were trained on; ends the thread's work if the run is to end."""
-        with self.lock:
-            if self.stop.is_set():
-                raise Interrupted
-            self.done += examples
-            if self.progress:
-                try:
-                    self.progress(self.done, 2 * self.config.pairs * self.config.examples)
-                except BaseException:
-                    self.stop.set()  # before this thread takes up another job
-                    raise
 
     def starting(self, spec: ModelSpec) -> Snapshot:
         """Where the training of a model begins: before its first step, or where it was left."""
@@ -162,7 +146,7 @@ class Simulation:
 
         def report(examples: int, snapshots: Callable[[], Sequence[Snapshot]]) -> None:
             try:
-                self.report(examples)
+                self.work.report(examples)
             except BaseException:
                 self._keep(job, snapshots)
                 raise
@@ -194,43 +178,24 @@ class Simulation:
 def run_jobs(
     simulation: Simulation, jobs: Sequence[Job], threads: int
 ) -> tuple[list[list[Trained]], list[Measures]]:
-    """Train all jobs and measure every pair as soon as it is trained; both by pair.
-
-    The first failure ends the run: threads at work stop at their next report.
-    """
-    pairs = simulation.config.pairs
+    """Train all jobs and measure every pair as soon as it is trained; both by pair."""
     trained = simulation.finished()
     measured: dict[int, Measures] = {}
 
-    def measure(some: Iterable[int]) -> None:
-        for pair in sorted(some):
+    def measure(pairs: Iterable[int]) -> None:
+        for pair in sorted(pairs):
             if (pair, 0) in trained and (pair, 1) in trained:
                 both = [trained[pair, 0], trained[pair, 1]]
                 measured[pair] = simulation.measurer.measure(both)
 
-    with ThreadPoolExecutor(threads) as pool:
-        futures = {pool.submit(simulation.train, job): job for job in jobs}
-        try:
-            measure({pair for pair, _ in trained})
-            for future in as_completed(futures):
-                models = futures[future].models
-                trained.update(zip(models, future.result(), strict=True))
-                measure({pair for pair, _ in models})
-        except BaseException as error:
-            simulation.stop.set()
-            for future in futures:
-                future.cancel()
-            if isinstance(error, Interrupted):
-                raise _why(futures) from None
-            raise
-    ordered = range(pairs)
+    def ended(job: Job, models: Sequence[Trained]) -> None:
+        trained.update(zip(job.models, models, strict=True))
+        measure({pair for pair, _ in job.models})
+
+    measure({pair for pair, _ in trained})
+    simulation.work.run(simulation.train, jobs, threads, ended)
+    ordered = range(simulation.config.pairs)
     return [[trained[k, 0], trained[k, 1]] for k in ordered], [measured[k] for k in ordered]
-
-
-def _why(futures: Iterable[Future[Any]]) -> BaseException:
-    """What made the threads stop whose futures are interrupted: the first other failure."""
-    failures = (future.exception() for future in futures if not future.cancelled())
-    return next(f for f in failures if f and not isinstance(f, Interrupted))
 
 
 def simulate(

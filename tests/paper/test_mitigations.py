@@ -15,6 +15,7 @@ from nanorepro.paper.curves import Size
 from nanorepro.results import store
 from nanorepro.sweeps import work
 from nanorepro.training.parameters import initial_parameters
+from nanorepro.training.threads import ThreadedWork
 
 SIZE = mitigations.SIZES["smoke"]
 WORDS = ["mitigations", "--scale", "smoke"]
@@ -128,7 +129,7 @@ def test_averages_are_kept_and_what_is_damaged_is_made_anew(folder, stored, monk
 def test_a_run_that_is_not_repeated_to_the_bit_is_a_finding(stored):
     base = replace(stored.find((mitigations.BASE, 0)), fingerprint=64 * "0")
     with pytest.raises(averaged_models.NotTheSame, match="a finding"):
-        averaged_models.averaged(base, load_backend("numba"), 1, lambda examples: None)
+        averaged_models.averaged(base, load_backend("numba"), 1, ThreadedWork(1, None))
 
 
 @pytest.mark.slow
