@@ -149,11 +149,12 @@ def run(argv: Sequence[str], console: Console) -> int:
         try:
             from nanorepro.plots.style import file_of
             from nanorepro.plots.summation_tree import summation_tree
+            from nanorepro.results.files import replace_file
 
             kind = picture.suffix.lower().removeprefix(".")
             data = file_of(summation_tree(tree, title), kind)
             picture.parent.mkdir(parents=True, exist_ok=True)
-            picture.write_bytes(data)
+            replace_file(picture, data)
         except Exception as error:
             drawn = False
             console.fail(f"the picture could not be drawn: {describe(error)}", FAILED)

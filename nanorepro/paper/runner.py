@@ -22,6 +22,7 @@ from nanorepro.results.result import Result
 from nanorepro.sweeps.engines import ThisProcess
 from nanorepro.sweeps.folder import Failure, Folder
 from nanorepro.sweeps.progress import SweepProgress
+from nanorepro.sweeps.reading import environment
 from nanorepro.sweeps.runner import Runner
 from nanorepro.sweeps.work import Settings, Task
 from nanorepro.training.calibration import Calibration, shortest
@@ -222,13 +223,20 @@ def compile_ahead(configs: Sequence[Config], threads: int) -> None:
     try:
         for group in groups:
             words = [sys.executable, "-c", code, *group]
-            children.append(subprocess.Popen(words, stdin=subprocess.DEVNULL,
-                                             stderr=subprocess.DEVNULL))  # fmt: skip
+            children.append(
+                subprocess.Popen(
+                    words,
+                    stdin=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    env=environment(),
+                )
+            )
         for child in children:
             child.wait()
     finally:
         for child in children:
             child.kill()
+            child.wait()
 
 
 def compile_all(kinds: Sequence[str]) -> None:

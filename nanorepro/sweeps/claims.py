@@ -35,7 +35,8 @@ class Claims:
         for path in self.folder.iterdir():  # what sweeps left that were killed
             with contextlib.suppress(OSError):
                 age = self._now() - path.stat().st_mtime
-                if path.suffix == ".owner" and self._is_dead(path.stem, age):
+                gone = path.suffix == ".owner" and self._is_dead(path.stem, age)
+                if gone or (path.suffix == ".void" and age > DEAD):
                     path.unlink()
         self.thread.start()
         return self
@@ -103,11 +104,24 @@ class Claims:
     def _remove(self, path: Path) -> None:
         """Remove a void claim, unless somebody has just put a claim of their own in its place."""
         aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.void")
-        with contextlib.suppress(OSError):
+        try:
             os.rename(path, aside)
+        except OSError:
+            return  # it has just been given up
+        with contextlib.suppress(OSError):
             if not self._void(aside):
-                os.link(aside, path)
+                self._put_back(aside, path)
+        with contextlib.suppress(OSError):
             aside.unlink()
+
+    def _put_back(self, aside: Path, path: Path) -> None:
+        """Give a claim its name again, unless somebody has it by now; raises OSError."""
+        try:
+            os.link(aside, path)
+        except FileExistsError:
+            pass
+        except OSError:  # of a file system without links
+            os.rename(aside, path)
 
     def _now(self) -> float:
         """The time by the clock of the file system, which may be another machine's."""

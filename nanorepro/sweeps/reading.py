@@ -58,7 +58,15 @@ class Reading:
 
     def __enter__(self) -> "Reading":
         count = min(usable_cpus(), 2 * len(self.ids) // MANY)
-        for k in range(count if count > 1 else 0):
+        try:
+            self._start(count if count > 1 else 0)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _start(self, count: int) -> None:
+        for k in range(count):
             process = subprocess.Popen(
                 [sys.executable, "-m", "nanorepro.sweeps.reading", str(self.folder)],
                 stdin=subprocess.PIPE,
@@ -73,7 +81,6 @@ class Reading:
             with contextlib.suppress(OSError):  # one that is gone is noticed when it is asked
                 process.stdin.write("".join(f"{id}\n" for id in mine).encode())
                 process.stdin.close()
-        return self
 
     def __exit__(self, *exception: object) -> None:
         for process in self.processes:

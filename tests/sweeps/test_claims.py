@@ -1,11 +1,14 @@
 """Claims: one sweep has a run, and what a sweep that is gone had is free again."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 
+import pytest
 from support.processors import environment
 
 from nanorepro.sweeps import claims
@@ -82,3 +85,29 @@ def test_a_claim_of_somebody_else_is_not_released(tmp_path):
         assert first.take("d" * 16)
         second.release("d" * 16)
         assert not second.take("d" * 16)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_live_claim_that_was_taken_for_void_is_put_back(links, tmp_path, monkeypatch):
+    def no_links(source, target):
+        raise OSError(errno.EOPNOTSUPP, "no links here")
+
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    with Claims(tmp_path) as first, Claims(tmp_path) as second:
+        assert first.take("e" * 16)
+        second._remove(tmp_path / claims.FOLDER / ("e" * 16))
+        assert not second.take("e" * 16)
+        assert list((tmp_path / claims.FOLDER).glob("*.void")) == []
+    assert not (tmp_path / claims.FOLDER).exists()
+
+
+def test_what_a_sweep_was_killed_over_is_removed(tmp_path):
+    folder = tmp_path / claims.FOLDER
+    folder.mkdir()
+    old = time.time() - claims.DEAD - 60
+    for name in ("new.void", "old.void"):
+        (folder / name).touch()
+    os.utime(folder / "old.void", (old, old))
+    with Claims(tmp_path):
+        assert [path.name for path in folder.glob("*.void")] == ["new.void"]
