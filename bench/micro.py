@@ -178,15 +178,19 @@ def size_of(ctx: KernelContext, pick: Pick) -> str:
 def counts_in(model: Model, features: float, rows: float) -> Counts:
     """What the mini-batch in a model's memory has."""
     layout, ctx, m = model.layout, model.compiled.ctx, model.memory
-    sparse = [p.k for p in model.compiled.step.picks if "active_mask" in p.kernel.reads]
+    picks = model.compiled.step.picks
+    sparse = [p.k for p in picks if "active_mask" in p.kernel.reads]
+    first = m.duplicate_of[: ctx.batch] == np.arange(ctx.batch)
+    different = first.sum() if any("duplicate_of" in p.kernel.reads for p in picks) else 0.0
     if not sparse or layout[sparse[0]].recomputed:
-        return Counts(features, rows)
+        return Counts(features, rows, different)
     place, s, blocks = layout[sparse[0]], ctx.batch, -(-ctx.batch // 32)
     words = m.examples_of_input[: blocks * place.layer.fan_in].reshape(-1, blocks, 1)
     h = (words >> np.arange(32, dtype=np.uint32) & 1).reshape(place.layer.fan_in, -1)[:, :s]
     delta = m.transposed[: place.layer.fan_out * layout.examples].reshape(-1, layout.examples)
-    first = m.duplicate_of[:s] == np.arange(s)
-    return Counts(features, rows, h[:, first].sum(), h.sum(), h.any(1).sum(), delta.any(1).sum())
+    return Counts(
+        features, rows, different, h[:, first].sum(), h.sum(), h.any(1).sum(), delta.any(1).sum()
+    )
 
 
 def seconds_of_kernel(kernel: Callable, model: Model, x: np.ndarray, least: float) -> float:

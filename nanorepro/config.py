@@ -166,9 +166,10 @@ class Config(DialSettings, OptimizerSettings, PairSettings, DataSettings, ModelS
 
     @property
     def epoch(self) -> int:
-        """Training examples that a pair sees of the caller's: those of one of its passes."""
+        """Training examples of one pass of a pair: of a world all T, of the caller's its own."""
         given = self.given
-        assert given is not None
+        if given is None:
+            return 1 << self.log2_examples
         left = given.examples - self.held_out
         return left // self.pairs if self.pair_examples == "split" else left
 

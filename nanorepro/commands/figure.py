@@ -29,6 +29,7 @@ from nanorepro.commands.console import Console, describe
 from nanorepro.commands.parser import Parser
 from nanorepro.config import CHECKPOINT_MINUTES, Config, check_sequence
 from nanorepro.errors import ConfigError, shown
+from nanorepro.paper.curves import NUMBERS, SCALES
 from nanorepro.training.signals import Terminated
 
 if TYPE_CHECKING:
@@ -37,9 +38,7 @@ if TYPE_CHECKING:
     from nanorepro.paper.observed import Key
 
 NAME = "nanorepro.figure"
-FIGURES = [str(k) for k in range(1, 11)]
 MITIGATIONS = "mitigations"
-SCALES = ("paper", "laptop", "smoke")
 
 
 def parser() -> Parser:
@@ -156,7 +155,8 @@ class FigureRequest:
 def checked(argv: Sequence[str]) -> FigureRequest:
     """Check everything that can be checked before anything runs; raises ConfigError."""
     o, given = parser().read(argv)
-    if o.figure not in (*FIGURES, "all", MITIGATIONS):
+    numbers = [str(number) for number in NUMBERS]
+    if o.figure not in (*numbers, "all", MITIGATIONS):
         right = f"1 to 10, all, or {MITIGATIONS}"
         raise ConfigError(f"figure: {shown(o.figure)} is not allowed; give {right}")
     if o.figure == MITIGATIONS:
@@ -166,8 +166,7 @@ def checked(argv: Sequence[str]) -> FigureRequest:
                 raise ConfigError(f"--{name.replace('_', '-')}: {problem}")
     if o.scale not in SCALES:
         raise ConfigError(f"--scale: {shown(o.scale)} is not allowed; give {' or '.join(SCALES)}")
-    named = FIGURES if o.figure == "all" else [f for f in FIGURES if f == o.figure]
-    figures = [int(f) for f in named]
+    figures = [int(f) for f in numbers if o.figure in (f, "all")]
     examples = (
         whole("--log2-examples", o.log2_examples, 5, 40) if "log2_examples" in given else None
     )

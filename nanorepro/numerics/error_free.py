@@ -121,9 +121,9 @@ def odd_sqrt(xp: ArrayNamespace) -> Function:
 def decay(xp: ArrayNamespace) -> Function:
     """(m32, v32, c32) -> m*v + c rounded once, for 0 < m < 1: fma where v fades for ever.
 
-    Many processors take a hundred cycles for a product with a subnormal number, and what fades
-    stays one.  A subnormal |v| is k * 2**-149, k its bits, so with c = 0 the result is m*k rounded
-    to an integer, times 2**-149: that is what m*k + 2**23 has in its last 23 bits.
+    On many processors a product with a subnormal number is slow, and what fades stays one.  A
+    subnormal |v| is k * 2**-149, k its bits, so with c = 0 the result is m*k rounded to an integer,
+    times 2**-149: that is what m*k + 2**23 has in its last 23 bits.
     """
     bits, from_bits, fma, where = xp.bits, xp.from_bits, xp.fma, xp.where
     sign, one, least = np.uint32(0x80000000), np.uint32(1), np.uint32(0x00800000)

@@ -10,7 +10,7 @@ from typing import Any
 from nanorepro.config import Config
 from nanorepro.errors import ConfigError, wrong
 
-FIGURES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
+NUMBERS = tuple(range(1, 11))  # of the paper's figures
 FIRST, MID, LAST, ALL = "first", "mid", "last", "all"  # places in a list of windows
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "AdaGrad 0.1": {"optimizer": "adagrad", "lr": 0.1},
@@ -86,11 +86,11 @@ EQUAL_LOSS_WIDE = Size(14, 12, 1024, (0, 3, 6, 9), series=False)
 EQUAL_LOSS_DEEP = Size(12, 12, 512, (0, 3, 7), series=False)
 SMOKE = Size(10, 8, 2, (0, 2, 5))
 SCALES: dict[str, dict[int, Size]] = {
-    "paper": dict.fromkeys(FIGURES, PAPER),
-    "laptop": dict.fromkeys(FIGURES, LAPTOP)
+    "paper": dict.fromkeys(NUMBERS, PAPER),
+    "laptop": dict.fromkeys(NUMBERS, LAPTOP)
     | {8: Size(20, 16, 16, (0, 4, 8, 12, 15)), 9: Size(20, 16, 16, (0, 4, 8, 12, 15))}
     | {10: Size(16, 14, 16, (0, 3, 6, 9, 11))},
-    "smoke": dict.fromkeys(FIGURES, SMOKE)
+    "smoke": dict.fromkeys(NUMBERS, SMOKE)
     | {10: Size(8, 6, 2, (0, 1, 3), hidden="64,32", without=("SmeLU 0.02 deep", "Swish 64 deep"))},
 }
 

@@ -73,8 +73,8 @@ FIGURE = Figure(
     title="Wide models with trained embeddings, 1000 units",
     caption=(
         "Ensemble mean metrics for wide models with two two-dimensional embedding inputs, a "
-        "single 1000 units hidden layer, for different activations, optimizers and learning- "
-        "rates. Top: Δ_r vs. log2 z. Bottom: Δ_r vs. L for different values of log2 z."
+        "single 1000 units hidden layer, for different activations, optimizers and "
+        "learning-rates. Top: Δ_r vs. log2 z. Bottom: Δ_r vs. L for different values of log2 z."
     ),
     plot="plot_curves:curve_panels",
     plotted=tuple(

@@ -84,8 +84,8 @@ def unsealed(data: bytes) -> bytes:
     return content
 
 
-# The arrays are written and read by HDF5's own functions: those of h5py take twice as long, which
-# of thousands of short runs is more than their training.
+# The arrays are written and read by HDF5's own functions: what h5py's do besides takes longer than
+# the training of a short run.
 
 
 def _write(result: Result, f: h5py.h5f.FileID) -> None:

@@ -238,7 +238,6 @@ def simulate(
     say : callable, optional
         Called with a line about the checkpoint: that the run goes on from it, that it is damaged,
         or could not be written, neither of which ends the run.  `warnings.warn` if None.
-
     data : tuple of array_like, optional
         Your own examples in place of a world's, (x, y) or (x, y, x_eval, y_eval): features (n, d),
         labels (n,) of 0 and 1 or -1 and +1, as arrays, nested lists, data frames or SciPy's sparse
@@ -257,7 +256,8 @@ def simulate(
     Raises
     ------
     ConfigError
-        For a configuration or an argument that cannot be run; nothing was trained.
+        For a configuration or an argument that cannot be run, before anything is trained; of a GPU
+        also where its memory is short.
 
     Notes
     -----

@@ -1,7 +1,7 @@
 """The arithmetic of a model as CUDA C: operations, activation, loss, optimizer, accumulators.
 
 Everything is traced (`trace`) from the factories that all backends share, except the exact sums,
-which `exact.cuh` adds in integers.
+which `exact.cu` adds in integers.
 """
 
 from collections.abc import Callable

@@ -79,6 +79,7 @@ class Counts:
 
     features: float  # present, of all examples together
     rows: float  # different ones of them
+    examples: float = 0.0  # different ones, where a kernel looks for those that are equal
     # of a large layer behind a ReLU, below it: what is not 0
     distinct: float = 0.0  # h of different examples
     terms: float = 0.0  # h of all examples

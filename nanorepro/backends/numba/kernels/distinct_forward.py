@@ -4,6 +4,7 @@ Of 32 examples of the synthetic worlds some 20 are different.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -101,8 +102,9 @@ def distinct_forward(ctx: KernelContext, layout: Layout, k: int) -> Callable:
 
 
 def forward_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) -> Work:
-    """As if three fifths of the examples differed."""
-    return product_work(ctx, layout[k]) + activation_work(ctx, layout[k])
+    """z = h·W + b and A(z) of the examples that differ; those of the others are copied."""
+    full = product_work(ctx, layout[k]) + activation_work(ctx, layout[k])
+    return replace(full, operations=full.operations * counts.examples / ctx.batch)
 
 
 KERNELS = (

@@ -1,13 +1,12 @@
 """The compiler of kernels, and of functions that are only ever part of a kernel.
 
 Numba makes machine code of every function it compiles, though what a kernel calls is linked into it
-and runs nowhere else.  Without, a kernel is compiled in less time, one of stochastic rounding in
-two thirds of it, and runs as fast.  Numba also optimizes every function together with all that it
-calls, again and again on the way up; here the kernel alone is, twice.
+and runs nowhere else.  Without, a kernel is compiled in less time and runs as fast.  Numba also
+optimizes every function together with all that it calls, again and again on the way up; here the
+kernel alone is, twice.
 
-Numba also keeps for ever what it made on the way: the types and the LLVM code of every function,
-some 40 MB for all the functions of a configuration.  Here a kernel keeps its machine code only,
-and `forget_parts` gives back the rest.
+Numba also keeps for ever what it made on the way: the types and the LLVM code of every function.
+Here a kernel keeps its machine code only, and `forget_parts` gives back the rest.
 """
 
 import gc
