@@ -70,9 +70,9 @@ def permutations(key: np.ndarray, first: int, count: int, n: int) -> np.ndarray:
 class Model:
     """One model in training."""
 
-    def __init__(self, spec: ModelSpec, parameters: Parameters, step: int = 0) -> None:
+    def __init__(self, spec: ModelSpec, parameters: Parameters) -> None:
         config, dials = spec.config, spec.dials
-        self.spec, self.net, self.step = spec, spec.net, step
+        self.spec, self.net, self.step = spec, spec.net, 0
         self.ops = operations(numpy_arrays, dials.precision, dials.rounding, dials.fma)
         self.sums = {
             site: Sum(dials.accumulator_of(*site), self.ops) for site in sites(len(self.net))

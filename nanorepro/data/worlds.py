@@ -166,8 +166,3 @@ def make_world(seed: int, world: str, exp: Function = exp) -> World:
     for array in vars(found).values():
         array.setflags(write=False)
     return found
-
-
-def sigmoid(z: np.ndarray) -> np.ndarray:
-    """σ(z) = 1/(1 + exp(-z)) in float64, by the contract's own exp."""
-    return np.asarray(1.0 / (1.0 + exp(-np.asarray(z, np.float64))))

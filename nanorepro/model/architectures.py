@@ -18,15 +18,12 @@ class Architecture:
     embeddings : int
         Outputs of each of two tables of embeddings, one for either half of the features, below the
         hidden layers: a power of two, or 0 for none.
-    data : str
-        The world in which the paper trains it.
     """
 
     name: str
     summary: str
     widths: tuple[int, ...]
     embeddings: int = 0
-    data: str = "linear"
 
     def __post_init__(self) -> None:
         # compiled kernels pad the outputs of a set to whole vectors; the layer above reads those of
@@ -45,6 +42,6 @@ ARCHITECTURES = {
         Architecture("double", "two hidden units", (2,)),
         Architecture("tower", "hidden layers 16,8,4,2", (16, 8, 4, 2)),
         Architecture("wide", "1000 units over two embeddings in R²", (1000,), embeddings=2),
-        Architecture("deep", "hidden layers 1024,512", (1024, 512), data="quadratic"),
+        Architecture("deep", "hidden layers 1024,512", (1024, 512)),
     )
 }

@@ -17,11 +17,10 @@ from nanorepro.results.files import (
     replace_file,
     write_new,
 )
-from nanorepro.results.provenance import provenance
 from nanorepro.results.result import Result
 
 __all__ = [
-    "Conflict", "NotWritten", "check", "find", "load", "path_of", "provenance", "replace_file",
+    "Conflict", "NotWritten", "check", "find", "load", "path_of", "replace_file",
     "save",
 ]  # fmt: skip
 

@@ -34,7 +34,6 @@ DIRECTED, PAIRED = Namespace(directed=True), Namespace(directed=False)
 ARGUMENTS = {
     "add": "ab", "sub": "ab", "mul": "ab", "div": "ab", "sqrt": "a", "fma": "abc", "exp": "a",
 }  # fmt: skip
-FUNCTIONS = ("add", "sub", "mul", "div", "sqrt", "fma", "exp", "round")
 
 
 @dataclass(frozen=True)

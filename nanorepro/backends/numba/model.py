@@ -163,10 +163,8 @@ def in_leaf_order(spec: ModelSpec, step: int, x: np.ndarray, y: np.ndarray) -> t
 class Model:
     """One model in training."""
 
-    def __init__(
-        self, spec: ModelSpec, parameters: Parameters, step: int = 0, general_only: bool = False
-    ):
-        self.spec, self.step, dials = spec, step, spec.dials
+    def __init__(self, spec: ModelSpec, parameters: Parameters, general_only: bool = False):
+        self.spec, self.step, dials = spec, 0, spec.dials
         # once, not with every call of `train`
         self.dials, self.rounding_key = dials, spec.key("rounding")
         key = compile_key(spec.config)

@@ -46,8 +46,8 @@ def compile_trace(config: Config, dials: Dials, features: int, real: bool) -> Ca
 class TracedModel(Model):
     """One model in training that tells what its layers compute."""
 
-    def __init__(self, spec: ModelSpec, parameters: Parameters, step: int = 0):
-        super().__init__(spec, parameters, step, general_only=True)
+    def __init__(self, spec: ModelSpec, parameters: Parameters):
+        super().__init__(spec, parameters, general_only=True)
         key = compile_key(spec.config)
         self.compiled_trace = compile_trace(key, spec.dials, spec.features, spec.real)
 
