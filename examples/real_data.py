@@ -7,8 +7,7 @@ one bit: above its median or not.
 import numpy as np
 from sklearn.datasets import load_breast_cancer
 
-from nanorepro import Config, fit, predict
-from nanorepro.specification import initial_values, layers
+from nanorepro import Config, fit, initial_parameters, predict
 
 EPOCHS = 30
 MODELS = 32
@@ -23,8 +22,7 @@ def main() -> None:
     train, test = shuffled[:400], shuffled[400:]
     order = np.tile(train, EPOCHS)
 
-    net = layers(CONFIG, features=x.shape[1])
-    starts = [initial_values(CONFIG, net, k // 2, k % 2) for k in range(MODELS)]
+    starts = [initial_parameters(CONFIG, k // 2, k % 2, x.shape[1]) for k in range(MODELS)]
     trained = fit(CONFIG, x[order], y[order], starts)  # one list in, one list out
     p = 1.0 / (1.0 + np.exp(-predict(CONFIG, x[test], trained).astype(float)))  # (32, 169)
 

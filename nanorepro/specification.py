@@ -8,9 +8,8 @@ import numpy as np
 from nanorepro.config import Config
 from nanorepro.dials import Dials, dials
 from nanorepro.model.architectures import ARCHITECTURES
-from nanorepro.model.layers import Layer, Parameters, draw_initial_values, make_layers, shapes
-from nanorepro.numerics.array_namespace import Function
-from nanorepro.numerics.streams import stream_key, uniform
+from nanorepro.model.layers import Layer, make_layers, shapes
+from nanorepro.numerics.streams import stream_key
 
 
 @dataclass(frozen=True)
@@ -76,18 +75,6 @@ def layers(config: Config, features: int) -> tuple[Layer, ...]:
         For an odd number of features that are to be two equal sets.
     """
     return make_layers(config.widths, ARCHITECTURES[config.model].embeddings, features)
-
-
-def initial_values(
-    config: Config, net: tuple[Layer, ...], pair: int, model: int, uniform: Function = uniform
-) -> Parameters:
-    """Initial parameters of one model, float64, before they are rounded to its precision.
-
-    `uniform` is `streams.uniform`, or a backend's.
-    """
-    number = config.first_stream + pair
-    key = stream_key(config.seed, "init", number, model if "init" in config.roles else 0)
-    return draw_initial_values(net, config.init, key, uniform)
 
 
 def parameters_of(config: Config) -> int:

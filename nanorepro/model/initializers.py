@@ -1,4 +1,4 @@
-"""Where weights start: uniform in ±limit (Keras's initializers); biases start at 0."""
+"""How far from 0 weights may start: Keras's initializers, uniform in ±limit."""
 
 import math
 from collections.abc import Callable

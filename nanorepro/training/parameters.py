@@ -9,12 +9,13 @@ from nanorepro.backends.nudge import nudge_step, nudged
 from nanorepro.config import Config
 from nanorepro.data.options import WORLD_FEATURES
 from nanorepro.errors import ConfigError, wrong
+from nanorepro.model.initial_values import initial_values
 from nanorepro.model.layers import Parameters, shapes
 from nanorepro.numerics import numpy_arrays
 from nanorepro.numerics.array_namespace import Function
 from nanorepro.numerics.rounding import operations
 from nanorepro.numerics.streams import uniform
-from nanorepro.specification import ModelSpec, initial_values
+from nanorepro.specification import ModelSpec
 
 MOST_FEATURES = 1 << 20
 
@@ -79,8 +80,8 @@ def initial_parameters(
 
 def initial_record(spec: ModelSpec, uniform: Function) -> Parameters:
     """`initial_parameters` of a specification, drawn by `streams.uniform` or a backend's."""
-    values = initial_values(spec.config, spec.net, spec.pair, spec.model, uniform)
-    return starting_record(spec, values)
+    key = spec.key("init")
+    return starting_record(spec, initial_values(spec.net, spec.config.init, key, uniform))
 
 
 def starting_record(spec: ModelSpec, values: Parameters) -> Parameters:

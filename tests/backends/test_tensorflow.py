@@ -24,6 +24,7 @@ from functools import cache
 import numpy as np
 import pytest
 from scipy import stats
+from support.records import initial_values
 from support.slow import slow_after, slow_unless
 
 from nanorepro import Config, fit, initial_parameters, predict
@@ -35,7 +36,7 @@ from nanorepro.model.architectures import ARCHITECTURES
 from nanorepro.model.optimizers import OPTIMIZERS
 from nanorepro.numerics.streams import stream_key
 from nanorepro.results import metrics
-from nanorepro.specification import ModelSpec, initial_values, layers
+from nanorepro.specification import ModelSpec
 from nanorepro.training.simulation import evaluation_set, load_backend
 
 
@@ -426,7 +427,7 @@ def test_gradients_of_one_step(model, act, precision):
 def test_initial_values_are_as_keras_has_them(model):
     """Glorot uniform for Dense, ±0.05 for Embedding, biases 0: Keras's defaults, drawn often."""
     config = Config(model=model, precision="float64")
-    for name, value in initial_values(config, layers(config, 32), 0, 0).items():
+    for name, value in initial_values(config, 32).items():
         if name[0] == "b":
             assert not value.any()
             continue
@@ -434,10 +435,7 @@ def test_initial_values_are_as_keras_has_them(model):
         kind = layer.embeddings_initializer if name[0] == "e" else layer.kernel_initializer
         draws = min(100, max(1, 2000 // value.size))
         theirs = [type(kind)(seed=k)(value.shape).numpy().ravel() for k in range(draws)]
-        ours = [
-            initial_values(config, layers(config, 32), pair, 0)[name].ravel()
-            for pair in range(draws)
-        ]
+        ours = [initial_values(config, 32, pair)[name].ravel() for pair in range(draws)]
         ours, theirs = np.concatenate(ours), np.concatenate(theirs)
         assert stats.ks_2samp(ours, theirs).pvalue > 1e-3
         assert np.abs(ours).max() == pytest.approx(np.abs(theirs).max(), rel=8.0 / ours.size)

@@ -5,6 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 from oracles import naive
+from support.records import initial_values
 from support.slow import slow_after, slow_unless
 
 from nanorepro import Config, fit, predict
@@ -14,7 +15,7 @@ from nanorepro.model.architectures import ARCHITECTURES, Architecture
 from nanorepro.numerics import numpy_arrays
 from nanorepro.numerics.exp_log import exp64
 from nanorepro.results import metrics
-from nanorepro.specification import ModelSpec, initial_values, layers
+from nanorepro.specification import ModelSpec
 
 exp_of_array = exp64(numpy_arrays)
 
@@ -29,7 +30,7 @@ def problem(config, d, n, seed=0):
     x = (rng.random((n, d)) < 0.3).astype(np.uint8)
     start = {
         name: value if name[0] != "b" else rng.normal(0.0, 0.3, value.shape)
-        for name, value in initial_values(config, layers(config, d), 0, 0).items()
+        for name, value in initial_values(config, d).items()
     }
     return x, rng.integers(0, 2, n), start
 

@@ -2,7 +2,14 @@
 
 import numpy as np
 
-from nanorepro.specification import initial_values, layers
+from nanorepro.model import initial_values as drawing
+from nanorepro.specification import ModelSpec
+
+
+def initial_values(config, d, pair=0):
+    """Initial values of the first model of a pair over d features, float64."""
+    spec = ModelSpec(config, d, pair, 0)
+    return drawing.initial_values(spec.net, config.init, spec.key("init"))
 
 
 def assert_same_record(a, b, where):
@@ -28,5 +35,5 @@ def arrays_of(rng, n, d):
 
 def random_parameters(rng, config, d):
     """Random values of all parameters, the biases too."""
-    values = initial_values(config, layers(config, d), 0, 0)
+    values = initial_values(config, d)
     return {name: rng.normal(0.0, 0.7, value.shape) for name, value in values.items()}
