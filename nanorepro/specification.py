@@ -80,3 +80,11 @@ def layers(config: Config, features: int) -> tuple[Layer, ...]:
 def parameters_of(config: Config) -> int:
     """Parameters of one model."""
     return sum(math.prod(shape) for shape in shapes(layers(config, config.features)).values())
+
+
+def example_cost(config: Config) -> int:
+    """About how long training on an example takes; only the ratios matter.
+
+    The parameters, and so much that the smallest models, which they do not tell, are about right.
+    """
+    return 70 + parameters_of(config)

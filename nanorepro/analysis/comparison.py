@@ -17,6 +17,7 @@ from nanorepro.analysis.rounding_test import LEVEL, RoundingTest, gram, rounding
 from nanorepro.analysis.sources import Checkpoint, Source, source
 from nanorepro.data.tensors.record import FORMATS, TensorFile
 from nanorepro.errors import ConfigError, shown, wrong
+from nanorepro.results.plain import finite_or_null
 
 Progress = Callable[[int, int], None]
 
@@ -145,7 +146,8 @@ class Comparison:
         record["equal"] = self.equal
         first = self.first_different
         record["first_different"] = None if first is None else first.a or first.number
-        return _plain(record)
+        plain: dict[str, Any] = finite_or_null(record)
+        return plain
 
     def __str__(self) -> str:
         from nanorepro.analysis.showing import table
@@ -156,14 +158,6 @@ class Comparison:
 REAL = ("float", "complex")
 NORMS = ("norm_a", "norm_b", "distance")
 DERIVED = ("equal", "largest_ulp", "relative_distance", "angle", "cosine")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def compare(

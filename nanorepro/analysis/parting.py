@@ -11,7 +11,7 @@ from nanorepro.backends.protocols import TracedModel
 from nanorepro.config import Config
 from nanorepro.model.activations import ACTIVATIONS
 from nanorepro.model.layers import Parameters
-from nanorepro.numerics import numpy_arrays
+from nanorepro.numerics import numpy_arrays, ulp
 from nanorepro.numerics.rounding import operations
 from nanorepro.results.metrics import Prediction
 from nanorepro.specification import ModelSpec
@@ -123,12 +123,10 @@ def _bits(a: np.floating, b: np.floating) -> tuple[int | None, int | None]:
     """Numbers of the format between two floats, and their highest bit that differs."""
     if a.dtype != b.dtype:
         return None, None
-    whole = f"i{a.itemsize}"
-    one, other = int(a.view(whole)), int(b.view(whole))
-    lowest = int(np.iinfo(whole).min)
-    places = [k if k >= 0 else lowest - k for k in (one, other)]  # ascending as the floats are
-    differing = (one ^ other) & ((1 << 8 * a.itemsize) - 1)
-    return abs(places[1] - places[0]), differing.bit_length() - 1
+    bits = np.array([a, b]).view(ulp.SIGNED[a.itemsize])
+    one, other = ulp.places(bits)[:, None]
+    differing = int((bits[:1] ^ bits[1:]).view(ulp.UNSIGNED[a.itemsize])[0])
+    return int(ulp.apart(one, other)[0]), differing.bit_length() - 1
 
 
 def bisect(pair: Lockstep, low: Sequence[Place], high: int) -> tuple[Parting, list[Place]]:

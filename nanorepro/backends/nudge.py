@@ -9,6 +9,7 @@ import numpy as np
 
 from nanorepro.errors import wrong
 from nanorepro.model.layers import Parameters, shapes
+from nanorepro.numerics import ulp
 from nanorepro.numerics.formats import significand_bits
 from nanorepro.numerics.streams import bounded, stream_key, words
 from nanorepro.specification import ModelSpec
@@ -64,10 +65,9 @@ def _weight(sizes: dict[str, int], at: int) -> tuple[str, int]:
 
 def moved(value: np.floating, units: int) -> np.floating:
     """The float that is so many steps of its format further towards +infinity, or infinity."""
-    whole = f"i{value.itemsize}"
-    bits, lowest = int(value.view(whole)), int(np.iinfo(whole).min)
+    whole = ulp.SIGNED[value.itemsize]
+    bits, lowest = value.view(whole), int(np.iinfo(whole).min)
     infinity = int(value.dtype.type(np.inf).view(whole))
-    place = bits if bits >= 0 else lowest - bits  # ascending as the floats are
-    to = min(place + units, infinity)
+    to = min(int(ulp.places(np.array([bits]))[0]) + units, infinity)
     further = to if to > 0 or bits >= 0 else lowest - to
     return value.dtype.type(np.array(further, whole).view(value.dtype))

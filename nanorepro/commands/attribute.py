@@ -4,8 +4,6 @@ Nothing that is slow to import is imported before the command line has been chec
 """
 
 import json
-import os
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -16,13 +14,16 @@ from nanorepro.commands.common import (
     DONE,
     FAILED,
     MINUTES_HELP,
+    again,
     carry_out,
     check_checkpoint_minutes,
     check_folder,
     check_threads,
+    in_columns,
+    keep,
     with_examples,
 )
-from nanorepro.commands.console import Console, describe
+from nanorepro.commands.console import Console
 from nanorepro.commands.options import (
     RecordParser,
     json_option,
@@ -134,9 +135,6 @@ class Request:
     command: str
 
 
-QUIET = ("-q", "--quiet", "--json")
-
-
 def checked(options: Options, words: Sequence[str]) -> Request:
     """Check everything that can be checked before the training; raises ConfigError."""
     if options.backend not in BACKENDS:
@@ -153,10 +151,9 @@ def checked(options: Options, words: Sequence[str]) -> Request:
     for run in wanted(config, options.sums):
         check_sequence(run)
     load_backend(options.backend)  # which refuses what it cannot run under
-    again = shlex.join(["python", "-m", NAME, *(w for w in words if w not in QUIET)])
     return Request(
         config, floor, options.sums, options.backend, threads, folder, minutes, options.json,
-        options.quiet, again,
+        options.quiet, again(NAME, words),
     )  # fmt: skip
 
 
@@ -193,11 +190,7 @@ def as_table(found: "Attribution") -> str:
         shares = ("changes no bit", "") if e.idle else (percent(e.log_share), percent(e.share))
         rows.append((e.source.name, interval(e.alone), interval(e.without), *shares))
     rows.append(("all", interval(found.whole), interval(found.nothing), "", ""))
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    lines += [
-        "  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    lines += in_columns(rows)
     lines.append(
         f"  log PD: log10(1 + PD/{found.floor:.3g}), {found.decades:.2g} decades with all sources"
     )
@@ -206,31 +199,11 @@ def as_table(found: "Attribution") -> str:
     return "\n".join([*lines, *(f"  {text}" for text in found.findings())])
 
 
-def keep(
-    request: Request, record: dict[str, Any], found: "Attribution"
-) -> tuple[dict[str, str | None], list[str]]:
-    """Write the numbers, then the picture; the paths, and a line for each that failed."""
-    from nanorepro.results.store import replace_file
+def draw(found: "Attribution") -> Any:
+    """The picture."""
+    from nanorepro.plots.attribution import attribution
 
-    files: dict[str, str | None] = {"stored": None, "picture": None}
-    path = request.folder / f"attribute-{found.config.id}.json"
-    problems = []
-    try:
-        os.makedirs(request.folder, exist_ok=True)
-        replace_file(path, json.dumps(record).encode())
-        files["stored"] = str(path)
-    except Exception as error:
-        problems.append(f"the numbers could not be stored: {describe(error)}")
-    try:
-        from nanorepro.plots.attribution import attribution
-        from nanorepro.plots.style import file_of
-
-        drawn = path.with_suffix(".png")
-        replace_file(drawn, file_of(attribution(found)))
-        files["picture"] = str(drawn)
-    except Exception as error:
-        problems.append(f"the picture could not be drawn: {describe(error)}")
-    return files, problems
+    return attribution(found)
 
 
 def run(argv: Sequence[str], console: Console) -> int:
@@ -258,7 +231,8 @@ def run(argv: Sequence[str], console: Console) -> int:
         "backend": request.backend,
         "provenance": provenance(request.config),
     }
-    files, problems = keep(request, record, found)
+    path = request.folder / f"attribute-{found.config.id}.json"
+    files, problems = keep(path, record, lambda: draw(found))
     if request.json:
         console.say(json.dumps({**record, **files}))
     else:

@@ -5,11 +5,14 @@ out by `carry_out`: 0, all went well; 1, something failed while running, or what
 so; 2, a wrong option, value or file; 130 and 143, interrupted and terminated.
 """
 
+import json
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from nanorepro.commands.console import Console, OutputLost, describe, writable_streams
 from nanorepro.config import CHECKPOINT_MINUTES, MOST_CHECKPOINT_MINUTES, Config
@@ -22,6 +25,7 @@ MINUTES_HELP = (
     "minutes between two checkpoints, <id>.checkpoint in the folder, from which the same command"
     f" goes on after a kill, to the same bits; 0 for none (default: {CHECKPOINT_MINUTES:g})"
 )
+QUIET = ("-q", "--quiet", "--json")  # options that change nothing of what is made
 Command = Callable[[Sequence[str], Console], int]
 
 
@@ -156,3 +160,49 @@ def check_file(name: str, option: str, suffixes: Sequence[str]) -> Path:
         raise ConfigError(f"{option}: {shown(name)} is a folder; give a file name")
     check_folder(str(path.parent), option)
     return path
+
+
+def again(name: str, words: Sequence[str]) -> str:
+    """The command that makes the same again."""
+    return shlex.join(["python", "-m", name, *(w for w in words if w not in QUIET)])
+
+
+def in_columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table.
+
+    Examples
+    --------
+    >>> in_columns([("pair", "PD"), ("0", "0.5")])
+    ['  pair  PD', '  0     0.5']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
+    return [f"  {line}".rstrip() for line in lines]
+
+
+def keep(
+    path: Path, record: dict[str, Any], draw: Callable[[], Any]
+) -> tuple[dict[str, str | None], list[str]]:
+    """Write numbers as JSON, then their picture beside them; neither stops the other.
+
+    Returns the paths, None for what could not be written, and a line for each that failed.
+    """
+    from nanorepro.results.files import replace_file
+
+    files: dict[str, str | None] = {"stored": None, "picture": None}
+    problems = []
+    try:
+        os.makedirs(path.parent, exist_ok=True)
+        replace_file(path, json.dumps(record).encode())
+        files["stored"] = str(path)
+    except Exception as error:
+        problems.append(f"the numbers could not be stored: {describe(error)}")
+    try:
+        from nanorepro.plots.style import file_of
+
+        drawn = path.with_suffix(".png")
+        replace_file(drawn, file_of(draw()))
+        files["picture"] = str(drawn)
+    except Exception as error:
+        problems.append(f"the picture could not be drawn: {describe(error)}")
+    return files, problems

@@ -6,8 +6,6 @@ Nothing that is slow to import is imported before the command line has been chec
 import hashlib
 import json
 import math
-import os
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -18,14 +16,17 @@ from typing import TYPE_CHECKING, Any
 from nanorepro.commands.common import (
     DONE,
     FAILED,
+    again,
     carry_out,
     check_folder,
     check_threads,
+    in_columns,
+    keep,
     positive,
     whole,
     with_examples,
 )
-from nanorepro.commands.console import Console, describe
+from nanorepro.commands.console import Console
 from nanorepro.commands.options import (
     RecordParser,
     json_option,
@@ -145,14 +146,10 @@ def checked(options: Options, words: Sequence[str]) -> Request:
     from nanorepro.backends import load_backend
 
     load_backend(options.backend)  # which refuses what it cannot run under
-    again = shlex.join(["python", "-m", NAME, *(w for w in words if w not in QUIET)])
     return Request(
         tuple(configs), axis, values, threshold, per_octave, options.backend, threads, folder,
-        options.json, options.quiet, again,
+        options.json, options.quiet, again(NAME, words),
     )  # fmt: skip
-
-
-QUIET = ("-q", "--quiet", "--json")
 
 
 def axis_of(text: str) -> tuple[str, tuple[str, ...]]:
@@ -233,10 +230,7 @@ def as_table(found: "Divergence", name: str) -> str:
     header = ("pair", "part after", "weight", "ulp", "other branch in", "loss differs in",
               "PD above after", "last PD")  # fmt: skip
     rows = [header, *(row(found, pair) for pair in found.pairs[:PAIRS_SHOWN])]
-    widths = [max(len(r[k]) for r in rows) for k in range(len(header))]
-    lines += [
-        "  " + "  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in rows
-    ]
+    lines += in_columns(rows)
     if len(found.pairs) > PAIRS_SHOWN:
         lines.append(f"  ... and {len(found.pairs) - PAIRS_SHOWN} further pairs")
     if not found.comparable:
@@ -284,33 +278,11 @@ def row(found: "Divergence", pair: "PairDivergence") -> tuple[str, ...]:
     )
 
 
-def keep(
-    request: Request, record: dict[str, Any], found: "Sequence[Divergence]", names: Sequence[str]
-) -> tuple[dict[str, str | None], list[str]]:
-    """Write the numbers, then the picture; the paths, and a line for each that failed."""
-    from nanorepro.results.store import replace_file
+def draw(found: "Sequence[Divergence]", names: Sequence[str]) -> Any:
+    """The picture."""
+    from nanorepro.plots.divergence import divergence
 
-    files: dict[str, str | None] = {"stored": None, "picture": None}
-    ids = ",".join(d.config.id for d in found)
-    digest = ids if len(found) == 1 else hashlib.sha256(ids.encode()).hexdigest()[:16]
-    path = request.folder / f"diverge-{digest}.json"
-    problems = []
-    try:
-        os.makedirs(request.folder, exist_ok=True)
-        replace_file(path, json.dumps(record).encode())
-        files["stored"] = str(path)
-    except Exception as error:
-        problems.append(f"the numbers could not be stored: {describe(error)}")
-    try:
-        from nanorepro.plots import divergence
-        from nanorepro.plots.style import file_of
-
-        drawn = path.with_suffix(".png")
-        replace_file(drawn, file_of(divergence.divergence(found, names)))
-        files["picture"] = str(drawn)
-    except Exception as error:
-        problems.append(f"the picture could not be drawn: {describe(error)}")
-    return files, problems
+    return divergence(found, names)
 
 
 def run(argv: Sequence[str], console: Console) -> int:
@@ -321,7 +293,10 @@ def run(argv: Sequence[str], console: Console) -> int:
     found = train(request, lost.append)
     names = [f"{option(request.axis)[2:]} {v}" for v in request.values] or [""]
     record = as_json(request, found)
-    files, problems = keep(request, record, found, names)
+    ids = ",".join(d.config.id for d in found)
+    digest = ids if len(found) == 1 else hashlib.sha256(ids.encode()).hexdigest()[:16]
+    path = request.folder / f"diverge-{digest}.json"
+    files, problems = keep(path, record, lambda: draw(found, names))
     if request.json:
         console.say(json.dumps({**record, **files}))
     else:

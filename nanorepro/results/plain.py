@@ -1,6 +1,7 @@
 """Records as JSON has them."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -12,7 +13,7 @@ def finite_or_null(value: Any) -> Any:
     >>> finite_or_null({"pd": [0.5, float("nan")]})
     {'pd': [0.5, None]}
     """
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {k: finite_or_null(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [finite_or_null(v) for v in value]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nanorepro.config import Config
-from nanorepro.specification import parameters_of
+from nanorepro.specification import example_cost
 from nanorepro.sweeps.work import Task
 from nanorepro.training.calibration import Calibration, Speed
 
@@ -64,7 +64,7 @@ def plan(
                 if not average and time.perf_counter() - begin > budget:
                     average = _average(calibration)
             else:
-                speed = replace(average, each=average.each * _work(config))
+                speed = replace(average, each=average.each * example_cost(config))
             seconds += speed.seconds(config)
             size += speed.size(config)
         if average and some[0].config not in calibration:
@@ -81,7 +81,7 @@ def plan(
 
 def _average(calibration: Calibration) -> Speed:
     """The average of what was measured; `each` by `_work`."""
-    found = [replace(speed, each=speed.each / _work(kind))
+    found = [replace(speed, each=speed.each / example_cost(kind))
              for (kind, _), speed in calibration.speeds.items()]  # fmt: skip
 
     def mean(name: str) -> float:
@@ -96,8 +96,3 @@ def _average(calibration: Calibration) -> Speed:
         patterns=int(mean("patterns")),
         overhead=int(mean("overhead")),
     )
-
-
-def _work(config: Config) -> int:
-    """About how long an example takes; only the ratios matter."""
-    return 70 + parameters_of(config)

@@ -9,7 +9,7 @@ from nanorepro.config import CHECKPOINT_MINUTES, Config
 from nanorepro.errors import ConfigError
 from nanorepro.results import hdf5, store
 from nanorepro.results.result import Result
-from nanorepro.specification import parameters_of
+from nanorepro.specification import example_cost
 from nanorepro.sweeps.folder import Folder
 from nanorepro.sweeps.journal import Entry
 from nanorepro.training.checkpoints import Say
@@ -59,7 +59,7 @@ class Task:
     @property
     def cost(self) -> int:
         """About how long it takes; only the ratios matter."""
-        return (70 + parameters_of(self.config)) * 2 * self.config.pairs * self.config.examples
+        return example_cost(self.config) * 2 * self.config.pairs * self.config.examples
 
 
 @dataclass(frozen=True)
