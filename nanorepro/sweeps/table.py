@@ -9,6 +9,7 @@ import io
 import math
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -171,31 +172,67 @@ def open_results(folder: str | Path) -> "xarray.Dataset":
     found = entries(place)
     for text in left_out(place):
         warnings.warn(text, stacklevel=2)
-    varied = axes(found)
-    cells = math.prod(len(values) for values in varied.values())
-    whole = cells <= SPARSE * len(found)
-    places = {tuple(value_of(e, n) for n in varied) for e in found}
-    whole = whole and len(places) == len(found)
+    cells = _cells(found)
     pairs = max(value_of(entry, "pairs") for entry in found)
-    if whole:
-        dims, shape = tuple(varied), tuple(len(values) for values in varied.values())
-        position = {n: {v: k for k, v in enumerate(values)} for n, values in varied.items()}
-        index = [tuple(position[n][value_of(e, n)] for n in varied) for e in found]
-        coordinates: dict[str, Any] = {n: (n, v) for n, v in varied.items()}
-    else:
-        dims, shape = ("run",), (len(found),)
-        index = [(k,) for k in range(len(found))]
-        coordinates = {n: ("run", [value_of(e, n) for e in found]) for n in varied}
-    coordinates |= {"pair": np.arange(pairs), "model": np.arange(2)}
+    variables = _variables(found, cells, pairs)
+    coordinates = cells.coordinates | {
+        "pair": np.arange(pairs), "model": np.arange(2), "end": ["low", "high"],
+    }  # fmt: skip
+    if any(value_of(entry, "eval_every") for entry in found):
+        steps, series = _series(place, found, cells.index, cells.shape, pairs)
+        coordinates["step"] = ("step", steps, {"long_name": "mini-batches trained on"})
+        variables |= {n: ((*cells.dims, "step", *own), *rest) for n, (own, *rest) in series.items()}
+    same = {n: value_of(found[0], n) for n in ABSENT if n not in cells.coordinates}
+    return xarray.Dataset(variables, coordinates, same)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Where each run lies in a dataset.
+
+    Attributes
+    ----------
+    dims : tuple of str
+        The fields that vary, or ``run``.
+    shape : tuple of int
+        How long they are.
+    index : list of tuple of int
+        The cell of each run.
+    coordinates : dict
+        The values of every field that varies.
+    """
+
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    index: list[tuple[int, ...]]
+    coordinates: dict[str, Any]
+
+
+def _cells(found: Sequence[Entry]) -> Cells:
+    """A grid of the fields that vary, or one line if too little of it would be filled."""
+    varied = axes(found)
+    values = [tuple(value_of(entry, name) for name in varied) for entry in found]
+    shape = tuple(map(len, varied.values()))
+    if math.prod(shape) > SPARSE * len(found) or len(set(values)) < len(found):
+        columns = zip(varied, zip(*values, strict=True), strict=True)
+        line = {name: ("run", list(column)) for name, column in columns}
+        return Cells(("run",), (len(found),), [(k,) for k in range(len(found))], line)
+    position = [{v: k for k, v in enumerate(axis)} for axis in varied.values()]
+    index = [tuple(at[v] for at, v in zip(position, of, strict=True)) for of in values]
+    return Cells(tuple(varied), shape, index, {n: (n, v) for n, v in varied.items()})
+
+
+def _variables(found: Sequence[Entry], cells: Cells, pairs: int) -> dict[str, Any]:
+    """What there is of every run, and where there is one; NaN or empty elsewhere."""
+    dims, shape = cells.dims, cells.shape
     variables: dict[str, Any] = {"finished": (dims, np.zeros(shape, bool))}
     for name in (*SUMMARY, "seconds"):
         variables[name] = (dims, np.full(shape, np.nan), {"long_name": MEANINGS[name]})
     for name in ("relative_pd_interval", "excess_loss_interval", "log_loss_interval"):
         variables[name] = ((*dims, "end"), np.full((*shape, 2), np.nan))
-    coordinates["end"] = ["low", "high"]
     for name in ("id", "fingerprint", "backend", "command"):
         variables[name] = (dims, np.full(shape, "", object))
-    for entry, at in zip(found, index, strict=True):
+    for entry, at in zip(found, cells.index, strict=True):
         variables["finished"][1][at] = True
         variables["seconds"][1][at] = entry.seconds
         for name, value in entry.summary.items():
@@ -210,12 +247,7 @@ def open_results(folder: str | Path) -> "xarray.Dataset":
                 full = np.full((*shape, pairs, 2)[: len(shape) + array.ndim], np.nan)
                 variables[name] = ((*dims, *own), full, {"long_name": MEANINGS[name]})
             variables[name][1][at][: len(array)] = array
-    if any(value_of(entry, "eval_every") for entry in found):
-        steps, series = _series(place, found, index, shape, pairs)
-        coordinates["step"] = ("step", steps, {"long_name": "mini-batches trained on"})
-        variables |= {n: ((*dims, "step", *own), *rest) for n, (own, *rest) in series.items()}
-    same = {n: value_of(found[0], n) for n in ABSENT if n not in varied}
-    return xarray.Dataset(variables, coordinates, same)
+    return variables
 
 
 def _series(

@@ -115,6 +115,12 @@ class Calibration:
         return kind, max(CHUNK, min(config.window, self.reached.get(kind, config.window)))
 
     def _measure(self, config: Config) -> Speed:
+        """Solve seconds = fixed + pairs·(pair + 2·examples·each) from runs of several lengths.
+
+        The two longest give `each`, a short one of more pairs `pair`, the short one the rest.  Runs
+        are made four times as long until their training takes long enough to be told, and as long
+        as the run in question is, if that is within LONGEST.
+        """
         pairs = config.pairs if self.together else self.threads
 
         def timed(log2: int, pairs: int = pairs) -> tuple[float, Result]:
@@ -129,32 +135,34 @@ class Calibration:
             """The least of two times: the first run of some length may compile, or be disturbed."""
             return min((timed(log2, pairs) for _ in range(2)), key=lambda one: one[0])
 
-        compiling, _ = timed(SHORTEST)
-        short, result = least(SHORTEST)
-        more = max(least(SHORTEST, 4 * pairs)[0] - short, 0.0) / 3
-        log2, before, fewest = SHORTEST, short, result.config.examples
-        fewer = fewest
-        while True:
+        seconds_compiling, _ = timed(SHORTEST)
+        seconds_short, short = least(SHORTEST)
+        seconds_more_pairs, _ = least(SHORTEST, 4 * pairs)
+        examples_short, log2 = short.config.examples, SHORTEST
+        seconds, examples, long_enough = seconds_short, examples_short, False
+        while not long_enough:
+            seconds_before, examples_before = seconds, examples
             log2 += 2
-            passed, long = least(log2)
-            training = passed - short
-            every = log2 >= LONGEST - 1 or long.config.examples * 2 > config.examples
-            if 8 * training > BUDGET or (training > ENOUGH or log2 >= LONGEST - 1) and every:
-                break
-            before, fewer = passed, long.config.examples
+            seconds, long = least(log2)
+            examples, training = long.config.examples, seconds - seconds_short
+            at_the_end = log2 >= LONGEST - 1
+            told = training > ENOUGH or at_the_end
+            as_long = at_the_end or 2 * examples > config.examples
+            long_enough = 8 * training > BUDGET or (told and as_long)
         kind = self._key(config)[0]
-        self.reached[kind] = max(long.config.examples, self.reached.get(kind, 0))
-        each = max(passed - before, 0.0) / (2 * pairs * (long.config.examples - fewer))
-        pair = max(more / pairs - 2 * each * fewest, 0.0)
-        overhead = len(encode(result)) - model_bytes(result.config, len(result.evaluation.x))
+        self.reached[kind] = max(examples, self.reached.get(kind, 0))
+        each = max(seconds - seconds_before, 0.0) / (2 * pairs * (examples - examples_before))
+        of_a_pair = max(seconds_more_pairs - seconds_short, 0.0) / (3 * pairs)
+        pair = max(of_a_pair - 2 * examples_short * each, 0.0)
+        patterns = len(short.evaluation.x)
         return Speed(
             each=each,
             pair=pair,
-            fixed=max(short - pairs * (pair + 2 * each * fewest), 0.0),
-            first=max(compiling - short, 0.0),
+            fixed=max(seconds_short - pairs * (pair + 2 * examples_short * each), 0.0),
+            first=max(seconds_compiling - seconds_short, 0.0),
             threads=self.threads,
-            patterns=len(result.evaluation.x),
-            overhead=overhead,
+            patterns=patterns,
+            overhead=len(encode(short)) - model_bytes(short.config, patterns),
         )
 
 

@@ -71,9 +71,9 @@ def gradient_block(
     apply_one = apply_gradients(ctx, layout, vector)
 
     @inlined
-    def apply_some(m, q, t):
+    def apply_some(m, q, before):
         """At the q-th step of the sums: a vector of the gradients of the block before."""
-        g_before, w_before, n, rate, t = t
+        g_before, w_before, n, rate, t = before
         k = q // every
         if q % every == 0 and k < vectors:
             if k < n:
