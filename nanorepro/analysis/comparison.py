@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from nanorepro.analysis.compared import CheckpointTensors, Compared, compared
 from nanorepro.analysis.configuration import (
     FieldDifference,
     config_differences,
@@ -14,7 +15,6 @@ from nanorepro.analysis.difference import TensorDifference, angle_between, measu
 from nanorepro.analysis.matching import Matching, Mismatch, Rules, match, square
 from nanorepro.analysis.replicates import contestants, notes_on_replicates, replicates_of
 from nanorepro.analysis.rounding_test import LEVEL, RoundingTest, gram, rounding_test
-from nanorepro.analysis.sources import Checkpoint, Source, source
 from nanorepro.data.tensors.record import FORMATS, TensorFile
 from nanorepro.errors import ConfigError, shown, wrong
 from nanorepro.results.plain import finite_or_null
@@ -218,7 +218,7 @@ def compare(
     rules = rules_of(rename, transpose)
     if not 0.0 < level < 1.0:
         raise wrong("level", level, "a number above 0 and below 1")
-    one, other = source(a, "a"), source(b, "b")
+    one, other = compared(a, "a"), compared(b, "b")
     others = replicates_of(replicates, one, other)
     pairs, only_a, only_b, notes = paired(one, other)
     differences: list[FieldDifference] = []
@@ -260,7 +260,12 @@ class _Counter:
 
 
 def _measured(
-    x: Checkpoint, y: Checkpoint, a: TensorFile, b: TensorFile, matching: Matching, count: _Counter
+    x: CheckpointTensors,
+    y: CheckpointTensors,
+    a: TensorFile,
+    b: TensorFile,
+    matching: Matching,
+    count: _Counter,
 ) -> CheckpointDifference:
     notes = list(dict.fromkeys([*a.notes, *b.notes]))
     notes += [
@@ -300,8 +305,8 @@ def rules_of(
 
 
 def paired(
-    a: Source, b: Source
-) -> tuple[list[tuple[Checkpoint, Checkpoint]], list[str], list[str], list[str]]:
+    a: Compared, b: Compared
+) -> tuple[list[tuple[CheckpointTensors, CheckpointTensors]], list[str], list[str], list[str]]:
     """The checkpoints that both have, those that only A and only B have, and how they were found.
 
     By their numbers; by their order if no number is in both.

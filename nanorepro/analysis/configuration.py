@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 
-from nanorepro.analysis.sources import Source
+from nanorepro.analysis.compared import Compared
 from nanorepro.config import ROLES, Config, without_effect
 
 EXAMPLES = ("seed", "data", "content", "holdout", "pair_examples", "first_example")
@@ -47,7 +47,7 @@ def config_differences(a: Config, b: Config) -> tuple[FieldDifference, ...]:
     return tuple(found)
 
 
-def notes_on_runs(a: Source, b: Source) -> list[str]:
+def notes_on_runs(a: Compared, b: Compared) -> list[str]:
     """What two runs say in words: whether the bits and the examples are the same, and the PD."""
     notes = notes_on_examples(a, b)
     if a.run is not None and b.run is not None and a.model is None and b.model is None:
@@ -57,7 +57,7 @@ def notes_on_runs(a: Source, b: Source) -> list[str]:
     return notes
 
 
-def notes_on_examples(a: Source, b: Source) -> list[str]:
+def notes_on_examples(a: Compared, b: Compared) -> list[str]:
     """What the configurations of two runs mean for their bits and their examples."""
     assert a.run is not None and b.run is not None
     one, other = a.run.config, b.run.config
@@ -89,7 +89,7 @@ def notes_on_examples(a: Source, b: Source) -> list[str]:
     return notes
 
 
-def shuffled_apart(a: Source, b: Source) -> bool:
+def shuffled_apart(a: Compared, b: Compared) -> bool:
     """Whether the two are shuffled by streams that are not the same."""
     assert a.run is not None and b.run is not None
     apart = [r.config for r in (a.run, b.run) if "shuffle" in r.config.roles]

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from nanorepro.analysis.compared import CheckpointTensors, Compared, compared
 from nanorepro.analysis.configuration import config_differences
 from nanorepro.analysis.matching import Matching, Rules, match, named_as
-from nanorepro.analysis.sources import Checkpoint, Source, source
 from nanorepro.data.tensors.record import Tensor, TensorFile
 from nanorepro.dials import DialSettings
 from nanorepro.errors import ConfigError, shown
@@ -15,7 +15,7 @@ ROUNDING = {"differ", "nudge_at", "nudge_ulps", "nudge_weights", *DialSettings._
 """Fields of a configuration that change nothing but rounding."""
 
 
-def replicates_of(given: Sequence[Any], a: Source, b: Source) -> list[Source]:
+def replicates_of(given: Sequence[Any], a: Compared, b: Compared) -> list[Compared]:
     """The sources that a caller names as replicates of A; raises ConfigError.
 
     No file may be there twice, also not as A or B: copies are no replicates.
@@ -24,9 +24,9 @@ def replicates_of(given: Sequence[Any], a: Source, b: Source) -> list[Source]:
     """
     if isinstance(given, str | bytes) or not isinstance(given, Sequence):
         raise ConfigError(f"{shown(given)} is no list", "replicates", "a list of files or arrays")
-    found: list[Source] = []
+    found: list[Compared] = []
     for k, what in enumerate(given):
-        one = source(what, f"replicates[{k}]")
+        one = compared(what, f"replicates[{k}]")
         if one.series and not a.series:
             found += [replace(one, name=c.label, checkpoints=(c,)) for c in one.checkpoints]
         elif a.series and not one.series:
@@ -44,7 +44,7 @@ def replicates_of(given: Sequence[Any], a: Source, b: Source) -> list[Source]:
     return found
 
 
-def notes_on_replicates(a: Source, replicates: Sequence[Source]) -> list[str]:
+def notes_on_replicates(a: Compared, replicates: Sequence[Compared]) -> list[str]:
     """Runs given as replicates that differ from A in more than rounding."""
     notes = []
     for other in replicates:
@@ -61,20 +61,20 @@ def notes_on_replicates(a: Source, replicates: Sequence[Source]) -> list[str]:
 
 
 def contestants(
-    checkpoints: Sequence[Checkpoint],
+    checkpoints: Sequence[CheckpointTensors],
     matchings: Sequence[Matching],
-    replicates: Sequence[Source],
+    replicates: Sequence[Compared],
     rules: Rules,
 ) -> list[list[list[Tensor]]]:
     """For each checkpoint and tensor: that of A, those of the replicates, that of B.
 
     Parameters
     ----------
-    checkpoints : sequence of Checkpoint
+    checkpoints : sequence of CheckpointTensors
         Those of A.
     matchings : sequence of Matching
         How A and B match at each.
-    replicates : sequence of Source
+    replicates : sequence of Compared
         As `replicates_of` gives them; the result is empty without.
     rules : Rules
         How B's names become A's; replicates have A's, or B's.
@@ -94,7 +94,7 @@ def contestants(
 
 
 def _tensors(
-    checkpoint: Checkpoint, matching: Matching, other: Source, rules: Rules
+    checkpoint: CheckpointTensors, matching: Matching, other: Compared, rules: Rules
 ) -> list[Tensor]:
     """The tensors of a replicate, by A's names and with A's axes."""
     alone = len(other.checkpoints) == 1 and checkpoint.number is None

@@ -204,7 +204,7 @@ def average(values: Sequence[float]) -> float:
         return math.inf
 
 
-class Comparison:
+class PairComparison:
     """What the metrics see of one pair: its models' predictions or parameters, and the truth.
 
     truth: p_θ of the evaluation patterns; None where only labels (n,) are known
@@ -277,7 +277,7 @@ class Metric:
         Its dimensions: pair always; model if each of the two has a value of its own; checkpoint if
         it is measured at each, of the predictions, and not once, of the trained parameters.
     value : callable
-        The value of one pair, or a tuple of two, from a `Comparison`.
+        The value of one pair, or a tuple of two, from a `PairComparison`.
     unit : str
         "1" where it has none.
     symbol : str
@@ -292,7 +292,7 @@ class Metric:
     words: str
     meaning: str
     dims: tuple[str, ...]
-    value: Callable[[Comparison], Any]
+    value: Callable[[PairComparison], Any]
     unit: str = "1"
     symbol: str = ""
     flag: bool = False
@@ -335,7 +335,7 @@ class Metric:
         nothing = False if self.flag else math.nan
         return (nothing, nothing) if self.by_model else nothing
 
-    def measure(self, comparison: Comparison) -> Any:
+    def measure(self, comparison: PairComparison) -> Any:
         """The value of a pair, NaN or no where a model diverged and there is none."""
         if any(comparison.diverged) and not self.of_diverged:
             return self.absent
@@ -345,7 +345,7 @@ class Metric:
 PREDICTIONS, MODELS = ("checkpoint", "pair"), ("checkpoint", "pair", "model")
 
 
-def _deviation(c: Comparison) -> float:
+def _deviation(c: PairComparison) -> float:
     return math.nan if c.theta is None else deviation_cosine(*c.parameters, c.theta)
 
 

@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 
 @dataclass
-class Given:
+class Submitted:
     """A run that was given to the cluster."""
 
     task: Task
@@ -89,7 +89,7 @@ class Cluster:
         self.token = self.folder.path / remote.TOKENS / f"{self.sweep}.token"
         self.name = f"cluster {address}"
         self.slots = 0
-        self.given: dict[str, Given] = {}
+        self.given: dict[str, Submitted] = {}
         self.arrived: queue.SimpleQueue[Event | tuple[str, Any]] = queue.SimpleQueue()
         self.pace: deque[float] = deque(maxlen=9)  # seconds of the last runs
         self.fit: set[str] = set()  # addresses of the workers that were found good
@@ -154,7 +154,7 @@ class Cluster:
         return len(self.given) < self.slots * min(max(ahead, 2), MOST_AHEAD)
 
     def give(self, task: Task, threads: int) -> None:
-        self.given[task.config.id] = Given(task, threads)
+        self.given[task.config.id] = Submitted(task, threads)
         self._submit(task.config.id)
 
     def events(self, timeout: float) -> Sequence[Event]:
@@ -199,7 +199,7 @@ class Cluster:
         given.begun, given.worker = given.begun + 1, str(message["begun"])
         return [Began(id)]
 
-    def _answer(self, id: str, given: Given, data: bytes) -> list[Event]:
+    def _answer(self, id: str, given: Submitted, data: bytes) -> list[Event]:
         """Take in what a worker answered: nothing of it is believed that is not checked."""
         line, _, content = data.partition(b"\n")
         try:
@@ -229,14 +229,14 @@ class Cluster:
         self._drop(id)
         return [Ended(id, entry, trained)]
 
-    def _store(self, given: Given, content: bytes) -> journal.Entry:
+    def _store(self, given: Submitted, content: bytes) -> journal.Entry:
         """Store a run whose file a worker sent."""
         result = hdf5.decode(content)
         if result.config.id != given.task.config.id:
             raise ConfigError(f"its worker sent the run {result.config.id}")
         return self.folder.publish(result)
 
-    def _find(self, given: Given) -> journal.Entry | None:
+    def _find(self, given: Submitted) -> journal.Entry | None:
         """The entry of a run that a worker has stored; None if it cannot be seen here."""
         path = self.folder.file(given.task.config.id)
         if not path.exists():
@@ -385,7 +385,7 @@ class Cluster:
             return "has nanorepro {}, contract {}".format(*found)
         return ""
 
-    def _begin(self, id: str, given: Given, request: str, start: bytes) -> None:
+    def _begin(self, id: str, given: Submitted, request: str, start: bytes) -> None:
         """Submit a run: its key is its id, unless it was submitted before."""
         if given.future is not None:
             self._release(given.future, cancel=False)

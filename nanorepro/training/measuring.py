@@ -13,7 +13,7 @@ from nanorepro.data.given import Given
 from nanorepro.data.worlds import World
 from nanorepro.numerics.streams import stream_key
 from nanorepro.results import metrics
-from nanorepro.results.metrics import Comparison, metrics_of
+from nanorepro.results.metrics import PairComparison, metrics_of
 from nanorepro.results.result import Evaluation
 from nanorepro.training.sequences import evaluated
 
@@ -75,7 +75,7 @@ class Measurer:
     def prediction(self, z: np.ndarray) -> metrics.Prediction:
         return metrics.Prediction(z, self.backend.exp, self.backend.log, self.backend.fsum)
 
-    def comparison(self, models: Sequence[Trained], checkpoint: int) -> Comparison:
+    def comparison(self, models: Sequence[Trained], checkpoint: int) -> PairComparison:
         """What the metrics see of a pair at a checkpoint."""
         first, second = models
         last = checkpoint == len(first.logits) - 1
@@ -84,7 +84,7 @@ class Measurer:
         def is_bad(m: Trained) -> bool:
             return not np.isfinite(m.logits[checkpoint]).all() or (m.diverged and last)
 
-        return Comparison(
+        return PairComparison(
             truth=self.truth,
             counts=self.evaluation.counts,
             models=(

@@ -13,7 +13,7 @@ from nanorepro.errors import ConfigError
 from nanorepro.numerics.streams import stream_key
 
 
-class Sequence(Protocol):
+class ExampleSequence(Protocol):
     """The training examples of a pair, in the order in which windows are cut out of them.
 
     Each is one number while it is shuffled.
@@ -114,7 +114,9 @@ class GivenSequence:
         self.split(ordered, x, y)
 
 
-def sequence_of(config: Config, pair: int, world: World | Given, backend: Backend) -> Sequence:
+def sequence_of(
+    config: Config, pair: int, world: World | Given, backend: Backend
+) -> ExampleSequence:
     """The sequence of a pair."""
     if isinstance(world, Given):
         return GivenSequence(config, pair, world, backend)

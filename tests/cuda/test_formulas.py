@@ -9,7 +9,7 @@ from support.records import assert_same_bits
 
 from nanorepro.backends.cuda import nvrtc
 from nanorepro.backends.cuda.formulas import ARGUMENTS, formulas, source_text
-from nanorepro.backends.cuda.trace import Namespace, Program
+from nanorepro.backends.cuda.trace import DeviceFunctions, Namespace
 from nanorepro.config import Config
 from nanorepro.dials import dials
 from nanorepro.model.activations import ACTIVATIONS
@@ -94,7 +94,7 @@ def test_branches_become_both_ways():
             return a + b if a > 1.0 else a
         return b
 
-    program = Program()
+    program = DeviceFunctions()
     program.define("f", f, "ff", ["a", "b"])
     text = program.text()
     assert text.count("return") == 5  # three ways, of which the first two fork again
@@ -108,12 +108,12 @@ def test_what_would_round_twice_is_refused():
         return a + b
 
     with pytest.raises(TypeError, match="kinds differ"):
-        Program().define("f", f, "fd", ["a", "b"])
+        DeviceFunctions().define("f", f, "fd", ["a", "b"])
 
 
 @pytest.mark.parametrize("directed", [False, True])
 def test_a_value_is_computed_once(directed):
-    program = Program()
+    program = DeviceFunctions()
     program.define("f", lambda a, t: Namespace(directed).sqrt(a + a) * (a + a), "f", ["a"])
     assert program.text().count("__fadd_rn") == 1
 

@@ -24,7 +24,7 @@ from nanorepro.config import CONTRACT
 from nanorepro.errors import ConfigError
 from nanorepro.results import hdf5, store
 from nanorepro.sweeps import journal, remote
-from nanorepro.sweeps.cluster import Cluster, Given
+from nanorepro.sweeps.cluster import Cluster, Submitted
 from nanorepro.sweeps.engines import TRIES, Began, Ended, Failed, Told
 from nanorepro.sweeps.folder import Folder
 from nanorepro.sweeps.runner import sweep
@@ -372,7 +372,7 @@ def test_wrong_options_are_one_line(given, line, tmp_path, monkeypatch):
 def engine(tmp_path):
     engine = Cluster(Settings(str(tmp_path), "reference"), "tcp://127.0.0.1:1")
     engine.loop = asyncio.new_event_loop()  # of which nothing runs
-    engine.given = {c.id: Given(Task(c), 1, number=1, begun=1) for c in CONFIGS[:2]}
+    engine.given = {c.id: Submitted(Task(c), 1, number=1, begun=1) for c in CONFIGS[:2]}
     yield engine
     engine.loop.close()
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nanorepro.backends.cuda.trace import TYPES, Namespace, Program, Value
+from nanorepro.backends.cuda.trace import TYPES, DeviceFunctions, Namespace, Value
 from nanorepro.config import Config
 from nanorepro.dials import Dials
 from nanorepro.model.activations import ACTIVATIONS, sigmoid
@@ -57,7 +57,7 @@ def namespace(dials: Dials) -> Namespace:
     return PAIRED if short else DIRECTED
 
 
-def write_operations(program: Program, dials: Dials) -> tuple[Namespace, Operations, str]:
+def write_operations(program: DeviceFunctions, dials: Dials) -> tuple[Namespace, Operations, str]:
     """The operations, each a device function that is called; and the kind of their numbers."""
     xp = namespace(dials)
     ops = operations(xp, dials.precision, dials.rounding, dials.fma)
@@ -72,7 +72,7 @@ def write_operations(program: Program, dials: Dials) -> tuple[Namespace, Operati
 
 
 def write_accumulator(
-    program: Program, name: str, xp: Any, ops: Operations, kind: str, how: str
+    program: DeviceFunctions, name: str, xp: Any, ops: Operations, kind: str, how: str
 ) -> int:
     """A struct of a partial sum; its size in bytes."""
     number = TYPES[kind]
@@ -118,7 +118,7 @@ def write_accumulator(
 
 
 def write_sums(
-    program: Program, xp: Any, ops: Operations, kind: str, dials: Dials, layers: int
+    program: DeviceFunctions, xp: Any, ops: Operations, kind: str, dials: Dials, layers: int
 ) -> tuple[int, int]:
     """The partial sums of each layer's sums; the largest of those over the mini-batch, over units.
 
@@ -168,7 +168,7 @@ __device__ __forceinline__ void with_{what}(u32 k, Body body) {{
 
 
 def write_optimizer(
-    program: Program, xp: Any, ops: Operations, kind: str, config: Config
+    program: DeviceFunctions, xp: Any, ops: Operations, kind: str, config: Config
 ) -> tuple[float, ...]:
     """`update(m, at, g, rate, t)`: one weight at m[at] and its states; where those start.
 
@@ -202,7 +202,7 @@ __device__ __forceinline__ void update_values(number (&v)[1 + STATES][N], int r,
 
 def formulas(config: Config, dials: Dials, parameters: int, layers: int) -> Formulas:
     """All formulas of a model of so many layers and parameters (with what lies between them)."""
-    program = Program()
+    program = DeviceFunctions()
     xp, ops, kind = write_operations(program, dials)
     value, backward = ACTIVATIONS[config.act].make(xp, ops, config.beta)
     sigma = sigmoid(xp, ops)

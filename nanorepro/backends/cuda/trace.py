@@ -35,7 +35,7 @@ class Fork(Exception):
 class Function:
     """One device function while it is traced: its statements, and the ways taken at branches."""
 
-    program: "Program"
+    program: "DeviceFunctions"
     ways: tuple[bool, ...] = ()
     lines: list[str] = field(default_factory=list)
     known: dict[tuple[str, str], "Value"] = field(default_factory=dict)
@@ -262,7 +262,7 @@ class Namespace:
         return a, b, c, d
 
 
-class Program:
+class DeviceFunctions:
     """Device functions in the order in which they have to stand."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ def transposing(rows: int, columns: int, longest: int) -> Callable:
     squares, lanes = rows % longest == columns % longest == 0, lanes_of(longest)
 
     @inlined
-    def turn(source, at, pitch, target, to, to_pitch):
+    def transpose_all(source, at, pitch, target, to, to_pitch):
         if squares:
             for r in range(0, rows, longest):
                 for c in range(0, columns, longest):
@@ -26,7 +26,7 @@ def transposing(rows: int, columns: int, longest: int) -> Callable:
                 for c in range(columns):
                     target[to + c * to_pitch + r] = source[at + r * pitch + c]
 
-    return turn
+    return transpose_all
 
 
 def transposing_deltas(ctx: KernelContext, layout: Layout, under: LayerLayout, rows: int):
@@ -40,7 +40,7 @@ def transposing_deltas(ctx: KernelContext, layout: Layout, under: LayerLayout, r
     backward, active = ctx.backward, under.layer.active
 
     @inlined
-    def turn(m, at, room, j, t):
+    def transpose_deltas(m, at, room, j, t):
         transpose_block(m.scratch, at, examples, m.scratch, room, rows)
         for i in range(batch):
             for c in range(0, rows, step):
@@ -50,4 +50,4 @@ def transposing_deltas(ctx: KernelContext, layout: Layout, under: LayerLayout, r
                     d = backward(d, load(m.z, to, lanes), t)
                 store(m.d, to, d)
 
-    return turn
+    return transpose_deltas

@@ -180,12 +180,12 @@ def layer_backward(ctx: KernelContext, layout: Layout, k: int) -> Callable:
         plan = place.backward_plan
         sums = ctx.sums(k, "backward")
         total = products(sums, fan_out, rows, examples, w, d, plan, examples)
-        turn_back = transposing_deltas(ctx, layout, under, rows)
+        transpose_back = transposing_deltas(ctx, layout, under, rows)
 
         @inlined
         def block(m, j, rate, t):
             total(m, m.unit_plans, m.w, m.transposed, m.scratch, 0, j, t)
-            turn_back(m, 0, rows * examples, j, t)
+            transpose_back(m, 0, rows * examples, j, t)
 
         return block
 

@@ -39,16 +39,16 @@ from nanorepro.backends.numba.update import apply_gradients
 from nanorepro.backends.numba.work import update_work
 
 
-def turning(ctx: KernelContext, layout: Layout) -> Callable:
+def transposing_kept(ctx: KernelContext, layout: Layout) -> Callable:
     """A function (m, source, at): m.scratch[u, i] ← source[i, u] of a vector of units, all i."""
     examples, longest, lanes = layout.examples, ctx.longest, lanes_of(ctx.longest)
 
     @inlined
-    def turn(m, source, at):
+    def transpose_kept(m, source, at):
         for i in range(0, examples, longest):
             transpose(source, at + i * longest, longest, m.scratch, i, examples, lanes)
 
-    return turn
+    return transpose_kept
 
 
 def summing_over_units(ctx: KernelContext, layout: Layout, outputs: int) -> Callable:
@@ -96,7 +96,7 @@ def kept_forward(ctx: KernelContext, layout: Layout, k: int) -> Callable:
     )
     w_at, b_at, under_at, by_input = place.w, place.b, under.z, place.by_input
     over_at, over_z, by_unit, by_output = over.w, over.z, over.by_input, over.by_output
-    turn, total = turning(ctx, layout), summing_over_units(ctx, layout, outputs)
+    transpose_one, total = transposing_kept(ctx, layout), summing_over_units(ctx, layout, outputs)
     activate = activation_forward(ctx, layout, over, outputs)
     both, at_place = lanes_of(2 * step), places_at(layout)
 
@@ -125,7 +125,7 @@ def kept_forward(ctx: KernelContext, layout: Layout, k: int) -> Callable:
                 h, slope = activated(in_line((z0, z1), both), t)
                 store(m.kept, at + k * step, h)
                 store(m.kept, at + (examples + k) * step, slope)
-            turn(m, m.kept, at)
+            transpose_one(m, m.kept, at)
             total(m, m.z, over_z, over_at + u * by_unit, by_unit, by_output, min(step, units - u))
         for v in range(outputs):
             z_at = over_z + v * examples
@@ -197,7 +197,7 @@ def kept_backward(ctx: KernelContext, layout: Layout, k: int) -> Callable:
     w_at, b_at, by_input, under_at = place.w, place.b, place.by_input, under.z
     over_at, by_output, wide = over.w, over.by_output, lanes_of(place.layer.fan_in)
     total, apply = kept_sums(ctx, layout, k), apply_gradients(ctx, layout, step)
-    turn, add = turning(ctx, layout), summing_over_units(ctx, layout, inputs)
+    transpose_one, add = transposing_kept(ctx, layout), summing_over_units(ctx, layout, inputs)
     multiply = activation_backward(ctx, layout, under, inputs)
     last = round_up(units, step) - step
     assert_one_table(layout, k)
@@ -216,7 +216,7 @@ def kept_backward(ctx: KernelContext, layout: Layout, k: int) -> Callable:
             store_tile(by_w, m.g, w_at + u, by_input, wide, ONE)
             store(m.g, b_at + u, by_b)
             store_tile(by_above, m.g, over_at + u, by_output, outputs, ONE)
-            turn(m, m.scratch, examples * step)
+            transpose_one(m, m.scratch, examples * step)
             add(m, m.d, under_at, w_at + u, 1, by_input, min(step, units - u))
         for q in range(rows):
             w = w_at + q * by_input + last

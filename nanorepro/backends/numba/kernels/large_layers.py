@@ -39,7 +39,7 @@ def delta_below(
     n, plan = place.layer.fan_out, place.backward_plan
     total = products(ctx.unit_sums, n, rows, examples, w, d, plan, examples)
     multiply = activation_backward(ctx, layout, under, rows)
-    turn_back = transposing_deltas(ctx, layout, under, rows)
+    transpose_back = transposing_deltas(ctx, layout, under, rows)
 
     @inlined
     def delta(m, j, t):
@@ -48,7 +48,7 @@ def delta_below(
             multiply(m, j, t)
         else:
             total(m, m.unit_plans, m.w, m.transposed, m.scratch, 0, j, t)
-            turn_back(m, 0, rows * examples, j, t)
+            transpose_back(m, 0, rows * examples, j, t)
 
     return delta
 

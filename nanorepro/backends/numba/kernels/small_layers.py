@@ -33,7 +33,7 @@ def small_forward(ctx: KernelContext, layout: Layout, k: int) -> Callable:
     place, under, examples = layout[k], layout[k - 1], layout.examples
     n, z_at, units = place.layer.fan_in, place.z, place.layer.fan_out
     h_at, pitch, transposes = under.z, under.by_example, not under.examples_contiguous
-    turn = transposing(ctx.batch, n, ctx.longest)
+    transpose = transposing(ctx.batch, n, ctx.longest)
     w = Matrix(place.w, place.by_input, place.by_output)
     h = Matrix(0 if transposes else h_at, examples, 0)
     rows, plan = units_at_once(units, n), place.forward_plan
@@ -43,7 +43,7 @@ def small_forward(ctx: KernelContext, layout: Layout, k: int) -> Callable:
     @inlined
     def kernel(m, x, first, rate, t):
         if transposes:
-            turn(m.h, h_at, pitch, m.transposed, 0, examples)
+            transpose(m.h, h_at, pitch, m.transposed, 0, examples)
         h = m.transposed if transposes else m.h
         for u in range(0, units, rows):
             total(m, m.unit_plans, m.w, h, m.z, z_at + u * examples, u, t)
@@ -77,14 +77,14 @@ def small_backward_transposed(ctx: KernelContext, layout: Layout, k: int) -> Cal
     w, d = Matrix(place.w, place.by_output, place.by_input), Matrix(place.z, examples, 0)
     rows, plan, pitch = units_at_once(inputs, n), place.backward_plan, under.by_example
     total = products(ctx.unit_sums, n, rows, examples, w, d, plan, examples)
-    turn = transposing(inputs, ctx.batch, ctx.longest)
+    transpose = transposing(inputs, ctx.batch, ctx.longest)
     multiply = activation_backward(ctx, layout, under, ctx.batch)
 
     @inlined
     def kernel(m, x, first, rate, t):
         for j in range(0, inputs, rows):
             total(m, m.unit_plans, m.w, m.d, m.transposed, j * examples, j, t)
-        turn(m.transposed, 0, examples, m.d, d_at, pitch)
+        transpose(m.transposed, 0, examples, m.d, d_at, pitch)
         multiply(m, 0, t)
 
     return kernel
@@ -116,14 +116,14 @@ def gradients_along_inputs(ctx: KernelContext, layout: Layout, k: int) -> Callab
     place, under, examples = layout[k], layout[k - 1], layout.examples
     pitch, w_at, h_at = place.by_output, place.w, under.z
     step = some_vectors(pitch, ctx.longest)
-    turn = transposing(step, examples, ctx.longest)
+    transpose = transposing(step, examples, ctx.longest)
     d, h = Matrix(place.z, 1, examples), Matrix(0, step, 0)
     total = products(ctx.batch_sums, ctx.batch, place.layer.fan_out, step, d, h, 0, pitch)
 
     @inlined
     def kernel(m, x, first, rate, t):
         for j in range(0, pitch, step):
-            turn(m.h, h_at + j * examples, examples, m.scratch, 0, step)
+            transpose(m.h, h_at + j * examples, examples, m.scratch, 0, step)
             total(m, m.plan, m.d, m.scratch, m.g, w_at + j, 0, t)
 
     return kernel
@@ -175,7 +175,7 @@ def gradients_of_many_units(ctx: KernelContext, layout: Layout, k: int) -> Calla
     place, under, examples = layout[k], layout[k - 1], layout.examples
     w_at, b_at, d_at, pitch = place.w, place.b, place.z, place.by_input
     batch, sums, step = ctx.batch, ctx.batch_sums, some_vectors(place.by_input, ctx.longest)
-    turn = transposing(step, examples, ctx.longest)
+    transpose = transposing(step, examples, ctx.longest)
     h, d = Matrix(under.z, under.by_example, under.by_unit), Matrix(0, step, 0)
     weights = products(sums, batch, place.layer.fan_in, step, h, d, 0, pitch)
     biases = products(sums, batch, 1, step, Matrix(0, 0, 0), d, 0, 0)
@@ -183,7 +183,7 @@ def gradients_of_many_units(ctx: KernelContext, layout: Layout, k: int) -> Calla
     @inlined
     def kernel(m, x, first, rate, t):
         for u in range(0, pitch, step):
-            turn(m.d, d_at + u * examples, examples, m.scratch, 0, step)
+            transpose(m.d, d_at + u * examples, examples, m.scratch, 0, step)
             weights(m, m.plan, m.h, m.scratch, m.g, w_at + u, 0, t)
             biases(m, m.plan, m.constants, m.scratch, m.bias_gradients, b_at + u, 0, t)
 

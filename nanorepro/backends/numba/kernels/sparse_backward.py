@@ -231,15 +231,15 @@ def sparse_backward_and_update(ctx: KernelContext, layout: Layout, k: int) -> Ca
     update_others = update_other_rows(ctx, layout, place, under)
 
     def block_of(rows: int) -> Callable:
-        turn = transposing_deltas(ctx, layout, under, rows)
+        transpose = transposing_deltas(ctx, layout, under, rows)
 
         @inlined
         def block(m, j, rate, t):
-            turn(m, j * examples, room, j, t)
+            transpose(m, j * examples, room, j, t)
 
         return block
 
-    turn_back = in_blocks(fan_in, ctx.longest, block_of)
+    transpose_back = in_blocks(fan_in, ctx.longest, block_of)
 
     @inlined
     def kernel(m, x, first, rate, t):
@@ -249,7 +249,7 @@ def sparse_backward_and_update(ctx: KernelContext, layout: Layout, k: int) -> Ca
         update_active(m, n, begin, end, rate, t)
         if not skip:
             update_others(m, rate, t)
-        turn_back(m, rate, t)
+        transpose_back(m, rate, t)
 
     return kernel
 

@@ -50,11 +50,11 @@ HELD_IN_LOOP = 8  # of sums that are a loop: enough that none waits for its next
 def into_rows(ctx: KernelContext, layout: Layout, units: int) -> Callable:
     """A function (source, rows): of the first units, what lies (units, examples) into rows."""
     examples, width = layout.examples, layout.table_width
-    turn = transposing(round_up(units, ctx.longest), examples, ctx.longest)
+    transpose = transposing(round_up(units, ctx.longest), examples, ctx.longest)
 
     @inlined
     def fill_rows(source, rows):
-        turn(source, 0, examples, rows, 0, width)
+        transpose(source, 0, examples, rows, 0, width)
 
     return fill_rows
 

@@ -18,7 +18,7 @@ RUN = b"nanorepro result"
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class CheckpointTensors:
     """One set of tensors of a source.
 
     Attributes
@@ -40,14 +40,14 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class Source:
+class Compared:
     """What stands on one side of a comparison.
 
     Attributes
     ----------
     name : str
         As the caller named it.
-    checkpoints : tuple of Checkpoint
+    checkpoints : tuple of CheckpointTensors
         In the order of their numbers.
     series : bool
         Whether it is a series of checkpoints, be it of one.
@@ -58,13 +58,13 @@ class Source:
     """
 
     name: str
-    checkpoints: tuple[Checkpoint, ...]
+    checkpoints: tuple[CheckpointTensors, ...]
     series: bool = False
     run: Result | None = None
     model: tuple[int, int] | None = None
 
 
-def source(what: Any, argument: str) -> Source:
+def compared(what: Any, argument: str) -> Compared:
     """What a caller names: a path, a run, or arrays by their names; raises ConfigError.
 
     Parameters
@@ -79,22 +79,22 @@ def source(what: Any, argument: str) -> Source:
         return of_run(what, f"run {what.config.id}", "")
     if isinstance(what, Mapping):
         file = tensors_of(what, argument)
-        return Source(argument, (Checkpoint("", None, lambda: file),))
+        return Compared(argument, (CheckpointTensors("", None, lambda: file),))
     if isinstance(what, str | os.PathLike):
         return of_path(os.fspath(what))
     if isinstance(what, Sequence) and len(what):
-        parts = [source(one, f"{argument}[{k}]") for k, one in enumerate(what)]
+        parts = [compared(one, f"{argument}[{k}]") for k, one in enumerate(what)]
         if any(part.series for part in parts):
             raise ConfigError("a series of series", argument, "single checkpoints")
         checkpoints = [
             replace(p.checkpoints[0], label=p.name, number=k) for k, p in enumerate(parts)
         ]
-        return Source(argument, tuple(checkpoints), series=True)
+        return Compared(argument, tuple(checkpoints), series=True)
     right = "a path, a Result, arrays by their names, or a list of these"
     raise ConfigError(f"{shown(what)} cannot be compared", argument, right)
 
 
-def of_path(text: str) -> Source:
+def of_path(text: str) -> Compared:
     """The source that a text names: `PATH` or `PATH#PART`."""
     path, part = text, ""
     if "#" in text and not os.path.exists(text):
@@ -118,10 +118,10 @@ def of_path(text: str) -> Source:
         whole = of_run(load(here), text, part)
         alone = replace(whole.checkpoints[0], files=_files([here], part))
         return replace(whole, checkpoints=(alone,))
-    alone = Checkpoint(
+    alone = CheckpointTensors(
         "", None, lambda: _part(open_tensors([here]), part, text), _files([here], part)
     )
-    return Source(text, (alone,))
+    return Compared(text, (alone,))
 
 
 def _files(paths: Sequence[Path], part: str) -> tuple[str, ...]:
@@ -143,7 +143,7 @@ def _is_run(path: Path) -> bool:
         return False
 
 
-def of_run(result: Result, name: str, part: str) -> Source:
+def of_run(result: Result, name: str, part: str) -> Compared:
     """A stored run: all its models, `pair.model` one of them, `pair` both of a pair."""
     pairs = result.config.pairs
     match = re.fullmatch(r"(\d{1,6})(?:\.([01]))?", part) if part else None
@@ -162,7 +162,7 @@ def of_run(result: Result, name: str, part: str) -> Source:
             else:
                 arrays[str(m) if match else f"{k}.{m}"] = record
     file = tensors_of(arrays, name)
-    return Source(name, (Checkpoint("", None, lambda: file),), run=result, model=model)
+    return Compared(name, (CheckpointTensors("", None, lambda: file),), run=result, model=model)
 
 
 def _part(file: TensorFile, part: str, name: str) -> TensorFile:
@@ -214,7 +214,7 @@ def _checkpoints_of(paths: Sequence[Path]) -> dict[str, list[Path]]:
 DIGITS = re.compile(r"(\d+)")
 
 
-def _of_files(name: str, files: Mapping[str, list[Path]], part: str) -> Source:
+def _of_files(name: str, files: Mapping[str, list[Path]], part: str) -> Compared:
     """A series of the checkpoints of a folder or a pattern, in the order of their numbers."""
     kinds = {DIGITS.sub("*", label) for label in files}
     if len(kinds) > 1 and not any(c in name for c in "*?["):
@@ -228,12 +228,12 @@ def _of_files(name: str, files: Mapping[str, list[Path]], part: str) -> Source:
     ordered = sorted(files, key=natural)
     numbers = _numbers(ordered)
     checkpoints = tuple(
-        Checkpoint(label, number, opener(label), _files(files[label], part))
+        CheckpointTensors(label, number, opener(label), _files(files[label], part))
         for number, label in sorted(zip(numbers, ordered, strict=True), key=lambda pair: pair[0])
     )
     if len(checkpoints) == 1 and not any(c in name for c in "*?["):
-        return Source(name, (replace(checkpoints[0], label="", number=None),))
-    return Source(name, checkpoints, series=True)
+        return Compared(name, (replace(checkpoints[0], label="", number=None),))
+    return Compared(name, checkpoints, series=True)
 
 
 def natural(name: str) -> list[tuple[int, int | str]]:
