@@ -79,7 +79,10 @@ LAPTOP = Size(22, 16, 16, (0, 4, 8, 12, 16, 17))
 # expectation at any T (a shuffled sequence of independent examples is one), so T may be small.
 MORE_PAIRS = Size(20, 16, 256, (0, 7, 14))
 MORE_TOWERS = Size(18, 12, 4096, (0, 6, 13), series=False)
-MORE_CLOUDS = Size(20, 16, 1024, (0, 7, 14), series=False)
+# What changes with T is decided at the paper's.
+MORE_CLOUDS = Size(26, 16, 128, (0, 10, 20), series=False)
+MORE_SERIES = Size(26, 16, 128, (0, 10, 20))
+MORE_WIDE = Size(20, 16, 128, (0, 7, 14), series=False)
 MORE_DEEP = Size(16, 12, 128, (0, 5, 11), series=False)
 EQUAL_LOSS = Size(16, 12, 4096, (0, 4, 11), series=False)
 EQUAL_LOSS_WIDE = Size(14, 12, 1024, (0, 3, 6, 9), series=False)

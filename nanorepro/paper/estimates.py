@@ -107,19 +107,36 @@ def ratio(of: Quantity) -> Statistic:
 
 
 def least_ratio(of: Quantity) -> Statistic:
-    """The least of the ratios of all runs but the last to the last.
+    """The least of the ratios of all runs but the last to the last."""
+    return Statistic((of,), lambda runs: _least(of, [(r, runs[-1]) for r in runs[:-1]]))
 
-    Its interval is wider, as one of so many: 95 % for all of them together.
+
+def best_of_ratios(of: Quantity) -> Statistic:
+    """The least of the ratios of the first run to the second, of the third to the fourth, ..."""
+    return Statistic((of,), lambda runs: _least(of, list(zip(runs[::2], runs[1::2], strict=True))))
+
+
+def _least(of: Quantity, pairs: Sequence[tuple[Observed, Observed]]) -> Estimate:
+    """The least of some ratios, with a wider interval: 95 % for all of them together."""
+    level = 1.0 - 0.05 / len(pairs)
+    found = [_ratio(of, a, b, level)._replace(where=a.curve) for a, b in pairs]
+    known = [e for e in found if math.isfinite(e.value)]
+    return min(known, key=lambda e: e.value, default=NOTHING)
+
+
+def all_over_learned(of: Quantity) -> Statistic:
+    """The mean over all pairs over that of the pairs without a stuck model.
+
+    log mean(x) + log mean(l) - log mean(x·l), where l is 1 of a pair that learned, else 0.
     """
 
     def estimate(runs: Observations) -> Estimate:
-        *some, last = runs
-        level = 1.0 - 0.05 / len(some)
-        found = [_ratio(of, r, last, level)._replace(where=r.curve) for r in some]
-        known = [e for e in found if math.isfinite(e.value)]
-        return min(known, key=lambda e: e.value, default=NOTHING)
+        (run,) = runs
+        x, learned = run[of], 1.0 - run[STUCK]
+        rows = np.array([x, learned, x * learned])
+        return _exp(statistics.contrast(rows, np.array([1.0, 1.0, -1.0]), key_of(run)))
 
-    return Statistic((of,), estimate)
+    return Statistic((of, STUCK), estimate)
 
 
 def same_at_every_window(of_log: Quantity, bound: float) -> Statistic:

@@ -7,7 +7,7 @@ function of these numbers alone.
 import csv
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,9 +48,17 @@ class Evidence:
         return claims.decide(claim, self.size, self.runs, more)
 
     def open(self, of: Sequence[claims.Claim]) -> list[claims.Claim]:
-        """The claims that the figure's own runs leave open, and more pairs may decide."""
-        alone = Evidence(self.size, self.runs)
-        return [c for c in of if c.more and alone.judge(c)[0] == claims.OPEN]
+        """The claims that the figure's own runs leave open, and more pairs may decide.
+
+        Of each the criteria that are open.
+        """
+        alone, found = Evidence(self.size, self.runs), []
+        for claim in of:
+            verdict, parts = alone.judge(claim)
+            if claim.more and verdict == claims.OPEN:
+                left = tuple(part.criterion for part in parts if part.verdict == claims.OPEN)
+                found.append(replace(claim, criteria=left))
+        return found
 
     def tables(self, name: str, note: str) -> dict[str, str]:
         """The numbers as CSV, a file for every size."""

@@ -51,25 +51,50 @@ CLAIMS = (
             for n in ("SmeLU 0.1 deep", "Swish 16 deep")
         ),
     ),
+    *(
+        Claim(
+            f"with {words}, there is a trade-off in β: the smoother activation has lower PD and"
+            " higher loss",
+            SMALL,
+            tuple(
+                Criterion(
+                    f"{a} over {b}, {where}: {what}",
+                    ratio(of),
+                    two(f"{a} deep", f"{b} deep", place),
+                    low,
+                    high,
+                )
+                for a, b in (
+                    (f"SmeLU {SMELU[-1]:g}", f"SmeLU {SMELU[0]:g}"),
+                    (f"Swish {SWISH[0]:g}", f"Swish {SWISH[-1]:g}"),
+                )
+                for what, of, low, high in (("PD", PD, 0.0, 1.0), ("L", LOSS, 1.0, math.inf))
+            ),
+            MORE_DEEP,
+        )
+        for words, where, place in (
+            ("minimal shuffling", "z = 1", FIRST),
+            ("moderate shuffling", "middle z", MID),
+        )
+    ),
     Claim(
-        "there is a trade-off in β: the smoother activation has lower PD and higher loss",
+        "well tuned SmeLU slightly outperforms well tuned Swish",
         SMALL,
-        tuple(
+        (
             Criterion(
-                f"{a} over {b}, {where}: {what}",
-                ratio(of),
-                ((f"{a} deep", place), (f"{b} deep", place)),
-                low,
-                high,
-            )
-            for a, b in (
-                (f"SmeLU {SMELU[-1]:g}", f"SmeLU {SMELU[0]:g}"),
-                (f"Swish {SWISH[0]:g}", f"Swish {SWISH[-1]:g}"),
-            )
-            for what, of, low, high, place, where in (
-                ("PD", PD, 0.0, 1.0, MID, "middle z"),
-                ("L", LOSS, 1.0, math.inf, MID, "middle z"),
-            )
+                "SmeLU 0.1 over Swish 16, z = 1: PD",
+                ratio(PD),
+                two("SmeLU 0.1 deep", "Swish 16 deep", FIRST),
+                0.0,
+                1.0,
+            ),
+            Criterion(
+                "SmeLU 0.1 over Swish 16, z = 1: L",
+                ratio(LOSS),
+                two("SmeLU 0.1 deep", "Swish 16 deep", FIRST),
+                0.0,
+                1.1,
+            ),
         ),
         MORE_DEEP,
     ),

@@ -12,8 +12,17 @@ from nanorepro.paper.claims import (
     order_of,
     two,
 )
-from nanorepro.paper.curves import ALL, EQUAL_LOSS, FIRST, LAST, MID, MORE_PAIRS, SIMPLE
-from nanorepro.paper.estimates import positive_mean, ratio, slope_in_examples
+from nanorepro.paper.curves import (
+    ALL,
+    EQUAL_LOSS,
+    FIRST,
+    LAST,
+    MID,
+    MORE_PAIRS,
+    MORE_SERIES,
+    SIMPLE,
+)
+from nanorepro.paper.estimates import best_of_ratios, positive_mean, ratio, slope_in_examples
 from nanorepro.paper.quantities import LOSS, PD
 from nanorepro.paper.record import Figure
 from nanorepro.paper.rows import curve_rows
@@ -117,6 +126,58 @@ CLAIMS = (
         MORE_PAIRS,
     ),
     Claim(
+        "with identical initialization and no shuffling the linear baseline has the best PD, and"
+        " other models are not far behind",
+        SETTLED,
+        tuple(
+            Criterion(f"{n} over linear, z = 1: PD", ratio(PD), two(n, "linear", FIRST), 1.0, 10.0)
+            for n in SIMPLE[1:]
+            if n != "ReLU 2"
+        ),
+        MORE_PAIRS,
+    ),
+    Claim(
+        "with two units in place of one accuracy can improve, while PD increases",
+        SETTLED,
+        (
+            Criterion(
+                "best of Identity 2 and ReLU 2 over the same with one unit, z = 1: L",
+                best_of_ratios(LOSS),
+                tuple((f"{a} {n}", FIRST) for a in ("Identity", "ReLU") for n in (2, 1)),
+                high=1.0,
+            ),
+            *(
+                Criterion(
+                    f"{a} 2 over {a} 1, {where}: PD", ratio(PD), two(f"{a} 2", f"{a} 1", place), 1.0
+                )
+                for a in ("Identity", "ReLU")
+                for place, where in ((FIRST, "z = 1"), (MID, "middle z"))
+            ),
+        ),
+        MORE_PAIRS,
+    ),
+    Claim(
+        "the benefits of the smooth identity over ReLU, with two units, diminish and disappear with"
+        " more shuffling",
+        SETTLED,
+        (
+            Criterion(
+                "ReLU 2 over Identity 2, z = 1: PD",
+                ratio(PD),
+                two("ReLU 2", "Identity 2", FIRST),
+                10.0,
+            ),
+            Criterion(
+                "ReLU 2 over Identity 2, largest z: PD",
+                ratio(PD),
+                two("ReLU 2", "Identity 2", LAST),
+                0.5,
+                2.0,
+            ),
+        ),
+        MORE_PAIRS,
+    ),
+    Claim(
         "PD grows with z; with aggressive shuffling the linear model's is also high",
         SETTLED,
         (
@@ -181,11 +242,11 @@ CLAIMS = (
                 )
                 for n in SIMPLE
             ),
-            MORE_PAIRS,
+            MORE_SERIES,
         )
         for words, where, place in (
             ("aggressive shuffling", "largest z", LAST),
-            ("moderate shuffling", "middle z", MID),
+            ("moderate shuffling, of which the paper does not speak", "middle z", MID),
         )
     ),
 )

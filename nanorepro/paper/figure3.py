@@ -2,17 +2,17 @@
 
 import numpy as np
 
-from nanorepro.paper.claims import SETTLED, Claim, Criterion
-from nanorepro.paper.curves import ALL, FIRST, LAST
-from nanorepro.paper.estimates import count_opposite, mean, share_opposite
-from nanorepro.paper.quantities import DEVIATION, FIRST_LAYER
+from nanorepro.paper.claims import SETTLED, Claim, Criterion, ends, two
+from nanorepro.paper.curves import ALL, FIRST, LAST, MORE_PAIRS
+from nanorepro.paper.estimates import count_opposite, mean, ratio, share_opposite
+from nanorepro.paper.quantities import DEVIATION, FIRST_LAYER, LARGEST_DIFFERENCE
 from nanorepro.paper.record import Figure
 from nanorepro.paper.rows import rows_of_one_pair
 
 CLAIMS = (
     Claim(
-        "with distinct initialization, single models fall into two phases: weights equal or"
-        " of opposite sign; with identical initialization the latter was never observed",
+        "with distinct initialization, single models fall into two phases: weights equal or of"
+        " opposite sign, with little noise",
         SETTLED,
         (
             Criterion(
@@ -35,6 +35,13 @@ CLAIMS = (
                 0.02,
                 0.98,
             ),
+        ),
+    ),
+    Claim(
+        "with identical initialization, single models never have weights of opposite sign, even"
+        " with the most aggressive shuffling",
+        SETTLED,
+        (
             Criterion(
                 "Identity 1, all z: opposite pairs", count_opposite(), (("Identity 1", ALL),), 0, 0
             ),
@@ -57,6 +64,26 @@ CLAIMS = (
                 0.4,
             ),
         ),
+    ),
+    Claim(
+        "the weights of a pair of models of two ReLU units deviate more clearly, with minimum"
+        " shuffling, and more with maximum shuffling",
+        SETTLED,
+        (
+            Criterion(
+                "ReLU 2 over Identity 2, z = 1: largest |Δw|",
+                ratio(LARGEST_DIFFERENCE),
+                two("ReLU 2", "Identity 2", FIRST),
+                1.0,
+            ),
+            Criterion(
+                "ReLU 2: largest |Δw| at the largest z over z = 1",
+                ratio(LARGEST_DIFFERENCE),
+                ends("ReLU 2"),
+                1.0,
+            ),
+        ),
+        MORE_PAIRS,
     ),
 )
 

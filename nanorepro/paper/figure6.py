@@ -2,8 +2,8 @@
 
 from nanorepro.paper.claims import SETTLED, Claim, Criterion, equal_losses, order_of, two
 from nanorepro.paper.curves import ALL, EQUAL_LOSS, FIRST, LAST, MID, MORE_TOWERS
-from nanorepro.paper.estimates import positive_mean, ratio, share_stuck
-from nanorepro.paper.quantities import LOG_LOSS_LEARNED, PD
+from nanorepro.paper.estimates import all_over_learned, positive_mean, ratio, share_stuck
+from nanorepro.paper.quantities import LOG_LOSS_LEARNED, LOSS, PD
 from nanorepro.paper.record import Figure
 from nanorepro.paper.rows import curve_rows
 
@@ -22,7 +22,8 @@ CLAIMS = (
         ),
     ),
     Claim(
-        "some towers are stuck, unable to learn, which degrades loss and PD",
+        "some towers are stuck even with little shuffling, unable to learn, which degrades the"
+        " expected loss",
         SETTLED,
         (
             Criterion(
@@ -31,7 +32,28 @@ CLAIMS = (
                 (("ReLU tower", FIRST),),
                 0.005,
             ),
+            Criterion(
+                "ReLU tower, z = 1: L of all pairs over that of those without a stuck model",
+                all_over_learned(LOSS),
+                (("ReLU tower", FIRST),),
+                1.0,
+            ),
         ),
+        MORE_TOWERS,
+    ),
+    Claim(
+        "stuck towers degrade the expected PD",
+        SETTLED,
+        tuple(
+            Criterion(
+                f"ReLU tower, {what}: PD of all pairs over that of those without a stuck model",
+                all_over_learned(PD),
+                (("ReLU tower", place),),
+                1.0,
+            )
+            for place, what in ((FIRST, "z = 1"), (MID, "middle z"))
+        ),
+        MORE_TOWERS,
     ),
     Claim(
         "with minimal shuffling, the identity tower retains a PD of O(1e-6)",

@@ -1,7 +1,16 @@
 """Figure 8: PD and excess loss of wide models with trained embeddings."""
 
 from nanorepro.paper.claims import SETTLED, Claim, Criterion, equal_losses, two
-from nanorepro.paper.curves import ALL, EQUAL_LOSS_WIDE, FIRST, LAST, MID, OPTIMIZERS, WIDE
+from nanorepro.paper.curves import (
+    ALL,
+    EQUAL_LOSS_WIDE,
+    FIRST,
+    LAST,
+    MID,
+    MORE_WIDE,
+    OPTIMIZERS,
+    WIDE,
+)
 from nanorepro.paper.estimates import least_ratio, ratio
 from nanorepro.paper.quantities import LOSS, PD
 from nanorepro.paper.record import Figure
@@ -35,6 +44,7 @@ CLAIMS = (
             for m in ("Identity", "ReLU")
             for what, of in (("L", LOSS), ("PD", PD))
         ),
+        MORE_WIDE,
     ),
     Claim(
         "ReLU exhibits worse PD than identity even with minimal shuffling; linear has the best"
@@ -57,6 +67,31 @@ CLAIMS = (
                 for place, what in ((FIRST, "z = 1"), (MID, "middle z"), (LAST, "largest z"))
             ),
         ),
+    ),
+    Claim(
+        "with smooth activations PD is larger than with identity, and smaller than with ReLU, with"
+        " minimal shuffling",
+        SETTLED,
+        tuple(
+            criterion
+            for n in ("SmeLU 0.1 wide, AdaGrad 0.1", "Swish 16 wide, AdaGrad 0.1")
+            for criterion in (
+                Criterion(
+                    f"{n} over Identity, z = 1: PD",
+                    ratio(PD),
+                    two(n, "Identity wide, AdaGrad 0.1", FIRST),
+                    1.0,
+                ),
+                Criterion(
+                    f"{n} over ReLU, z = 1: PD",
+                    ratio(PD),
+                    two(n, "ReLU wide, AdaGrad 0.1", FIRST),
+                    0.0,
+                    1.0,
+                ),
+            )
+        ),
+        MORE_WIDE,
     ),
     Claim(
         "excess loss is mostly the same for a configuration while PD changes with shuffling",
