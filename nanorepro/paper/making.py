@@ -149,7 +149,8 @@ def from_runs(
     if decide:
         for other, needed in figure.needed_more(found.open(figure.claims)).items():
             found.more[other], _ = runs.of(other, needed, False)
-    note = report.note(size) if keys else ""
+    drawn = tuple(sorted({window for _, window in curves.run_keys(figure.plotted, size)}))
+    note = report.note(replace(size, windows=drawn)) if keys else ""
     if runs.late:
         note += f"; {len(runs.late)} of {runs.wanted} runs not made"
     record = report.record(figure, found, runs.records, scale, again, note, runs.late)

@@ -50,10 +50,8 @@ def curve_panels(rows: Sequence[Row], title: str, note: str) -> Figure:
         around(ax.set_ylim, pds)
     windows = sorted({r["log2_window"] for r in means})
     three = curves.three_of(windows) if windows else ()
-    ends = [
-        r[c] for r in means if r["log2_window"] in three for c in ("loss", "loss_low", "loss_high")
-    ]
-    around(bottom.set_xlim, np.array([np.nan if e == "" else e for e in ends], float))
+    shown = [r for r in rows if r["log2_window"] in three]
+    around(bottom.set_xlim, numbers(shown, "loss"))  # intervals of long tails may leave the frame
     top.set_xticks(windows)
     width = 0.012 * (windows[-1] - windows[0]) if windows else 0.0
     floor = top.get_ylim()[0] * (top.get_ylim()[1] / top.get_ylim()[0]) ** 0.015
@@ -146,7 +144,8 @@ def place_labels(figure: Figure, ax: Axes, labels: Sequence[Label]) -> None:
         line = {"arrowstyle": "-", "color": colour, "lw": 0.4, "shrinkA": 0.0, "shrinkB": 2.0}
         ax.annotate(
             text, (x, y), offset, textcoords="offset points", fontsize=6.0, color=colour,
-            ha="left", va="bottom", gid="label", arrowprops=line if far > 4.0 else None,
+            ha="left", va="bottom", gid="label", arrowprops=line if far > 4.0 else None, zorder=4,
+            bbox={"boxstyle": "square,pad=0.02", "fc": "white", "ec": "none", "alpha": 0.8},
         )  # fmt: skip
 
 

@@ -211,11 +211,12 @@ def section(record: dict[str, Any], folder: Path) -> list[str]:
     drawn = (folder / f"figure{f}.png").exists()
     picture = f"![Figure {f}]({at}.png)" if drawn else "The picture could not be drawn."
     pdf = f"[PDF]({at}.pdf), " if drawn else ""
+    table = f"[numbers]({at}.csv), " if runs_of(record) else ""
     lines = [
         f"## Figure {f}", "", f"{record['title']}.", "", picture, "",
         f"The paper's caption: {FIGURES[f].caption}", "",
         f"Command: `{record['command']}`" + (f"; {record['size']}." if record["size"] else "."),
-        f"{pdf}[numbers]({at}.csv), [record]({at}.json).", "",
+        f"{pdf}{table}[record]({at}.json).", "",
     ]  # fmt: skip
     if record["claims"]:
         lines += ["| claim and its parts | measured [95 % interval] | expected | verdict |",
