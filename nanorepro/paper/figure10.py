@@ -2,7 +2,7 @@
 
 import math
 
-from nanorepro.paper.claims import SMALL, Claim, Criterion, equal_losses, two
+from nanorepro.paper.claims import LEAST_LOG2_T_DEEP, Claim, Criterion, equal_losses, two
 from nanorepro.paper.curves import (
     ALL,
     EQUAL_LOSS_DEEP,
@@ -23,7 +23,7 @@ CLAIMS = (
     Claim(
         "non-linear activations have superior loss in the quadratic world, the linear"
         " baseline a very poor one",
-        SMALL,
+        LEAST_LOG2_T_DEEP,
         tuple(
             Criterion(
                 f"linear over {n}, z = 1: L", ratio(LOSS), two("linear, quadratic", n, FIRST), 2.0
@@ -34,7 +34,7 @@ CLAIMS = (
     Claim(
         "properly tuned SmeLU and Swish have lower PD than ReLU, at comparable loss, as long"
         " as shuffling is limited",
-        SMALL,
+        LEAST_LOG2_T_DEEP,
         tuple(
             Criterion(
                 f"{n} over ReLU, z = 1: {what}", ratio(of), two(n, "ReLU deep", FIRST), 0.0, high
@@ -45,7 +45,7 @@ CLAIMS = (
     ),
     Claim(
         "with aggressive shuffling the gain in PD disappears",
-        SMALL,
+        LEAST_LOG2_T_DEEP,
         tuple(
             Criterion(f"{n} over ReLU, largest z: PD", ratio(PD), two(n, "ReLU deep", LAST), 0.8)
             for n in ("SmeLU 0.1 deep", "Swish 16 deep")
@@ -55,7 +55,7 @@ CLAIMS = (
         Claim(
             f"with {words}, there is a trade-off in β: the smoother activation has lower PD and"
             " higher loss",
-            SMALL,
+            LEAST_LOG2_T_DEEP,
             tuple(
                 Criterion(
                     f"{a} over {b}, {where}: {what}",
@@ -79,7 +79,7 @@ CLAIMS = (
     ),
     Claim(
         "well tuned SmeLU slightly outperforms well tuned Swish",
-        SMALL,
+        LEAST_LOG2_T_DEEP,
         (
             Criterion(
                 "SmeLU 0.1 over Swish 16, z = 1: PD",
@@ -101,7 +101,7 @@ CLAIMS = (
     Claim(
         "a warm start with a lower learning rate reduces PD even with aggressive shuffling,"
         " at competitive loss",
-        SMALL,
+        LEAST_LOG2_T_DEEP,
         (
             Criterion(
                 "ReLU TL over ReLU, largest z: PD",
@@ -121,7 +121,7 @@ CLAIMS = (
     ),
     Claim(
         "excess loss is unaffected by shuffling",
-        SMALL,
+        LEAST_LOG2_T_DEEP,
         equal_losses(("ReLU deep", "SmeLU 0.1 deep", "Swish 16 deep")),
         EQUAL_LOSS_DEEP,
     ),

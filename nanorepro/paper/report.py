@@ -163,13 +163,16 @@ def write_report(page: Path) -> None:
 
         store.replace_file(page, figures_page(records, folder, measured))
         return
-    lines = ["# The paper, reproduced", "", *summary(records)]
+    lines = ["# The paper, reproduced", "", *summary(records, folder)]
     for record in records:
         lines += section(record, folder)
     store.replace_file(page, ("\n".join(lines).rstrip() + "\n").encode("utf-8", "backslashreplace"))
 
 
-def summary(records: list[dict[str, Any]]) -> list[str]:
+JUDGED = "intervals.md"  # how, in a page of its own beside the pictures
+
+
+def summary(records: list[dict[str, Any]], folder: Path) -> list[str]:
     """What the page is, and the verdicts of all claims."""
     verdicts = [c["verdict"] for r in records for c in r["claims"]]
     runs = {run["id"]: run for record in records for run in runs_of(record)}
@@ -183,10 +186,11 @@ def summary(records: list[dict[str, Any]]) -> list[str]:
         "A part of a claim holds if the 95 % interval over pairs lies inside the expected"
         " range, does not hold if it lies outside, and cannot be told otherwise or where the"
         " runs are too small for the claim. Where the figure's own pairs cannot tell, more pairs"
-        " of fewer examples decide (`--decide`), and both are listed. That losses are equal is"
+        " decide (`--decide`), of the size that their line names. That losses are equal is"
         " told by two one-sided tests of the paired logarithms at 5 % (the interval shown is"
         " then of 90 %), that they are not by a test at 0.1 %. `O(10^k)` is expected within a"
-        " factor of ten, since θ and the initial values are other draws than the paper's.",
+        " factor of ten, since θ and the initial values are other draws than the paper's."
+        + (f" [Part by part]({folder.name}/{JUDGED})." if (folder / JUDGED).exists() else ""),
         "",
         "Every verdict is a function of the tables beside the figures (`figureN-T...pairs.csv`):"
         " `python -m nanorepro.figure N --from-records FOLDER` judges and draws from them alone,"

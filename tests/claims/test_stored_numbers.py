@@ -88,6 +88,9 @@ def test_a_record_whose_table_is_missing_is_refused(tmp_path, capsys):
     assert str(table) in line and "No such file" in line and not (tmp_path / "new").exists()
 
 
+QUANTITIES = {"PD": "pd", "L": "loss", "largest |Δw|": "largest_difference"}
+
+
 def expected(words):
     """The range that a part's words name."""
     ends = [float(x) for x in re.findall(r"[-+]?\d+\.?\d*(?:e[-+]?\d+)?", words)]
@@ -167,8 +170,12 @@ def test_numbers_of_ratios_and_losses_by_scipy(number):
                 )  # fmt: skip
                 assert (part["verdict"] == claims.HOLDS) == (p < 0.05)
                 checked += 1
-        elif part["what"].endswith(": PD") and len(of) == 2:
-            value, error = positive_ratio(column(0, "pd"), column(1, "pd"), rng)
+        elif of_all := re.search(r": (PD|L) of all pairs over that of those", part["what"]):
+            x, stuck = column(0, QUANTITIES[of_all[1]]), column(0, "stuck")
+            assert x.mean() / x[stuck == 0].mean() == pytest.approx(part["measured"], rel=1e-6)
+            checked += 1
+        elif (name := QUANTITIES.get(part["what"].rpartition(": ")[2])) and len(of) == 2:
+            value, error = positive_ratio(column(0, name), column(1, name), rng)
             assert value == pytest.approx(math.log(part["measured"]), abs=1e-6)
             # as wide as SciPy's, or wider where a few pairs make the mean
             if part["low"] and part["high"] is not None:

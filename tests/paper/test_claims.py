@@ -39,7 +39,7 @@ def of_losses(curve, window, losses, size):
 )
 def test_loss_is_judged_at_every_window(losses, verdict, where):
     windows = tuple(range(0, 4 * len(losses) + 1, 4))
-    size = curves.Size(claims.SETTLED, 0, 3, windows)
+    size = curves.Size(claims.LEAST_LOG2_T, 0, 3, windows)
     runs = {
         ("linear", w): of_losses("linear", w, values, size)
         for w, values in zip(windows, [[1.0] * 3, *losses], strict=True)
