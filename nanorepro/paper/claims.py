@@ -216,10 +216,7 @@ def equal_loss(what: str, first: tuple[str, str], second: tuple[str, str]) -> Cr
     return Criterion(what, test, (second, first), 1 / NEAR, NEAR)
 
 
-LEAST_LOG2_T, LEAST_LOG2_T_DEEP = (
-    20,
-    14,
-)  # least log2 T: of models that learn in seconds, and of the deep ones
+LEAST_LOG2_T, LEAST_LOG2_T_DEEP = 20, 14  # of models that learn in seconds, and of the deep ones
 
 
 def counted(verdicts: Sequence[str]) -> str:
