@@ -19,7 +19,6 @@ from nanorepro.errors import LONGEST, ConfigError, shown
 Pack = Callable[[np.ndarray], np.ndarray | None]
 Place = Callable[[tuple[int, ...]], str]
 
-EXACT = 1 << 24  # integers up to which float32 holds all
 TYPES = bool | np.bool_ | float | np.floating
 LABELS = "0 and 1 only, or -1 and +1"
 
@@ -58,7 +57,7 @@ def labels_of(name: str, a: object) -> np.ndarray:
 
 
 def numbers(name: str, array: np.ndarray, place: Place) -> np.ndarray:
-    """Any numbers as float64; integers that float32 does not hold become infinite.
+    """Any numbers as the nearest float64; integers beyond all of them become infinite.
 
     Raises ConfigError for an array of another type, and for the first object that is no number.
     """
@@ -68,15 +67,15 @@ def numbers(name: str, array: np.ndarray, place: Place) -> np.ndarray:
             whole = isinstance(value, int | np.integer)
             if is_missing(value) or not (whole or isinstance(value, TYPES)):
                 raise _refused(name, value, place(at), "numbers")
-            values[at] = np.inf if whole and abs(value) > EXACT else value
+            try:
+                values[at] = value
+            except OverflowError:
+                values[at] = math.inf
         return values
     if array.dtype.kind not in "buif":
         problem = f"type {array.dtype} ({place((0,) * array.ndim)}) is not allowed"
         raise ConfigError(problem, name, "real numbers")
-    found = array.astype(np.float64)
-    if array.dtype.kind in "iu":
-        found[np.abs(found) > EXACT] = np.inf
-    return found
+    return array.astype(np.float64)
 
 
 def _features(name: str, a: object, place: Place, axes: int) -> np.ndarray:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from nanorepro.data.arrays import EXACT
 from nanorepro.data.tensors.opening import open_tensors
 from nanorepro.data.tensors.record import Tensor, refused
 from nanorepro.data.tensors.values import values_of
@@ -118,15 +117,12 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _whole(tensor: Tensor) -> np.ndarray:
-    """All numbers of a tensor, as float64; integers that it does not hold become infinite."""
+    """All numbers of a tensor, as float64."""
     held = np.empty(tensor.size)
     first = 0
     for block in tensor.blocks():
         values = values_of(block, tensor.format)
-        part = held[first : first + len(values)]
-        part[:] = values
-        if values.dtype.kind in "iu" and values.dtype.itemsize > 2:
-            part[np.abs(part) > EXACT] = np.inf
+        held[first : first + len(values)] = values
         first += len(values)
     return held.reshape(tensor.shape)
 
@@ -197,11 +193,7 @@ def _parquet(path: Path) -> dict[str, np.ndarray]:
         if column.null_count:
             row = int(np.argmax(column.is_null().to_numpy()))
             raise refused(path, f"column {shown(name)}, row {row} is missing ({PLACES})")
-        values = column.to_numpy()
-        plain = values.astype(np.float64)
-        if values.dtype.kind in "iu":
-            plain[np.abs(plain) > EXACT] = np.inf
-        found[name] = plain
+        found[name] = column.to_numpy().astype(np.float64)
     return found
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nanorepro.config import Config, canonical
+from nanorepro.config import Config
 from nanorepro.data.options import ARRAYS, FILE
 from nanorepro.model.activations import ACTIVATIONS
 from nanorepro.model.layers import Parameters
@@ -327,7 +327,7 @@ class Result:
             return NotImplemented
         return self is other or (
             self.fingerprint == other.fingerprint
-            and _same_run(self.config, other.config)
+            and self.config.id == other.config.id
             and _same_arrays(self._content(), other._content())
         )
 
@@ -345,13 +345,6 @@ class Result:
             for name, value in record.items()
         }
         return {**evaluation, **trained, **self.measures, "logits": self.logits[:, :, -1:]}
-
-
-def _same_run(one: Config, other: Config) -> bool:
-    """Whether two configurations are equal, but for where the same examples of a file lie."""
-    if one.is_given and other.is_given:
-        return canonical(one) == canonical(other)
-    return one == other
 
 
 def title_of(c: Config) -> str:

@@ -141,7 +141,7 @@ BAD = [
     (np.array([[b"1"]]), "is text"),
     (frame_with("float", np.inf, "float64"), "inf in row 1, column 'float' is not allowed; give"),
     ([[0, 1e39]], r"1e\+39 in row 0, column 1 is not allowed; give numbers that float32 holds"),
-    ([[0, 2**24 + 1]], "in row 0, column 1 is not allowed; give numbers that float32 holds"),
+    ([[0, 2**128]], "in row 0, column 1 is not allowed; give numbers that float32 holds"),
     ([[1j]], "type complex128 .* is not allowed; give real numbers"),
     (mixed_frame().assign(bool=pd.Timestamp("2020-01-01")), r"type datetime64.*column 'bool'"),
     ([[0, 1], [1]], "not an array .*; give an array of 2 axes with all values"),
@@ -153,6 +153,16 @@ BAD = [
     (np.array([[0, object()]], object), "object object"),
     (np.array([[10**400]], object), "is not allowed; give numbers that float32 holds"),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("backend", ["numba", "reference"])
+def test_integers_are_the_nearest_float32_as_other_numbers_are(backend):
+    pack = load_backend(backend).pack
+    whole = [[0, 2**24 + 1], [1_600_007_777, 2**63 - 1], [-(2**40) - 1, 3]]
+    for given in (whole, np.array(whole), np.array(whole, object), pd.DataFrame(whole)):
+        found, features, real = examples_of("x", given, pack)
+        assert features == 2 and real
+        np.testing.assert_array_equal(found, np.array(whole, np.float64).astype(np.float32))
 
 
 @pytest.mark.parametrize(("bad", "message"), BAD, ids=range(len(BAD)))

@@ -93,6 +93,32 @@ def test_the_same_result_twice_keeps_the_first_file(results, tmp_path):
     assert path.read_bytes() == before
 
 
+SPELLINGS = {
+    "differ": ({"differ": "init,shuffle"}, {"differ": "shuffle,init"}),
+    "hidden": ({"hidden": ""}, {"hidden": "16,8,4,2"}),
+    "beta": ({"act": "relu"}, {"act": "relu", "beta": 0.5}),
+    "act": ({"model": "linear", "hidden": ""}, {"model": "linear", "hidden": "", "act": "swish"}),
+    "momentum": ({}, {"momentum": 0.5, "beta1": 0.5}),
+    "epsilon": ({"epsilon_place": "none"}, {"epsilon_place": "none", "epsilon": 0.1}),
+    "nudge": ({}, {"nudge_at": 3, "nudge_ulps": 2}),
+    "epochs": ({}, {"epochs": 3, "holdout": 0.5, "pair_examples": "split"}),
+    "dials": ({}, {"accumulator": "plain,plain", "tree": "chain,chain"}),
+    "sums": ({}, {"accumulator_at": "1:batch=plain"}),
+}
+
+
+@pytest.mark.parametrize("what", SPELLINGS)
+def test_one_run_in_two_spellings_is_one_result_and_one_file(what, tmp_path):
+    one, other = (
+        simulate(Config(**{"hidden": "2", "log2_examples": 6, "log2_eval": 4, "pairs": 1, **given}),
+                 "reference", 1)
+        for given in SPELLINGS[what]
+    )  # fmt: skip
+    assert one.config != other.config and one.config.id == other.config.id
+    assert one == other and store.save(one, tmp_path) == store.save(other, tmp_path)
+    assert store.load(store.path_of(other.config, tmp_path)).config == one.config
+
+
 def test_other_bits_under_the_same_id_are_an_error(results, tmp_path):
     result = results["linear"]
     path = store.save(result, tmp_path)
