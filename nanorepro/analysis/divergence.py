@@ -113,7 +113,7 @@ class Divergence:
 
     @property
     def growth_rate(self) -> tuple[float, tuple[float, float]]:
-        """Mean of `growth_rates` over the pairs that have one, and its interval."""
+        """Mean of `growth_rates` over the pairs that have one, and its interval; NaN of one."""
         return self._mean(self.growth_rates)
 
     @property
@@ -123,8 +123,9 @@ class Divergence:
 
     def _mean(self, values: Sequence[float]) -> tuple[float, tuple[float, float]]:
         known = [v for v in values if math.isfinite(v)]
-        key = stream_key(self.config.seed, "bootstrap")
-        return average(known), mean_interval(known, key)
+        if len(known) < 2:
+            return average(known), (math.nan, math.nan)
+        return average(known), mean_interval(known, stream_key(self.config.seed, "bootstrap"))
 
     @cached_property
     def parted_at(self) -> tuple[int | None, ...]:

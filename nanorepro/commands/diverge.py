@@ -237,13 +237,15 @@ def as_table(found: "Divergence", name: str) -> str:
         lines.append(
             "  the two models see different mini-batches: branches and losses have no match"
         )
-    rate, (low, high) = found.growth_rate
-    power, (few, many) = found.growth_power
+    rate, between = found.growth_rate
+    power, powers = found.growth_power
     if math.isfinite(rate):
         doubling = f", doubled every {math.log(2) / rate:,.3g} steps" if rate > 0 else ""
+        told = sum(map(math.isfinite, found.growth_rates))
+        some = f" ({told} of {len(found.pairs)} pairs)" if told < len(found.pairs) else ""
         lines.append(
-            f"  distance grows by exp({rate:.3g} t) [{low:.3g}, {high:.3g}] over t steps{doubling};"
-            f" as t^{power:.3g} [{few:.3g}, {many:.3g}]"
+            f"  distance grows by exp({rate:.3g} t){ends(between)} over t steps{doubling};"
+            f" as t^{power:.3g}{ends(powers)}{some}"
         )
     parted = sum(s is not None for s in found.parted_at)
     lines.append(
@@ -251,6 +253,12 @@ def as_table(found: "Divergence", name: str) -> str:
         f" within {found.config.steps:,} mini-batches"
     )
     return "\n".join(lines)
+
+
+def ends(interval: tuple[float, float]) -> str:
+    """An interval, if there is one."""
+    low, high = interval
+    return f" [{low:.3g}, {high:.3g}]" if math.isfinite(low) else ""
 
 
 def row(found: "Divergence", pair: "PairDivergence") -> tuple[str, ...]:

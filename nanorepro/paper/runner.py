@@ -89,8 +89,11 @@ class StoredRuns:
             return Task(config) if config else None
         first = self.config((source, self.size.windows[0]))
         assert first is not None
-        made = f"{again} --out {shlex.quote(str(self.folder))}"
-        return Task(config, str(store.path_of(first, self.folder)), made)
+        return Task(config, str(store.path_of(first, self.folder)), self.made(again))
+
+    def made(self, again: str) -> str:
+        """The command of the figure that makes its runs in this folder."""
+        return f"{again} --out {shlex.quote(str(self.folder))}"
 
     def found(self, keys: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Result]:
         """Those of the runs that are there."""
@@ -185,7 +188,7 @@ def train(
     stream = sys.stderr if shown else io.StringIO()
     name = f"{NAME} {figure}"
     progress = SweepProgress(stream, name, len(planned), len(planned) - len(left), costs)
-    settings = Settings(str(stored.folder), "numba", again, checkpoint_minutes)
+    settings = Settings(str(stored.folder), "numba", stored.made(again), checkpoint_minutes)
     engine = ThisProcess(settings, progress, say or progress.say)
     failed: list[Failure] = []
 

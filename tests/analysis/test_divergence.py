@@ -22,6 +22,7 @@ from nanorepro.analysis.lockstep import Lockstep, PairExamples
 from nanorepro.analysis.parting import bisect, difference, mean_loss
 from nanorepro.backends import load_backend, reference
 from nanorepro.backends.nudge import nudged_weights
+from nanorepro.commands.diverge import as_table
 from nanorepro.data.sampling import FEATURES
 from nanorepro.data.worlds import make_world
 from nanorepro.model.activations import ACTIVATIONS
@@ -249,6 +250,18 @@ def test_equal_models_never_part():
     assert found.parted_at == (None, None)
     assert found.survival()["share"].tolist() == [1.0]
     assert math.isnan(found.growth_rate[0])
+
+
+def test_one_pair_has_a_rate_and_no_interval():
+    found = diverge(replace(SMALL, act="identity", log2_window=2, pairs=3))
+    assert all(map(math.isfinite, found.growth_rates))
+    assert "] over t steps" in as_table(found, "") and "pairs)" not in as_table(found, "")
+    one = replace(found, pairs=found.pairs[:1])
+    assert math.isfinite(one.growth_rate[0]) and math.isnan(one.growth_rate[1][0])
+    assert "] over t steps" not in as_table(one, "") and "pairs)" not in as_table(one, "")
+    never = [replace(pair, distance=0.0 * pair.distance) for pair in found.pairs[1:]]
+    some = as_table(replace(found, pairs=(found.pairs[0], *never)), "")
+    assert "(1 of 3 pairs)" in some and "] over t steps" not in some
 
 
 def test_an_exponential_has_its_rate_until_it_saturates():

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -282,7 +283,9 @@ def test_the_runs_of_a_figure_are_a_sweep_of_its_folder(folder, capsys):
     assert ids <= set(place.journal.read())
     asked = {run["id"]: sweep["command"] for sweep in place.sweeps() for run in sweep["runs"]}
     assert ids <= set(asked)  # by this figure, or by another that has the same runs
-    assert all(command.startswith("python -m nanorepro.figure ") for command in asked.values())
+    for command in asked.values():  # which goes on in this folder
+        assert command.startswith("python -m nanorepro.figure ")
+        assert command.endswith(f" --out {shlex.quote(str(folder))}")
     capsys.readouterr()
     assert sweep.main(["verify", str(folder), "-q"]) == 0
     assert " 0 bad, 0 lost" in capsys.readouterr().out
