@@ -10,7 +10,7 @@ import pytest
 DOCUMENTED = [
     "analysis.comparison", "analysis.configuration", "analysis.difference",
     "analysis.distance_counts", "analysis.matching", "analysis.tensor_pair",
-    "analysis.replicates", "analysis.rounding_test", "analysis.sources", "data.files",
+    "analysis.replicates", "analysis.rounding_test", "analysis.compared", "data.files",
     "data.tensors.arrays", "data.tensors.opening", "data.tensors.record", "data.tensors.values",
     "numerics.ulp",
     "errors", "parsing", "settings", "config", "specification", "data.distributions", "data.worlds",

@@ -291,6 +291,8 @@ def rules_of(
     transpose: Mapping[str, Sequence[int] | None] | Sequence[str],
 ) -> Rules:
     """The rules of `compare` as a record; raises ConfigError for what is none."""
+    if rename is not None and not isinstance(rename, Mapping):
+        raise ConfigError(f"{shown(rename)} is no mapping", "rename", "{'OLD': 'NEW'}")
     pairs = tuple((rename or {}).items())
     for old, new in pairs:
         if not (isinstance(old, str) and isinstance(new, str) and old and new):

@@ -145,7 +145,7 @@ def match(a: TensorFile, b: TensorFile, rules: Rules) -> Matching:
     if a.tensors and others and not set(a.tensors) & set(others):
         here, there = (", ".join(list(names)[:LISTED]) for names in (a.tensors, others))
         problem = f"A and B have no name in common: A has {here}; B has {there}"
-        raise ConfigError(problem, right="{rename=OLD=NEW} with names of B and of A")
+        raise ConfigError(problem, right="{rename=OLD=NEW}, with a name of B and one of A")
     matches, mismatches = [], []
     for name, one in a.tensors.items():
         if name not in others:
@@ -158,7 +158,8 @@ def match(a: TensorFile, b: TensorFile, rules: Rules) -> Matching:
                 raise ConfigError("shapes")
             common_format(one.format, moved.format)
         except ConfigError:
-            mismatches.append(Mismatch(name, described(one), described(other)))
+            how = "" if axes is None else ", its axes in A's order"
+            mismatches.append(Mismatch(name, described(one), described(moved) + how))
         else:
             matches.append(Match(one, replace(moved, name=name), axes is not None))
     for name in rules.transpose:

@@ -226,8 +226,8 @@ def run(argv: Sequence[str], console: Console) -> int:
         console.warn(f"what is finished is kept; to go on: {request.command}")
         raise
     record = {
-        "command": request.command,
         **finite_or_null(found.as_record()),
+        "command": request.command,
         "backend": request.backend,
         "provenance": provenance(request.config),
     }

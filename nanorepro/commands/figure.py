@@ -267,7 +267,11 @@ def made_of(request: FigureRequest, figure: int, deadline: float, console: Conso
 
     of, again = FIGURES[figure], request.command(figure)
     if request.records:
-        return making.from_records(of, request.records, request.scale)
+        try:
+            return making.from_records(of, request.records, request.scale)
+        except ConfigError as error:
+            right = f"a folder that holds the files of figure {figure}"
+            raise ConfigError(str(error), "--from-records", right) from None
 
     def train(stored: runner.StoredRuns, keys: "Sequence[Key]") -> "list[Key]":
         return runner.train(
@@ -299,7 +303,7 @@ def make(request: FigureRequest, figure: int, deadline: float, console: Console)
         pictures = report.pictures(picture, again, svg)
     except Exception as error:
         problems.append(f"figure {figure}: the picture could not be drawn: {describe(error)}")
-    target, name = request.folder, f"figure{figure}-{request.scale}"
+    target, name = request.folder, f"figure{figure}-{record['scale']}"
     if request.report:
         target, name = request.report.with_suffix(""), f"figure{figure}"
     kinds = [*pictures, "csv", "json"]

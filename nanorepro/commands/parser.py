@@ -102,6 +102,9 @@ class Parser(argparse.ArgumentParser):
                     value = self._value(name, action, words)
                 if value == "--":  # which argparse drops
                     raise self._missing(name, action, "")
+                if not value:  # such as a variable of the shell that is not set
+                    right = f"{_meaning(action)}, or leave it out"
+                    raise ConfigError(f"{name}: '' is not allowed; give {right}")
                 if action.dest in given and not isinstance(action, argparse._AppendAction):
                     both = f"{shown(given[action.dest])} and {shown(value)}"
                     raise ConfigError(f"{name}: given twice, as {both}; give it once")
@@ -127,8 +130,7 @@ class Parser(argparse.ArgumentParser):
         return words.pop(0)
 
     def _missing(self, name: str, action: argparse.Action, where: str) -> ConfigError:
-        meaning = str(action.help).replace("%%", "%")
-        return ConfigError(f"{name}: the value is missing{where}; give the {meaning}")
+        return ConfigError(f"{name}: the value is missing{where}; give {_meaning(action)}")
 
     def _unknown(self, word: str) -> ConfigError:
         near = self.nearest(word)
@@ -175,7 +177,13 @@ class Parser(argparse.ArgumentParser):
             raise ConfigError(f"{shown(extra)} is one word too many; {right}")
         if len(bare) < len(required):
             missing = required[len(bare)]
-            raise ConfigError(f"{missing.dest}: the value is missing; give the {missing.help}")
+            raise ConfigError(f"{missing.dest}: the value is missing; give {_meaning(missing)}")
+
+
+def _meaning(action: argparse.Action) -> str:
+    """What is to be given for an option or a place, from its help."""
+    text = str(action.help).replace("%%", "%").partition(" (")[0].partition(";")[0]
+    return text if text.startswith(("a ", "an ", "the ", "file", "folder")) else f"the {text}"
 
 
 def nearest_of(word: str, names: Iterable[str]) -> str | None:

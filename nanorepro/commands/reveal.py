@@ -20,7 +20,8 @@ from nanorepro.commands.common import DONE, FAILED, carry_out, check_file, whole
 from nanorepro.commands.console import Console, describe
 from nanorepro.commands.parser import Parser
 from nanorepro.config import BACKENDS, Config
-from nanorepro.errors import ConfigError, option
+from nanorepro.dials import Dials
+from nanorepro.errors import ConfigError, option, wrong
 from nanorepro.probing.formats import FORMATS, LONGEST
 
 NAME = "nanorepro.reveal"
@@ -115,6 +116,9 @@ def run(argv: Sequence[str], console: Console) -> int:
         check_file(o.picture, "--picture", [".png", ".pdf", ".svg"]) if "picture" in given else None
     )
     config = Config(**{name: getattr(o, name) for name in SHOWN})
+    for f in fields(Dials):
+        if "," in str(getattr(config, f.name)):
+            raise wrong(f.name, getattr(config, f.name), "one value: it is a sum of one model")
     from nanorepro.probing import kernels, showing, trees
 
     sys.setrecursionlimit(max(sys.getrecursionlimit(), 20 * LONGEST))

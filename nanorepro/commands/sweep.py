@@ -21,7 +21,7 @@ from nanorepro.commands.common import (
     check_threads,
 )
 from nanorepro.commands.console import Console
-from nanorepro.commands.parser import Parser
+from nanorepro.commands.parser import Parser, nearest_of
 from nanorepro.commands.sweep_folder import NAME, ON_A_FOLDER, check_backend, command_of
 from nanorepro.config import BACKENDS, CHECKPOINT_MINUTES, Config
 from nanorepro.config import command as command_line
@@ -269,6 +269,8 @@ def command(words: Sequence[str], console: Console) -> int:
     """A sweep, or a command on a folder of runs."""
     if words and words[0] in ON_A_FOLDER:
         return ON_A_FOLDER[words[0]](words[1:], console)
+    if words and not os.path.lexists(words[0]) and (near := nearest_of(words[0], ON_A_FOLDER)):
+        raise ConfigError(f"{shown(words[0])} is no file; did you mean {near}?")
     return sweep(words, console)
 
 

@@ -227,6 +227,8 @@ def _of_table(
     for_evaluation = which == 1.0
     if not for_evaluation.any():
         return {"x": x, "y": y}, names
+    if for_evaluation.all():
+        raise refused(path, "column 'eval' is 1 in every row", "0 for the training examples")
     training = ~for_evaluation
     return {
         "x": x[training], "y": y[training], "x_eval": x[for_evaluation], "y_eval": y[for_evaluation]
@@ -302,9 +304,12 @@ def _labels(source: Path | None, name: str, values: np.ndarray) -> np.ndarray:
 
 def _check_encoding(source: Path | None, arrays: Mapping[str, np.ndarray]) -> None:
     """Refuse labels of which some are 0 and some -1."""
-    labels = np.concatenate([arrays[name] for name in ("y", "y_eval") if name in arrays])
-    if (labels == 0.0).any() and (labels == -1.0).any():
-        raise _refused(source, "y has 0 and -1", "labels 0 and 1, or -1 and +1")
+    named = [(name, arrays[name]) for name in ("y", "y_eval") if name in arrays]
+    zero = [name for name, labels in named if (labels == 0.0).any()]
+    below = [name for name, labels in named if (labels == -1.0).any()]
+    if zero and below:
+        what = f"{zero[0]} has 0 and {below[-1] + ' ' if below[-1] != zero[0] else ''}-1"
+        raise _refused(source, what, "labels 0 and 1, or -1 and +1")
 
 
 def _refused(source: Path | None, problem: str, right: str = "") -> ConfigError:

@@ -114,6 +114,9 @@ def given_arrays(data: object) -> Given:
     arrays = dict(zip(ARRAYS, data, strict=False))
     if (arrays.get("x_eval") is None) != (arrays.get("y_eval") is None):
         raise ConfigError("x_eval and y_eval go together", "data", "both or neither")
+    for name in ("x", "y"):
+        if arrays[name] is None:
+            raise ConfigError(f"{name} is None", "data", "(x, y) or (x, y, x_eval, y_eval)")
     found: dict[str, np.ndarray] = {}
     names: tuple[str, ...] = ()
     for name, a in arrays.items():

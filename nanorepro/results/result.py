@@ -13,6 +13,7 @@ import numpy as np
 
 from nanorepro.config import Config
 from nanorepro.data.options import ARRAYS, FILE
+from nanorepro.errors import wrong
 from nanorepro.model.activations import ACTIVATIONS
 from nanorepro.model.layers import Parameters
 from nanorepro.numerics.streams import stream_key
@@ -213,7 +214,12 @@ class Result:
         return (math.nan, math.nan) if self.config.is_given else self.intervals["loss"]
 
     def mean(self, name: str) -> float:
-        """The mean of a metric over the finite pairs, and models, after the last step."""
+        """The mean of a metric over the finite pairs, and models, after the last step.
+
+        Raises ConfigError for a name that is none of `metrics`.
+        """
+        if name not in self.metrics:
+            raise wrong("name", name, " or ".join(self.metrics))
         return metrics.average(self._finite_values(name).ravel().tolist())
 
     @cached_property

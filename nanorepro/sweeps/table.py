@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nanorepro.errors import ConfigError
+from nanorepro.errors import ConfigError, shown
 from nanorepro.results import store
 from nanorepro.results.metrics import EVERY_METRIC
 from nanorepro.sweeps.folder import Folder
@@ -168,6 +168,8 @@ def open_results(folder: str | Path) -> "xarray.Dataset":
     """
     import xarray
 
+    if not Path(folder).is_dir():
+        raise ConfigError(f"{shown(str(folder))} is no folder", "folder", "the folder of the runs")
     place = Folder(folder)
     found = entries(place)
     for text in left_out(place):

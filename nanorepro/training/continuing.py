@@ -43,16 +43,16 @@ def continued(config: Config, stored: "Result", file: str, given: Set[str]) -> C
             "model",
             f"{{model={old.model}}}{hidden}",
         )
-    if config.is_given and old.is_given and config.content != old.content:
-        if config.data == old.data:
-            raise ConfigError(
-                f"its examples have changed since the run in {file!r} was trained on them",
-                "data",
-                "the file as it was, or under another name if others are meant",
-            )
-        if config.features != old.features:
-            problem = f"{config.features} features, where the run in {file!r} has {old.features}"
-            raise ConfigError(problem, "data", "examples of as many")
+    given_anew = config.is_given and old.is_given and config.content != old.content
+    if given_anew and config.data == old.data:
+        raise ConfigError(
+            f"its examples have changed since the run in {file!r} was trained on them",
+            "data",
+            "the file as it was, or under another name if others are meant",
+        )
+    if config.features != old.features:
+        problem = f"{config.features} features, where the run in {file!r} has {old.features}"
+        raise ConfigError(problem, "data", "examples of as many")
     for name in ("data", "seed"):
         if name not in given and getattr(config, name) != getattr(old, name):
             raise ConfigError(

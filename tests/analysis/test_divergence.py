@@ -254,9 +254,9 @@ def test_equal_models_never_part():
 
 def test_one_pair_has_a_rate_and_no_interval():
     found = diverge(replace(SMALL, pairs=3))
-    rising = 1e-8 * np.exp(0.05 * np.array(found.steps))
+    rising = 1e-8 * np.exp(0.5 * np.array(found.steps))
     found = replace(found, pairs=tuple(replace(p, distance=rising) for p in found.pairs))
-    assert found.growth_rates == pytest.approx([0.05] * 3)
+    assert found.growth_rates == pytest.approx([0.5] * 3)
     assert "] over t steps" in as_table(found, "") and "pairs)" not in as_table(found, "")
     one = replace(found, pairs=found.pairs[:1])
     assert math.isfinite(one.growth_rate[0]) and math.isnan(one.growth_rate[1][0])

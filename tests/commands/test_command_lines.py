@@ -152,10 +152,13 @@ def test_missing_values(name, words, option, elsewhere):
 
 
 EMPTY = {
-    "run": ["lr", "act", "seed", "pairs", "out", "threads", "backend", "differ", "warm-start"],
+    "run": [
+        "lr", "act", "seed", "pairs", "out", "threads", "backend", "differ", "warm-start",
+        "hidden", "accumulator-at", "eval-every",
+    ],
     "figure": ["scale", "log2-examples", "pairs", "windows", "seed", "minutes", "out", "report"],
-    "reveal": ["terms", "dtype", "picture"],
-}
+    "reveal": ["terms", "dtype", "picture", "hidden"],
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name, option", [(n, o) for n, some in EMPTY.items() for o in some])

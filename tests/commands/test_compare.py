@@ -351,3 +351,17 @@ def test_numbers_whose_squares_overflow():
     assert alone.checkpoints[0].cosine == pytest.approx(0.6)
     json.dumps(alone.to_dict(), allow_nan=False)
     assert "1 - cosine" in str(alone)
+
+
+def test_a_matrix_whose_asked_for_transpose_does_not_fit_is_shown_as_that(elsewhere):
+    np.savez("a.npz", w=W, b=B)
+    np.savez("b.npz", w=W, b=B)
+    _, said = told("a.npz", "b.npz", "--transpose", "w")
+    assert "w is float32 (3, 4) in A, float32 (4, 3), its axes in A's order in B" in said
+
+
+@pytest.mark.parametrize("rename", ["foo=w", ["foo=w"]])
+def test_a_renaming_that_is_no_mapping_is_refused(rename, elsewhere):
+    np.savez("a.npz", w=W)
+    with pytest.raises(ConfigError, match="rename: .* is no mapping; give {'OLD': 'NEW'}"):
+        compare("a.npz", "a.npz", rename=rename)

@@ -56,6 +56,7 @@ def test_a_hidden_tree_is_one_line_and_status_1(capsys, monkeypatch):
         (["numpy:pi"], "no function"),
         (["numpy:max"], "does not sum"),
         (["numpy:sum", "--picture", "/dev/null/a.png"], "--picture"),
+        (["--tree", "chain,pairwise"], "--tree: 'chain,pairwise' is not allowed; give one value"),
     ],
 )
 def test_wrong_options(arguments, message, capsys):

@@ -5,7 +5,9 @@ import re
 
 import numpy as np
 import pytest
+from support.commands import refused
 
+from nanorepro import ConfigError, open_results
 from nanorepro.commands import sweep
 
 FIXED = ["--grid", "model=linear", "--grid", "log2_examples=6", "--grid", "log2_eval=4",
@@ -213,3 +215,14 @@ def test_verify_checks_the_runs_in_the_middle(damage, tmp_path, capsys):
     assert status == bad and f"{path}: " in out and path.exists() != bad and other.exists()
     assert out.endswith("\n1 checkpoints of runs in the middle are sound\n")
     assert (tmp_path / "damaged" / path.name).exists() == bad
+
+
+def test_a_command_on_a_folder_that_is_misspelled_is_named(tmp_path):
+    line = refused(sweep.main, "statu", "runs", folder=tmp_path)
+    assert "'statu' is no file; did you mean status?" in line
+
+
+def test_what_is_no_folder_of_runs_is_said_to_be_none(tmp_path):
+    (tmp_path / "file.py").write_text("")
+    with pytest.raises(ConfigError, match="folder: .*file.py' is no folder; give the folder"):
+        open_results(tmp_path / "file.py")

@@ -100,7 +100,7 @@ def changed(array, place, value):
         ({"y": Y * 0}, "y has one class only, 0"),
         ({"y": Y * 0 + 1}, "y has one class only, 1"),
         ({"y_eval": Y_EVAL * 0}, "y_eval has one class only"),
-        ({"y": 2 * Y - 1}, "y has 0 and -1"),
+        ({"y": 2 * Y - 1}, "y_eval has 0 and y -1"),
     ],
 )
 def test_what_is_wrong_in_arrays(change, message, tmp_path):
@@ -123,7 +123,7 @@ def test_what_is_wrong_in_arrays(change, message, tmp_path):
         ("a,y\n1,0\n1_0,1\n", "no number: '1_0'"),
         ("a,y\n1,0\ninf,1\n", "no number: 'inf'"),
         ("a,y,eval\n1,0,0\n2,1,2\n", "column 'eval', row 1 is 2"),
-        ("a,y,eval\n1,0,1\n2,1,1\n", "x is empty"),
+        ("a,y,eval\n1,0,1\n2,1,1\n", "column 'eval' is 1 in every row"),
         ('a,y\n"1,0\n', "not a table"),
         (b"a,y\n\xff,1\n", "not text in UTF-8"),
         ("a,y\n", "x is empty"),

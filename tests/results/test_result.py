@@ -12,7 +12,7 @@ import pytest
 import xarray
 from support.slow import slow_after
 
-from nanorepro import Config, simulate
+from nanorepro import Config, ConfigError, simulate
 from nanorepro.commands.run import as_json, as_table
 from nanorepro.plots import overview
 from nanorepro.results import metrics, store
@@ -184,3 +184,8 @@ def test_pairs_have_the_metrics_of_predictions(results):
 def test_losses_that_overflow_have_an_average():
     assert metrics.average([1.7e308, 1.7e308]) == math.inf
     assert math.isnan(metrics.average([])) and metrics.average([1.0, 2.0]) == 1.5
+
+
+def test_a_mean_of_what_is_no_metric_is_refused(results):
+    with pytest.raises(ConfigError, match="name: 'bogus' is not allowed; give .*pd or "):
+        results["linear"].mean("bogus")

@@ -420,3 +420,9 @@ def test_a_backend_that_trains_groups_is_told_which_examples_a_pair_has(how, mon
         np.testing.assert_array_equal(group.pools[pair], sequence.pool)
     both = {*group.pools[0]} & {*group.pools[1]}
     assert both == ({*group.pools[0]} if how == "share" else set())
+
+
+@pytest.mark.parametrize("data", [(X, None), (None, Y), (None, None, X_EVAL, Y_EVAL)])
+def test_examples_without_features_or_labels_are_refused(data):
+    with pytest.raises(ConfigError, match="data: (x|y) is None"):
+        simulate(Config(epochs=1), data=data)
