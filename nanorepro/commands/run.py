@@ -39,6 +39,7 @@ from nanorepro.config import (
     check_sequence,
     command,
     with_paper_sizes,
+    without_effect,
 )
 from nanorepro.data.options import FILE
 from nanorepro.errors import ConfigError, option, wrong
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 NAME = "nanorepro.run"
 PAPER_SIZES = ("log2_examples", "log2_eval", "pairs")
 OF_WORLDS = ("log2_examples", "log2_eval", "paper")  # what an option sets that files decide
+OF_FILES = ("epochs", "holdout", "pair_examples")  # and what has no meaning without one
 GROUPS = {title: tuple(f.name for f in fields(part)) for title, part in PARTS.items()}
 GROUPS["the pairs"] += ("paper",)
 GROUPS["the running, which changes no bit of the result"] = (
@@ -123,6 +125,11 @@ def checked(options: Options, given: set[str]) -> RunRequest:
             if name in given:
                 raise ConfigError(f"{option(name)}: it is for worlds; --data {FILE} has --epochs")
         config = with_examples(config)
+    else:
+        for name in OF_FILES:
+            if name in given:
+                problem = "it is for examples of a file"
+                raise ConfigError(f"{option(name)}: {problem}; give --data {FILE}NAME, too")
     if options.paper:
         for name in PAPER_SIZES:
             if name in given:
@@ -269,7 +276,12 @@ def as_table(result: "Result", files: dict[str, str | None]) -> str:
 
 def run(argv: Sequence[str], console: Console) -> int:
     """Train, store, show; what fails after the training loses nothing of what is finished."""
-    request = checked(*parser().read(argv))
+    options, given = parser().read(argv)
+    request = checked(options, given)
+    if unused := [
+        f.name for f in fields(Config) if f.name in given & without_effect(request.config)
+    ]:
+        console.warn(f"{', '.join(map(option, unused))}: without effect on this run")
     try:
         result = train(request, console)
     except (KeyboardInterrupt, Terminated):

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from support.commands import TINY
 
 from nanorepro import Config, simulate
 from nanorepro.commands.run import GROUPS, Options, main
@@ -563,3 +564,18 @@ def test_progress_survives_a_closed_stream():
 
 def test_clock():
     assert [clock(s) for s in (0.4, 59.6, 3600, 3725.2)] == ["0:00", "1:00", "1:00:00", "1:02:05"]
+
+
+@pytest.mark.parametrize("words", ["--epochs 3", "--holdout 0.5", "--pair-examples split"])
+def test_what_is_for_a_file_of_examples_is_refused_without_one(words, tmp_path):
+    line = refused(*words.split(), out=tmp_path / "out")
+    assert f"{words.split()[0]}: it is for examples of a file; give --data file:NAME, too" in line
+
+
+def test_what_has_no_effect_is_said_and_changes_no_id(tmp_path):
+    status, said, warned = call(*TINY, "-q", "--beta1", "0.5", "--nudge-at", "3", out=tmp_path)
+    assert status == 0 and warned.endswith("--nudge-at, --beta1: without effect on this run\n")
+    status, again, warned = call(*TINY, "-q", out=tmp_path)
+    assert (status, warned) == (0, "")
+    ids = [re.search(r"^  id +(\w+)$", text, re.MULTILINE)[1] for text in (said, again)]
+    assert ids[0] == ids[1] and len(list(tmp_path.glob("*.h5"))) == 1
