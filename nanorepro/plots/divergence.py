@@ -40,7 +40,9 @@ def divergence(found: Sequence[Divergence], names: Sequence[str]) -> Figure:
             handles, labels = axes[0, 0].get_legend_handles_labels()
             figure.legend(handles, labels, loc="outside right upper", fontsize=8.0)
         title = re.sub(r"2\^(\d+)", r"$2^{\1}$", title_of(found[0].config))
-        figure.suptitle(title, fontsize=9.0, x=0.01, ha="left")
+        more = f"; {names[0]}, beside it {', '.join(names[1:])}" if len(found) > 1 else ""
+        lines = "thin: each pair; bold: the median of those that are apart"
+        figure.suptitle(f"{title}{more}\n{lines}", fontsize=9.0, x=0.01, ha="left")
     return figure
 
 
