@@ -185,18 +185,21 @@ def _said(e: statistics.Equivalence, margin: float) -> str:
     return f"equality: p = {e.p:.2g}; power of {e.pairs:,} pairs {power:.0%}, {needed:,} have 90 %"
 
 
-def slope_in_examples() -> Statistic:
-    """d log Δ_r / d log t over the last four doublings of the training examples."""
+def slope_in_examples(share: float = 0.0) -> Statistic:
+    """d log Δ_r / d log t of a run over the last four doublings of the training examples.
+
+    With a share, less so much of the same slope of a second run, over the same pairs.
+    """
 
     def estimate(runs: Observations) -> Estimate:
-        (run,) = runs
-        steps = sorted(run.series)
+        steps = sorted(runs[0].series)
         if len(steps) < 3:
             return NOTHING
         x = np.log(steps)
-        x = x - x.mean()
-        rows = np.array([run.series[s] for s in steps])
-        return Estimate(*statistics.contrast(rows, x / (x @ x), key_of(run)))
+        x = (x - x.mean()) / ((x - x.mean()) @ (x - x.mean()))
+        rows = np.array([run.series[s] for run in runs for s in steps])
+        weights = np.concatenate([x, -share * x]) if share else x
+        return Estimate(*statistics.contrast(rows, weights, key_of(runs[0])))
 
     return Statistic((PD,), estimate, series=True)
 
