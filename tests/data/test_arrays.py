@@ -113,6 +113,11 @@ def test_labels_of_any_kind(labels):
     assert found.dtype == np.uint8 and found.tolist() == [0, 1, 1]
 
 
+@pytest.mark.parametrize("labels", [[[0], [1], [1]], pd.DataFrame({"y": [False, True, True]})])
+def test_labels_in_one_column(labels):
+    assert labels_of("y", labels).tolist() == [0, 1, 1]
+
+
 @pytest.mark.parametrize("kind", [list, pd.Series, np.float32])
 def test_labels_of_minus_and_plus_1(kind):
     labels = kind([-1, 1, 1])
@@ -182,7 +187,7 @@ def test_what_is_not_is_refused_with_its_place(bad, message, backend):
         (pd.Series(["a", "b"]), "'a' in row 0 is text"),
         ([0, 7], r"7.0 in row 1 is not allowed; give 0 and 1 only, or -1 and \+1"),
         ([0, -1], "0.0 in row 0 is not allowed"),
-        (pd.DataFrame({"y": [0, 1]}), r"shape \(2, 1\) is wrong; give 1 axis"),
+        (pd.DataFrame({"y": [0, 1], "z": [0, 1]}), r"shape \(2, 2\) is wrong; give 1 axis"),
     ],
 )
 def test_labels_that_are_not_are_refused_with_their_place(bad, message):
