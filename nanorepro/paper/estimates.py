@@ -106,6 +106,16 @@ def ratio(of: Quantity) -> Statistic:
     return Statistic((of,), lambda runs: _ratio(of, runs[0], runs[1]))
 
 
+def geometric_ratio(of: Quantity) -> Statistic:
+    """The geometric mean of the pairs' ratios of the first run to the second."""
+
+    def estimate(runs: Observations) -> Estimate:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return _exp(statistics.mean_difference(np.log(runs[0][of]) - np.log(runs[1][of])))
+
+    return Statistic((of,), estimate)
+
+
 def least_ratio(of: Quantity) -> Statistic:
     """The least of the ratios of all runs but the last to the last."""
     return Statistic((of,), lambda runs: _least(of, [(r, runs[-1]) for r in runs[:-1]]))

@@ -14,7 +14,7 @@ from nanorepro.paper.curves import (
     SMOOTH,
     SWISH,
 )
-from nanorepro.paper.estimates import ratio
+from nanorepro.paper.estimates import geometric_ratio, ratio
 from nanorepro.paper.quantities import LOSS, PD
 from nanorepro.paper.record import Figure
 from nanorepro.paper.rows import curve_rows
@@ -59,7 +59,7 @@ CLAIMS = (
             tuple(
                 Criterion(
                     f"{a} over {b}, {where}: {what}",
-                    ratio(of),
+                    how(of),
                     two(f"{a} deep", f"{b} deep", place),
                     low,
                     high,
@@ -68,7 +68,10 @@ CLAIMS = (
                     (f"SmeLU {SMELU[-1]:g}", f"SmeLU {SMELU[0]:g}"),
                     (f"Swish {SWISH[0]:g}", f"Swish {SWISH[-1]:g}"),
                 )
-                for what, of, low, high in (("PD", PD, 0.0, 1.0), ("L", LOSS, 1.0, math.inf))
+                for what, how, of, low, high in (
+                    ("PD", ratio, PD, 0.0, 1.0),
+                    ("L, pair by pair", geometric_ratio, LOSS, 1.0, math.inf),
+                )
             ),
             MORE_DEEP,
         )

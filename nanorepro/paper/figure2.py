@@ -18,6 +18,7 @@ from nanorepro.paper.curves import (
     MID,
     MORE_PAIRS,
     MORE_SERIES,
+    MORE_TOWERS,
     SIMPLE,
 )
 from nanorepro.paper.estimates import best_of_ratios, positive_mean, ratio, slope_in_examples
@@ -152,7 +153,7 @@ CLAIMS = (
                 for place, where in ((FIRST, "z = 1"), (MID, "middle z"))
             ),
         ),
-        MORE_PAIRS,
+        MORE_TOWERS,
     ),
     Claim(
         "the benefits of the smooth identity over ReLU, with two units, diminish and disappear with"

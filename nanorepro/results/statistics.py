@@ -243,6 +243,16 @@ def rank_correlation(x: np.ndarray, y: np.ndarray, level: float = 0.95) -> Inter
     return Interval(r, math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half))
 
 
+def mean_difference(differences: np.ndarray, level: float = 0.95) -> Interval:
+    """The mean of paired differences, with Student's interval; NaN of fewer than two."""
+    d = differences[np.isfinite(differences)]
+    if len(d) < 2:
+        return Interval(math.nan, math.nan, math.nan)
+    mean, error = float(d.mean()), float(d.std(ddof=1)) / math.sqrt(len(d))
+    width = float(stats.t.ppf(0.5 + level / 2.0, len(d) - 1)) * error
+    return Interval(mean, mean - width, mean + width)
+
+
 def equivalence(differences: np.ndarray, margin: float) -> Equivalence:
     """Whether the mean of paired differences is 0 within ±margin: two one-sided t tests.
 

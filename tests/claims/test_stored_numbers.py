@@ -174,6 +174,12 @@ def test_numbers_of_ratios_and_losses_by_scipy(number):
             x, stuck = column(0, QUANTITIES[of_all[1]]), column(0, "stuck")
             assert x.mean() / x[stuck == 0].mean() == pytest.approx(part["measured"], rel=1e-6)
             checked += 1
+        elif part["what"].endswith("L, pair by pair"):
+            d = np.log(column(0, "loss") / column(1, "loss"))
+            ends = stats.ttest_1samp(d, 0.0).confidence_interval()
+            for k, value in (("measured", d.mean()), ("low", ends.low), ("high", ends.high)):
+                assert math.exp(value) == pytest.approx(part[k], rel=1e-6)
+            checked += 1
         elif (name := QUANTITIES.get(part["what"].rpartition(": ")[2])) and len(of) == 2:
             value, error = positive_ratio(column(0, name), column(1, name), rng)
             assert value == pytest.approx(math.log(part["measured"]), abs=1e-6)
