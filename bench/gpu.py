@@ -247,7 +247,7 @@ def main(argv: list[str] | None = None) -> int:
     report.add("device", "name", device.name)
     report.add("device", "architecture", device.architecture)
     report.add("device", "NVRTC", ".".join(map(str, nvrtc.version())))
-    report.add("device", "free bytes", device.memory)
+    report.add("device", "free bytes", device.free())
     report.add("models", "configurations", {k: asdict(v) for k, v in TIMED.items()})
     fingerprints(report)
     steps(report)
