@@ -278,10 +278,9 @@ def run(argv: Sequence[str], console: Console) -> int:
     """Train, store, show; what fails after the training loses nothing of what is finished."""
     options, given = parser().read(argv)
     request = checked(options, given)
-    if unused := [
-        f.name for f in fields(Config) if f.name in given & without_effect(request.config)
-    ]:
-        console.warn(f"{', '.join(map(option, unused))}: without effect on this run")
+    unused = given & without_effect(request.config)
+    if names := [option(f.name) for f in fields(Config) if f.name in unused]:
+        console.warn(f"{', '.join(names)}: without effect on this run")
     try:
         result = train(request, console)
     except (KeyboardInterrupt, Terminated):

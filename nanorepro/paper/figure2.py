@@ -237,7 +237,7 @@ CLAIMS = (
                     f"linear, {where}: d log PD / d log t, last 4 doublings of t",
                     slope_in_examples(),
                     (("linear", place),),
-                    high=0.0,
+                    high=-0.25,
                 ),
                 *(
                     Criterion(

@@ -96,13 +96,13 @@ def test_one_sum_that_is_not_exact_parts_the_models(kind):
 )  # fmt: skip
 @given(
     accumulators=st.dictionaries(
-        st.sampled_from(sites(5)), st.sampled_from(list(ACCUMULATORS)), min_size=1, max_size=6
+        st.sampled_from(sites(7)), st.sampled_from(list(ACCUMULATORS)), min_size=1, max_size=6
     ),
     act=st.sampled_from(["relu", "swish"]),
 )
 def test_numba_equals_the_reference_in_a_network_of_equal_layers(accumulators, act):
     """Kernels that are compiled once for several layers are not those of layers that differ."""
-    config = Config(hidden="6,6,6,6", act=act, batch=8, accumulator_at=text_of(accumulators))
+    config = Config(hidden="6,6,6,6,6,6", act=act, batch=8, accumulator_at=text_of(accumulators))
     assert_same_training(config)
 
 
