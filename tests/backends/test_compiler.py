@@ -10,7 +10,6 @@ import weakref
 import numpy as np
 import pytest
 from numba.core import bytecode, config
-from numba.core.serialize import dumps
 from support.processors import environment
 from support.slow import slow_after
 
@@ -20,6 +19,7 @@ from nanorepro.backends.numba import ensemble, model
 from nanorepro.backends.numba.context import compile_key
 from nanorepro.backends.numba.llvm import compiler
 from nanorepro.backends.numba.llvm.cache import KEPT, cached_njit
+from nanorepro.backends.numba.llvm.content import content
 from nanorepro.backends.numba.llvm.simd import apart, inlined
 from nanorepro.dials import dials
 from nanorepro.specification import ModelSpec
@@ -133,8 +133,7 @@ def test_a_kernel_has_the_same_key_whatever_was_built_before():
         found = {}
         for kind in order:
             built = model.compile_model(compile_key(kind), dials(kind, 0), 32)
-            cells = built.loop.py_func.__closure__
-            found[kind] = dumps(tuple(cell.cell_contents for cell in cells))
+            found[kind] = content(built.loop.py_func)
         return found
 
     kinds = configurations()[:5]

@@ -13,7 +13,7 @@ import numpy as np
 from nanorepro.backends.numba.context import KernelContext, compile_key, make_context
 from nanorepro.backends.numba.kernels.ensemble_layers import Stacked, applies, stack_layers, step_of
 from nanorepro.backends.numba.layout import LINE, allocate, flat_lanes
-from nanorepro.backends.numba.llvm.cache import KEPT, cached_njit
+from nanorepro.backends.numba.llvm.cache import KEPT, PARTS_KEPT, cached_njit
 from nanorepro.backends.numba.llvm.compiler import forget_parts
 from nanorepro.backends.numba.llvm.memory import load, pointer, pointers, store
 from nanorepro.backends.numba.llvm.simd import numbers
@@ -64,7 +64,7 @@ def compile_ensemble(config: Config, dials: Dials, features: int) -> Compiled | 
     ctx = make_context(config, dials, features)
     if not applies(ctx):
         return None
-    forget_parts()
+    forget_parts(beyond=PARTS_KEPT)
     places, parameters, activations = stack_layers(ctx.net, config.batch, ctx.longest)
     step, batch = step_of(ctx, places, parameters, Memory._fields), config.batch
     by = flat_lanes(batch, ctx.longest)

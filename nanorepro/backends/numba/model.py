@@ -21,7 +21,7 @@ from nanorepro.backends.numba.layout import (
     unit_plan_rows,
     unit_terms,
 )
-from nanorepro.backends.numba.llvm.cache import KEPT, cached_njit
+from nanorepro.backends.numba.llvm.cache import KEPT, PARTS_KEPT, cached_njit
 from nanorepro.backends.numba.llvm.compiler import forget_parts
 from nanorepro.backends.numba.llvm.memory import load, pointer, pointers, store
 from nanorepro.backends.numba.llvm.simd import inlined, numbers
@@ -101,7 +101,7 @@ def compile_model(
     config: Config, dials: Dials, features: int, general_only: bool = False, real: bool = False
 ) -> Compiled:
     """The loop for a configuration as `compile_key` gives it."""
-    forget_parts()
+    forget_parts(beyond=PARTS_KEPT)
     ctx = make_context(config, dials, features, real, keeps_z=general_only)
     step = make_step(ctx, general_only)
     return Compiled(ctx, step, make_loop(ctx, step))

@@ -16,9 +16,11 @@ from numba import njit
 from numba.core.caching import FunctionCache
 
 from nanorepro.backends.numba.llvm.compiler import KernelCompiler
+from nanorepro.backends.numba.llvm.content import content
 
 PACKAGE = Path(__file__).resolve().parents[3]
 KEPT = 64  # kinds of models whose functions stay loaded, those used last
+PARTS_KEPT = 1024  # parts whose code stays for further kinds of models
 # what loaded code refers to: it stays in memory, and is shared if it is loaded once more
 _ENVIRONMENTS: list[Any] = []
 LOGGER = logging.getLogger("nanorepro")
@@ -69,13 +71,13 @@ def in_one_line(error: Exception) -> str:
 
 
 class KernelCache(FunctionCache):
-    """Numba's cache of one function; no error of it reaches the caller.
+    """Numba's cache of one function, by its `content`; no error of it reaches the caller.
 
-    Numba looks at the function's own file and its closure only, so `sources` is in the key.
+    What it calls as a global is not a part of that, so `sources` is in the key.
     """
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
-        return (*super()._index_key(sig, codegen), sources())
+        return sig, codegen.magic_tuple(), content(self._py_func), sources()
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:

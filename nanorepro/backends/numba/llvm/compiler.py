@@ -6,13 +6,15 @@ optimizes every function together with all that it calls, again and again on the
 kernel alone is, twice.
 
 Numba also keeps for ever what it made on the way: the types and the LLVM code of every function.
-Here a kernel keeps its machine code only, and `forget_parts` gives back the rest.
+Here a kernel keeps its machine code only; the parts serve further kernels, of other configurations,
+too, until `forget_parts` gives them back.
 """
 
 import gc
 import uuid
 from collections.abc import Callable, Iterable
 from typing import Any
+from weakref import WeakValueDictionary
 
 from llvmlite import binding
 from llvmlite.binding import ffi, newpassmanagers
@@ -23,6 +25,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.datamodel import models, register_default
 from numba.core.typing.templates import make_overload_template
 
+from nanorepro.backends.numba.llvm.content import content
 from nanorepro.errors import ConfigError
 
 if config.DISABLE_JIT:
@@ -238,43 +241,52 @@ class ApartCompiler(PartCompiler):
 
 
 class _PartType(types.Function):
-    """Numba's type of a part; the part carries it, so that no table of Numba's holds the part."""
+    """Numba's type of a part; the part carries it, so that no table of Numba's holds the part.
+
+    Parts of equal content have one type: what one was compiled to serves all.
+    """
+
+    def __init__(self, template: Any, content: str) -> None:
+        super().__init__(template)
+        self.content = content
 
     def get_call_type(self, context: Any, args: Any, kws: Any) -> Any:
         _COMPILED.add(self)
         return super().get_call_type(context, args, kws)
 
-    def __reduce__(self) -> tuple:
-        """As the key of the cache on disk has it; the part's code and closure are there, too."""
-        return str, ("part",)
-
 
 register_default(_PartType)(models.OpaqueModel)
 _COMPILED: set[_PartType] = set()  # parts with something compiled; guarded by Numba's lock
+_TYPES: WeakValueDictionary[str, _PartType] = WeakValueDictionary()  # by content
 
 
 def part(**options: Any) -> Callable[[Callable], Callable]:
     """A decorator of functions that compiled functions may call, as `register_jitable` is."""
     options |= {"nopython": True}
 
-    def decorate(function: Callable) -> Callable:
+    def type_of(function: Callable, key: str) -> _PartType:
         def chosen(*args: Any, **kwargs: Any) -> Callable:
             return function
 
         template = make_overload_template(function, chosen, options, strict=False, inline="never")
-        function._numba_type_ = _PartType(template)
+        return _PartType(template, key)
+
+    def decorate(function: Callable) -> Callable:
+        key = content(function, *options.items())
+        found = _TYPES.get(key) or type_of(function, key)
+        function._numba_type_ = _TYPES.setdefault(key, found)
         return function
 
     return decorate
 
 
-def forget_parts() -> None:
-    """Give back all that was made of parts for the kernels compiled so far.
+def forget_parts(beyond: int = 0) -> None:
+    """Give back what was made of parts for the kernels compiled so far, if these are more parts.
 
     Those kernels stay.  What further ones have in common with them is compiled once more.
     """
     with global_compiler_lock:
-        if not _COMPILED:
+        if len(_COMPILED) <= beyond:
             return
         for kind in _COMPILED:
             kind._impl_keys.clear()
