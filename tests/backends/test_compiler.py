@@ -180,6 +180,21 @@ def test_the_compilers_passes_are_disposed_of():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("tree", ["lanes:5", "blocks:5"])
+def test_sums_by_a_tree_are_not_written_out_for_every_tile(tree):
+    """Of wide layers that was three times the code, which took a minute to compile."""
+
+    def size(**options):
+        config = Config(hidden="64,64", act="relu", **options)
+        one = model.Model(ModelSpec(config, 32, 0, 0), initial_parameters(config, features=32))
+        one.train(np.zeros((32, 1), np.uint32), np.zeros(32, np.uint8))
+        [found] = one.compiled.loop.overloads.values()
+        return len(found.library.code)
+
+    assert size(unit_tree=tree) < 1.5 * size()  # measured: 1.34 and 1.08
+
+
+@pytest.mark.slow
 def test_the_memory_of_many_kinds_of_model():
     """What a process keeps of a kind of model that it compiled."""
     growth = measured("""

@@ -15,13 +15,22 @@ from nanorepro.backends.numba.llvm.tiles import (
     fill_tile,
     gather,
     load_tile,
+    opaque,
     outer,
     repeat,
     spread,
     store_rows,
     store_tile,
 )
-from nanorepro.backends.numba.sums.by_plan import LONG, REGISTER, Sums, in_tree, lanes_of, total_of
+from nanorepro.backends.numba.sums.by_plan import (
+    LONG,
+    REGISTER,
+    UNROLLED,
+    Sums,
+    in_tree,
+    lanes_of,
+    total_of,
+)
 from nanorepro.backends.numba.sums.exact import slowly
 
 TILES = {4: 6, 2: 8, 1: 16}  # columns (in vectors) to rows of sums kept in registers at a time
@@ -68,6 +77,8 @@ def products(
     size, at = (step, columns), (left, right, pitch, streamed, interleaved)
     tile = _sums_of(sums, n, by_rows, *size, *at)
     rest = _sums_of(sums, n, rows - full, *size, *at) if full < rows else None
+    # a tree of many terms is much code, which the compiler would write out for every tile
+    end = opaque if not sums.chain and n > UNROLLED else np.int64
 
     @inlined
     def tiles(m, plan, a, b, out, at, r0, t):
@@ -75,7 +86,7 @@ def products(
         # columns outside: a panel of B stays in L2 while all rows pass by, the rest
         # included
         for c in range(0, width, step * columns):
-            for r in range(0, full, by_rows):
+            for r in range(0, end(full), by_rows):
                 tile(m, a, b, out, at, r0, r, c, q, t)
                 q += n
             if rest is not None:
