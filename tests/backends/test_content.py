@@ -41,6 +41,13 @@ def with_default(c):
     return f
 
 
+def with_default_by_name(c):
+    def f(x, *, by=c):
+        return x + by
+
+    return f
+
+
 def of_part(decorate, c):
     return plus(decorate(plus(c)))
 
@@ -76,6 +83,8 @@ MAKERS = {
     "code": lambda: minus(1),
     "default": lambda: with_default(1),
     "default of a float": lambda: with_default(1.0),
+    "default by name": lambda: with_default_by_name(1),
+    "default by name of a float": lambda: with_default_by_name(1.0),
     "function": lambda: plus(plus(1)),
     "function of a float": lambda: plus(plus(1.0)),
     "part": lambda: of_part(function, 1),

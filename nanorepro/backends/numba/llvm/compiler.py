@@ -246,9 +246,9 @@ class _PartType(types.Function):
     Parts of equal content have one type: what one was compiled to serves all.
     """
 
-    def __init__(self, template: Any, content: str) -> None:
+    def __init__(self, template: Any, digest: str) -> None:
         super().__init__(template)
-        self.content = content
+        self.content = digest
 
     def get_call_type(self, context: Any, args: Any, kws: Any) -> Any:
         _COMPILED.add(self)
@@ -264,17 +264,17 @@ def part(**options: Any) -> Callable[[Callable], Callable]:
     """A decorator of functions that compiled functions may call, as `register_jitable` is."""
     options |= {"nopython": True}
 
-    def type_of(function: Callable, key: str) -> _PartType:
+    def type_of(function: Callable, digest: str) -> _PartType:
         def chosen(*args: Any, **kwargs: Any) -> Callable:
             return function
 
         template = make_overload_template(function, chosen, options, strict=False, inline="never")
-        return _PartType(template, key)
+        return _PartType(template, digest)
 
     def decorate(function: Callable) -> Callable:
-        key = content(function, *options.items())
-        found = _TYPES.get(key) or type_of(function, key)
-        function._numba_type_ = _TYPES.setdefault(key, found)
+        digest = content(function, *options.items())
+        found = _TYPES.get(digest) or type_of(function, digest)
+        function._numba_type_ = _TYPES.setdefault(digest, found)
         return function
 
     return decorate

@@ -18,6 +18,8 @@ import numpy as np
 def content(function: Callable, *options: Any) -> str:
     """A digest of a function and, of a part, of the options that it is compiled with.
 
+    What it reads as a global is told by the module and the name: it is the same all the time.
+
     Raises
     ------
     TypeError
@@ -26,7 +28,8 @@ def content(function: Callable, *options: Any) -> str:
         It is closed over a variable without a value: of itself, or of what is defined later.
     """
     cells = tuple(cell.cell_contents for cell in function.__closure__ or ())
-    found = (function.__module__, function.__code__, function.__defaults__, cells, options)
+    by_name = tuple((function.__kwdefaults__ or {}).items())
+    found = (function.__module__, function.__code__, function.__defaults__, by_name, cells, options)
     return hashlib.sha256(_text(found).encode()).hexdigest()
 
 

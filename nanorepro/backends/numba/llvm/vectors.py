@@ -191,8 +191,8 @@ def _negate(context, builder, sig, args):
 def make_builtin(function, typing):
     """Make a plain function one of the compiler's own: `typing(*types)` → (result type, codegen).
 
-    An intrinsic would do the same, but its identity changes from process to process, and with it
-    the key of every cached function that refers to it; and a wrapper is compiled for every type.
+    An intrinsic would do the same, but it is no function, of which `content` knows what it consists
+    of; and a wrapper is compiled for every type.
     """
 
     class Template(AbstractTemplate):

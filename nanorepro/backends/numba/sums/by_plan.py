@@ -27,12 +27,8 @@ AHEAD = 4  # terms that are added without asking whether there are so many
 GROUP = 8  # and then at a time: how many there are is mispredicted
 
 
-@cache
 def lanes_of(n: int) -> tuple[int, ...]:
-    """A number of lanes as simd wants it: the length of a tuple.
-
-    One object for each number: the key of a cached kernel says which of its constants are the same.
-    """
+    """A number of lanes as simd wants it: the length of a tuple."""
     return (0,) * n
 
 
