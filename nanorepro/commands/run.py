@@ -190,7 +190,7 @@ def train(request: RunRequest, console: Console) -> "Result":
 def keep(
     result: "Result", folder: Path, console: Console
 ) -> tuple[dict[str, str | None], list[str]]:
-    """Store the result, then draw its picture.
+    """Store the result, aside if its folder cannot be written, then draw its picture.
 
     Returns
     -------
@@ -205,7 +205,11 @@ def keep(
 
         stored = store.save(result, folder)
     except Exception as error:
-        return files, [f"the run could not be stored: {describe(error)}"]
+        problem = f"the run could not be stored: {describe(error)}"
+        if aside := store.save_aside(result):
+            files["stored"] = str(aside)
+            problem += f"; it is kept as {files['stored']!r}"
+        return files, [problem]
     files["stored"] = str(stored)
     drawn = stored.with_suffix(".png")
     try:

@@ -142,10 +142,13 @@ def make(
     try:
         return folder.publish(result), True
     except OSError as error:
+        here = folder.file(task.config.id).exists()  # and only its line is not
+        aside = None if here else store.save_aside(result)
         raise NotStored(
-            f"run {task.config.id} could not be stored: {error}; its fingerprint is"
-            f" {result.fingerprint}, its relative PD {result.relative_pd:.4g}, its excess loss"
-            f" {result.excess_loss:.4g}; again: {result.provenance['command']}"
+            f"run {task.config.id} could not be stored: {error}; "
+            + (f"it is kept as {str(aside)!r}; " if aside else "")
+            + f"its fingerprint is {result.fingerprint}, its relative PD {result.relative_pd:.4g},"
+            f" its excess loss {result.excess_loss:.4g}; again: {result.provenance['command']}"
         ) from error
 
 

@@ -3,14 +3,17 @@
 import json
 import os
 import shutil
+import tempfile
 
 import matplotlib
 import pytest
 from support.commands import TINY, call, refused
 
+from nanorepro import Config
 from nanorepro.commands import figure, reveal, run
 from nanorepro.plots import overview, style, summation_tree
 from nanorepro.results import store
+from nanorepro.sweeps.work import NotStored, Settings, Task, make
 
 
 def fails(*_, **__):
@@ -51,6 +54,35 @@ def test_a_run_that_cannot_be_stored_is_still_shown(error, tmp_path, monkeypatch
     assert (status, found["stored"], found["picture"]) == (1, None, None)
     assert len(found["fingerprint"]) == 64
     assert os.listdir(tmp_path) == []
+
+
+def test_a_run_whose_folder_refuses_it_is_kept_in_the_temporary_one(tmp_path, monkeypatch):
+    """A run in its own folder, `nanorepro.run` and a sweep alike."""
+    full, free = tmp_path / "full", tmp_path / "free"
+    free.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(free))
+    write = store.write_new
+
+    def refuses(path, data):
+        if path.is_relative_to(full):
+            raise store.NotWritten(path, OSError(28, "No space left on device"))
+        write(path, data)
+
+    monkeypatch.setattr(store, "write_new", refuses)
+    status, said, warned = call(run.main, *TINY, "-q", "--json", "--out", str(full))
+    found = json.loads(said)
+    (kept,) = free.glob("nanorepro-*/*.h5")
+    assert (status, found["stored"], found["picture"]) == (1, str(kept), None)
+    assert "no space is left on the disk" in warned
+    assert warned.endswith(f"; it is kept as {str(kept)!r}\n")
+    assert store.load(kept).fingerprint == found["fingerprint"]
+    shutil.rmtree(kept.parent)
+
+    task = Task(Config(**found["config"]))
+    with pytest.raises(NotStored, match="could not be stored: .*; it is kept as .*; its finger"):
+        make(task, Settings(str(full)), "numba", 1, lambda done, total: None)
+    (kept,) = free.glob("nanorepro-*/*.h5")
+    assert store.load(kept).fingerprint == found["fingerprint"]
 
 
 def test_an_interruption_while_drawing_says_what_is_stored(tmp_path, monkeypatch):
