@@ -10,9 +10,10 @@ Here a kernel keeps its machine code only; the parts serve further kernels, of o
 too, until `forget_parts` gives them back.
 """
 
+import contextlib
 import gc
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -41,6 +42,7 @@ for _passes in (newpassmanagers.ModulePassManager, newpassmanagers.FunctionPassM
     if _passes._dispose is ffi.ObjectRef._dispose:
         _passes._dispose = newpassmanagers.NewPassManager._dispose
 
+SELDOM = 100_000  # objects made, less those given back, between two looks for garbage
 _PRIVATE = (binding.Linkage.internal, binding.Linkage.private)
 # passes of Numba for what neither kernels nor their parts have: closures, `with`, functions that
 # are written out on the way, literal arguments, expressions of arrays; and for notes to be read
@@ -130,6 +132,17 @@ class _KernelLibrary(JITCodeLibrary):
         return self.name, "object", (self.code, self._shared_module.as_bitcode())
 
 
+@contextlib.contextmanager
+def _seldom_collecting() -> Iterator[None]:
+    """Let Python look for garbage seldom: of the objects that compiling makes, most are kept."""
+    often, *others = gc.get_threshold()
+    gc.set_threshold(max(often, SELDOM) if often else 0, *others)
+    try:
+        yield
+    finally:
+        gc.set_threshold(often, *others)
+
+
 def _without_notes(found: Any) -> Any:
     """A result of the compiler without what only a reader of it would ask for."""
     return found._replace(type_annotation="", metadata=None)
@@ -148,7 +161,8 @@ class KernelCompiler(Compiler):
         return _needed(super().define_pipelines())
 
     def compile_extra(self, function: Callable) -> Any:
-        return _without_notes(super().compile_extra(function))
+        with _seldom_collecting():  # under Numba's lock: no other thread is here
+            return _without_notes(super().compile_extra(function))
 
 
 class _PartLibrary(JITCodeLibrary):
@@ -156,6 +170,19 @@ class _PartLibrary(JITCodeLibrary):
 
     What it calls is linked by the kernel, once, and not on each level of calls anew.
     """
+
+    def _optimize_functions(self, ll_module):
+        """Optimize the functions of a module; loops are written out in the kernel alone.
+
+        Written out here as well, they made the code of many wide layers several times as long.
+        """
+        ll_module.data_layout = self._codegen._data_layout
+        tuning = newpassmanagers.create_pipeline_tuning_options(speed_level=3)
+        tuning.loop_unrolling = False
+        for function in ll_module.functions:
+            if not function.is_declaration:
+                passes = newpassmanagers.create_pass_builder(self._codegen._tm, tuning)
+                passes.getFunctionPassManager().run(function, passes)
 
     def finalize(self):
         self._raise_if_finalized()
