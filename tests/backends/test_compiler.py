@@ -10,6 +10,7 @@ import weakref
 import numpy as np
 import pytest
 from numba.core import bytecode, config
+from numba.core.errors import TypingError
 from support.processors import environment
 from support.slow import slow_after
 
@@ -177,6 +178,61 @@ def test_the_compilers_passes_are_disposed_of():
             builder.getFunctionPassManager()
     """, 300)  # fmt: skip
     assert growth < 10e3  # measured: 0; without, 43,000
+
+
+@pytest.fixture
+def parts(monkeypatch):
+    """The LLVM code of the parts that are compiled, and how often Python then looks for garbage."""
+    found, finalize = [], compiler._PartLibrary.finalize
+
+    def finalized(library):
+        found.append((str(library._final_module), gc.get_threshold()[0]))
+        finalize(library)
+
+    monkeypatch.setattr(compiler._PartLibrary, "finalize", finalized)
+    return found
+
+
+def test_a_loop_is_not_written_out_in_a_part(parts):
+    """The kernel does so; in parts as well, code of many wide layers was twice as long."""
+
+    @inlined
+    def power(x):
+        found = 1.0
+        for _ in range(8):
+            found *= x
+        return found
+
+    @cached_njit
+    def kernel(x):
+        return power(x)
+
+    assert kernel(3.0) == 6561.0
+    [(code, _)] = parts
+    assert code.count("fmul") == 1
+
+
+@pytest.mark.parametrize("often", [700, 200_000, 0])
+def test_compiling_leaves_the_garbage_collector_as_it_was(often, parts):
+    @inlined
+    def of(x):
+        return x.shape if often else x.shape[1:]
+
+    @cached_njit
+    def kernel(x):
+        return of(x)
+
+    before = gc.get_threshold()
+    try:
+        gc.set_threshold(often, *before[1:])
+        assert kernel(np.zeros((2, 3))) == ((2, 3) if often else (3,))
+        assert gc.get_threshold() == (often, *before[1:])
+        with pytest.raises(TypingError):
+            kernel(1.0)
+        assert gc.get_threshold() == (often, *before[1:])
+    finally:
+        gc.set_threshold(*before)
+    assert parts[0][1] == (max(often, compiler.SELDOM) if often else 0)
 
 
 @pytest.mark.slow
