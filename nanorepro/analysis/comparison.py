@@ -13,7 +13,7 @@ from nanorepro.analysis.configuration import (
 )
 from nanorepro.analysis.difference import TensorDifference, angle_between, measure, relative
 from nanorepro.analysis.matching import Matching, Mismatch, Rules, match, square
-from nanorepro.analysis.replicates import contestants, notes_on_replicates, replicates_of
+from nanorepro.analysis.replicates import exchangeable_tensors, notes_on_replicates, replicates_of
 from nanorepro.analysis.rounding_test import LEVEL, RoundingTest, gram, rounding_test
 from nanorepro.data.tensors.record import FORMATS, TensorFile
 from nanorepro.errors import ConfigError, shown, wrong
@@ -231,7 +231,9 @@ def compare(
     if matched:
         differences += metadata_differences(matched[0][2], matched[0][3])
     size = sum(m.a.size for *_, found in matched for m in found.matches)
-    tested = contestants([row[0] for row in matched], [row[4] for row in matched], others, rules)
+    tested = exchangeable_tensors(
+        [row[0] for row in matched], [row[4] for row in matched], others, rules
+    )
     counted = _Counter(progress, size + sum(t.size for c in tested for same in c for t in same))
     checkpoints = tuple(_measured(*row, counted) for row in matched)
     grams = [gram(tensors, counted) for tensors in tested]

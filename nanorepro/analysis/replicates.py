@@ -60,7 +60,7 @@ def notes_on_replicates(a: Compared, replicates: Sequence[Compared]) -> list[str
     return notes
 
 
-def contestants(
+def exchangeable_tensors(
     checkpoints: Sequence[CheckpointTensors],
     matchings: Sequence[Matching],
     replicates: Sequence[Compared],

@@ -1,9 +1,9 @@
 """Whether B differs from A by more than rounding: a rank test against replicates.
 
 A and its replicates R_1, ..., R_n differ by rounding alone.  Under the hypothesis that B does, too,
-the m = n + 2 contestants are exchangeable: no order of them is likelier than another.  Each gets a
+the m = n + 2 models are exchangeable: no order of them is likelier than another.  Each gets a
 score, by a function that treats the others alike: how far it stands out among them.  The p-value is
-the share of contestants whose score is at least B's,
+the share of models whose score is at least B's,
 
     p = #{i : s_i >= s_B} / m,
 
@@ -12,10 +12,10 @@ their dependence: this is a permutation test of one place (Lehmann & Romano, Tes
 Hypotheses, section 15.2).  The smallest p there is, is 1/m.
 
 The score is made of several, since faults differ: a wrong rate moves all weights a little, a
-dropped update few of them.  With X (m, numbers) the contestants, less their mean,
+dropped update few of them.  With X (m, numbers) the models, less their mean,
 
     raw           the numbers as they are
-    standardised  each number divided by its standard deviation over the contestants
+    standardised  each number divided by its standard deviation over the models
 
 and K = X Xᵀ, scaled to the mean eigenvalue 1, it is for several λ
 
@@ -25,8 +25,8 @@ the inverse that of the space orthogonal to 1.  For λ = ∞ it is the distance 
 small λ the distance to the affine space of the others: directions in which replicates differ among
 themselves count little, others much.  One score more is of single numbers: the largest over the
 numbers of log(1 + d²/(s² + q²)), d the distance to the mean of the others, s their standard
-deviation, and q the unit roundoff of that mean, lest contestants tie in numbers in which all others
-are equal.  Each score is studentised with mean and standard deviation of the other contestants',
+deviation, and q the unit roundoff of that mean, lest models tie in numbers in which all others
+are equal.  Each score is studentised with mean and standard deviation of the other models',
 and the greatest is the score of the test; over a series of checkpoints, the greatest over all of
 them.  The rank makes good for the choice.
 """
@@ -42,10 +42,10 @@ from nanorepro.data.tensors.record import NumberFormat, Tensor
 from nanorepro.data.tensors.values import values_of
 
 LEVEL = 0.05
-BLOCK = 1 << 13  # numbers of each contestant at a time
+BLOCK = 1 << 13  # numbers of each model at a time
 RIDGES = (math.inf, 1.0, 1e-2, 1e-8)  # λ, in mean eigenvalues
 ALL = 1e-12  # share of a sum of squares that is not told from 0
-TIE = 1e-9  # scores of contestants that are equal, and computed in another order
+TIE = 1e-9  # scores of models that are equal, and computed in another order
 WITHIN, BEYOND, UNDECIDED = "within rounding", "beyond rounding", "undecided"
 
 
@@ -59,10 +59,10 @@ class RoundingTest:
         `beyond rounding` if p <= level; `within rounding` if not: nothing was found that rounding
         would not do; `undecided` if the replicates are too few for any p to be as small as that.
     p : float
-        The p-value: the share of the contestants (A, the replicates and B) that stand out at least
+        The p-value: the share of the models (A, the replicates and B) that stand out at least
         as much as B does.
     smallest_p : float
-        The smallest that so many contestants can give.
+        The smallest that so many models can give.
     level : float
         What p is held against: how often B is called beyond rounding although it is not.
     replicates : int
@@ -74,7 +74,7 @@ class RoundingTest:
     by_checkpoint : tuple of float
         The p-value of each checkpoint by itself; a verdict over several of them needs `p`.
     distance, largest_distance : tuple of float
-        At each checkpoint, the distance of B to the mean of all contestants, and the largest such
+        At each checkpoint, the distance of B to the mean of all models, and the largest such
         distance among A and its replicates, both relative to the norm of the mean.
     """
 
@@ -106,7 +106,7 @@ class RoundingTest:
 
 @dataclass(frozen=True)
 class Gram:
-    """Scalar products between contestants, less their mean, summed over their numbers.
+    """Scalar products between models, less their mean, summed over their numbers.
 
     Attributes
     ----------
@@ -117,7 +117,7 @@ class Gram:
     not_finite : ndarray (m,)
         How many numbers of each are NaN or infinite; such numbers are left out for all.
     norm : float
-        Of the mean of all contestants.
+        Of the mean of all models.
     """
 
     raw: np.ndarray
@@ -130,12 +130,12 @@ class Gram:
 def gram(
     tensors: Sequence[Sequence[Tensor]], progress: Callable[[int], None] = lambda numbers: None
 ) -> Gram:
-    """The scalar products of contestants, read side by side, block by block.
+    """The scalar products of models, read side by side, block by block.
 
     Parameters
     ----------
     tensors : sequence of sequences of Tensor
-        For each tensor, that of each contestant, all of one shape.
+        For each tensor, that of each model, all of one shape.
     progress : callable, optional
         Called with the numbers that were read since the last call.
     """
@@ -174,21 +174,21 @@ def unit_roundoff(format: NumberFormat) -> float:
 
 
 def standing_out(x: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """d²/(s² + q²) of every number of every contestant, (m, n), by the other contestants.
+    """d²/(s² + q²) of every number of every model, (m, n), by the other models.
 
-    `x` (m, n) are the contestants less their mean, `q` (n,) the unit roundoffs.
+    `x` (m, n) are the models less their mean, `q` (n,) the unit roundoffs.
     """
     m = len(x)
     squares = x * x
     total = squares.sum(axis=0)
-    own = squares * (m / (m - 1))  # what leaves the sum of squares with the contestant
+    own = squares * (m / (m - 1))  # what leaves the sum of squares with the model
     others = np.maximum(total - own, ALL * total)
     found: np.ndarray = own * (m / (m - 1)) / (others / (m - 1) + q * q)
     return found
 
 
 def _blocks(tensors: Sequence[Tensor]) -> Iterator[np.ndarray]:
-    """The numbers of one tensor of all contestants, (m, n) float64."""
+    """The numbers of one tensor of all models, (m, n) float64."""
     order = tensors[0].stored_order()
     for parts in zip(*(t.blocks(order, BLOCK) for t in tensors), strict=True):
         yield np.stack(
@@ -197,7 +197,7 @@ def _blocks(tensors: Sequence[Tensor]) -> Iterator[np.ndarray]:
 
 
 def scores(found: Gram) -> dict[str, np.ndarray]:
-    """The scores (m,) of all contestants by every statistic, studentised."""
+    """The scores (m,) of all models by every statistic, studentised."""
     statistics = {}
     for name, products in (("raw", found.raw), ("standardised", found.standardised)):
         for ridge in RIDGES:
@@ -210,12 +210,12 @@ def scores(found: Gram) -> dict[str, np.ndarray]:
 
 
 def outlying(products: np.ndarray, ridge: float) -> np.ndarray:
-    """s_i(λ): how far each contestant lies from the others, as a logarithm.
+    """s_i(λ): how far each model lies from the others, as a logarithm.
 
     Parameters
     ----------
     products : ndarray (m, m)
-        Scalar products of the contestants, less their mean.
+        Scalar products of the models, less their mean.
     ridge : float
         λ in mean eigenvalues; infinite for the distance to the mean.
     """
@@ -247,7 +247,7 @@ def studentised(values: np.ndarray) -> np.ndarray:
 
 
 def p_value(combined: np.ndarray) -> float:
-    """The share of contestants whose score is at least that of the last one."""
+    """The share of models whose score is at least that of the last one."""
     last = combined[-1]
     return float(np.mean(combined >= last - TIE * max(1.0, abs(last))))
 
@@ -255,12 +255,12 @@ def p_value(combined: np.ndarray) -> float:
 def rounding_test(
     grams: Sequence[Gram], labels: Sequence[str], level: float = LEVEL
 ) -> RoundingTest:
-    """The verdict on the last contestant.
+    """The verdict on the last model.
 
     Parameters
     ----------
     grams : sequence of Gram
-        One for each checkpoint, of the same contestants: A, its replicates, B.
+        One for each checkpoint, of the same models: A, its replicates, B.
     labels : sequence of str
         Names of the checkpoints.
     level : float

@@ -95,7 +95,7 @@ def test_no_kernel_over_numbers_reads_bits(options):
     read = {name for pick in make_step(ctx).picks for name in pick.kernel.reads}
     assert not read & {"duplicate_of", "columns", "present_features"}
     first = [pick.kernel.name for pick in make_step(ctx).picks if pick.k == 0]
-    assert {"number_forward", "number_gradients"} <= {*first}
+    assert {"real_input_forward", "real_input_gradients"} <= {*first}
 
 
 def test_a_run_over_real_features_is_the_same_on_both_backends():

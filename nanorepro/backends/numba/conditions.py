@@ -6,7 +6,7 @@ from nanorepro.model.layers import Layer
 NARROW = 4  # units of a first layer, at most, that is summed over all features
 LARGE = 4096  # weights of a layer, at most, whose gradients wait for those of all layers
 FUSED = 12  # units of a layer, at most, whose weights and their gradients fit in the registers
-COLUMNS = 4  # vectors of units, at least, of a layer between few
+COLUMNS = 4  # vectors of units, at least, of a wide layer
 
 
 def round_up(n: int, multiple: int) -> int:
@@ -54,7 +54,7 @@ def over_bits(ctx: KernelContext, k: int) -> bool:
     return k == 0 and not ctx.real
 
 
-def over_numbers(ctx: KernelContext, k: int) -> bool:
+def over_reals(ctx: KernelContext, k: int) -> bool:
     """A first layer whose inputs are real numbers."""
     return k == 0 and ctx.real
 
@@ -107,7 +107,7 @@ def examples_contiguous(ctx: KernelContext, k: int) -> bool:
 
     The inputs of the latter are bits.
     """
-    if over_numbers(ctx, k):
+    if over_reals(ctx, k):
         return False
     if k == 0:
         together = plain(ctx) and ctx.net[0].fan_out <= ctx.longest and not by_example(ctx)
@@ -173,24 +173,24 @@ def fused(ctx: KernelContext, k: int) -> bool:
 
 
 def recomputed(ctx: KernelContext, k: int) -> bool:
-    """A layer `between_few` whose activation costs less than going to memory."""
-    return not ctx.costly and between_few(ctx, k)
+    """A `wide_layer` whose activation costs less than going to memory."""
+    return not ctx.costly and wide_layer(ctx, k)
 
 
 def kept(ctx: KernelContext, k: int) -> bool:
-    """A layer `between_few` whose activation costs more; equal examples are found by bits."""
-    return ctx.costly and between_few(ctx, k) and not ctx.real
+    """A `wide_layer` whose activation costs more; equal examples are found by bits."""
+    return ctx.costly and wide_layer(ctx, k) and not ctx.real
 
 
-BETWEEN_FEW = (
+WIDE_LAYER = (
     "a layer of at most 4096 weights and at least four vectors of units; its inputs and outputs,"
     " and one, are at most the mini-batch and a vector's lanes; sums over units are plain chains,"
     " those over the mini-batch stay in registers"
 )
 
 
-def between_few(ctx: KernelContext, k: int) -> bool:
-    """A small layer of at least four vectors of units between a few inputs and a few outputs.
+def wide_layer(ctx: KernelContext, k: int) -> bool:
+    """A layer of at least four vectors of units between few inputs and few outputs.
 
     Its inputs, outputs and one together are at most the mini-batch, and a vector's lanes: so many
     updates fit beside the sums of a vector of units.  The sums are plain, those over the mini-batch

@@ -7,7 +7,7 @@ never across the terms of a sum, so each sum keeps the order of its plan.
 from collections.abc import Callable
 
 from nanorepro.backends.numba.activation import activation_forward
-from nanorepro.backends.numba.conditions import over_bits, over_numbers, round_up
+from nanorepro.backends.numba.conditions import over_bits, over_reals, round_up
 from nanorepro.backends.numba.context import KernelContext
 from nanorepro.backends.numba.kernel import (
     Counts,
@@ -75,7 +75,7 @@ def input_forward(ctx: KernelContext, layout: Layout, k: int) -> Callable:
     return kernel
 
 
-def number_forward(ctx: KernelContext, layout: Layout, k: int) -> Callable:
+def real_input_forward(ctx: KernelContext, layout: Layout, k: int) -> Callable:
     """z[i, u] = Σ_j x[i, j]·W[j, u], then + b and the activation; embeddings: each set's sums."""
     place, batch, d = layout[0], ctx.batch, layout[0].layer.fan_in
     n, row, z_at, pitch = d // place.layer.sets, place.row, place.z, place.by_example
@@ -104,7 +104,7 @@ def number_forward(ctx: KernelContext, layout: Layout, k: int) -> Callable:
     return kernel
 
 
-def number_gradients(ctx: KernelContext, layout: Layout, k: int) -> Callable:
+def real_input_gradients(ctx: KernelContext, layout: Layout, k: int) -> Callable:
     """g_W[j, u] = Σ_i x[i, j]·δ[i, u]."""
     place, d = layout[0], layout[0].layer.fan_in
     n, row, kind = d // place.layer.sets, place.row, ctx.sums(0, "batch")
@@ -314,13 +314,13 @@ KERNELS = (
         examples=({"hidden": "3", "unit_accumulator": "exact", "accumulator": "exact"},),
     ),
     Kernel(
-        name="number_forward",
+        name="real_input_forward",
         carries={Equation.FORWARD: own},
         condition="the first layer, over real numbers",
-        applies=over_numbers,
+        applies=over_reals,
         reads=("w",),
         writes=("z", "h"),
-        build=number_forward,
+        build=real_input_forward,
         work=forward_work,
         forms=as_units,
         phase=Phase.FORWARD,
@@ -389,13 +389,13 @@ KERNELS = (
         general=True,
     ),
     Kernel(
-        name="number_gradients",
+        name="real_input_gradients",
         carries={Equation.WEIGHT_GRADIENT: own},
         condition="the first layer, over real numbers",
-        applies=over_numbers,
+        applies=over_reals,
         reads=("d",),
         writes=("g",),
-        build=number_gradients,
+        build=real_input_gradients,
         work=gradient_work,
         phase=Phase.INPUT_LAYER,
         general=True,

@@ -1,4 +1,4 @@
-"""Kernels of a layer of many units between few inputs and few outputs whose activation is costly.
+"""Kernels of a wide layer between few inputs and few outputs whose activation is costly.
 
 As those of `recomputed_layers`, but A(z) and what the activation keeps for its slope are computed
 once, of examples that differ, and kept for the backward pass, a vector of units at a time with the
@@ -10,15 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from nanorepro.backends.numba.activation import activation_backward, activation_forward
-from nanorepro.backends.numba.between_few import (
-    and_above,
-    assert_one_table,
-    between,
-    examples_an_update,
-    forms_of_both,
-    rows_of,
-)
-from nanorepro.backends.numba.conditions import BETWEEN_FEW, kept, round_up
+from nanorepro.backends.numba.conditions import WIDE_LAYER, kept, round_up
 from nanorepro.backends.numba.context import KernelContext
 from nanorepro.backends.numba.kernel import Counts, Equation, Kernel, Phase, Work, own
 from nanorepro.backends.numba.layout import Layout
@@ -36,6 +28,14 @@ from nanorepro.backends.numba.llvm.tiles import (
 )
 from nanorepro.backends.numba.sums.by_plan import ONE, in_tree, lanes_of
 from nanorepro.backends.numba.update import apply_gradients
+from nanorepro.backends.numba.wide_layer import (
+    and_above,
+    assert_one_table,
+    examples_an_update,
+    forms_of_both,
+    own_above_and_below,
+    rows_of,
+)
 from nanorepro.backends.numba.work import update_work
 
 
@@ -251,7 +251,7 @@ def backward_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) ->
     return sums + update_work(ctx, rows * layer.fan_out)
 
 
-CONDITION = BETWEEN_FEW + "; the activation is costly"
+CONDITION = WIDE_LAYER + "; the activation is costly"
 EXAMPLES = (
     {"hidden": "4,100,2", "act": "swish"},
     {"hidden": "3,70", "act": "smelu", "tree": "pairwise"},
@@ -271,7 +271,7 @@ KERNELS = (
         forms=forms_of_both,
         phase=Phase.FORWARD,
         room=kept_room,
-        works_on=between,
+        works_on=own_above_and_below,
         examples=EXAMPLES,
     ),
     Kernel(
@@ -291,7 +291,7 @@ KERNELS = (
         work=backward_work,
         phase=Phase.BACKWARD,
         room=kept_room,
-        works_on=between,
+        works_on=own_above_and_below,
         examples=EXAMPLES,
     ),
 )

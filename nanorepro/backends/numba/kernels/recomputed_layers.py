@@ -1,4 +1,4 @@
-"""Kernels of a layer of many units between few inputs and few outputs, as in the wide model.
+"""Kernels of a wide layer between few inputs and few outputs, as in the wide model.
 
 Its z, h and δ are never in memory: they are computed in registers, in the forward pass and twice in
 the backward pass: with the examples contiguous for the sums over its units, with the units
@@ -9,15 +9,7 @@ they are positive: a bit each.
 from collections.abc import Callable
 
 from nanorepro.backends.numba.activation import activation_backward, activation_forward
-from nanorepro.backends.numba.between_few import (
-    and_above,
-    assert_one_table,
-    between,
-    examples_an_update,
-    forms_of_both,
-    rows_of,
-)
-from nanorepro.backends.numba.conditions import BETWEEN_FEW, recomputed
+from nanorepro.backends.numba.conditions import WIDE_LAYER, recomputed
 from nanorepro.backends.numba.context import KernelContext
 from nanorepro.backends.numba.kernel import (
     Counts,
@@ -40,6 +32,14 @@ from nanorepro.backends.numba.llvm.tiles import (
 )
 from nanorepro.backends.numba.sums.by_plan import ONE, in_tree, lanes_of
 from nanorepro.backends.numba.update import apply_gradients
+from nanorepro.backends.numba.wide_layer import (
+    and_above,
+    assert_one_table,
+    examples_an_update,
+    forms_of_both,
+    own_above_and_below,
+    rows_of,
+)
 from nanorepro.backends.numba.work import update_work
 
 
@@ -231,7 +231,7 @@ def gradients_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) -
     return Work(operations=operations) + update_work(ctx, weights + units + above)
 
 
-CONDITION = BETWEEN_FEW + "; the activation is cheap"
+CONDITION = WIDE_LAYER + "; the activation is cheap"
 EXAMPLES = (
     {"hidden": "4,100,2", "act": "relu"},
     {"hidden": "3,70", "act": "identity", "tree": "pairwise"},
@@ -251,7 +251,7 @@ KERNELS = (
         forms=forms_of_both,
         phase=Phase.FORWARD,
         mask=mask_words,
-        works_on=between,
+        works_on=own_above_and_below,
         examples=EXAMPLES,
     ),
     Kernel(
@@ -264,7 +264,7 @@ KERNELS = (
         build=recomputed_backward,
         work=backward_work,
         phase=Phase.BACKWARD,
-        works_on=between,
+        works_on=own_above_and_below,
         examples=EXAMPLES,
     ),
     Kernel(
@@ -282,7 +282,7 @@ KERNELS = (
         build=recomputed_update,
         work=gradients_work,
         phase=Phase.BACKWARD,
-        works_on=between,
+        works_on=own_above_and_below,
         examples=EXAMPLES,
     ),
 )

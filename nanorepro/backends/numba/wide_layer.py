@@ -1,4 +1,4 @@
-"""What the kernels of a layer of many units between few inputs and few outputs share.
+"""What the kernels of a wide layer between few inputs and few outputs share.
 
 Those of `kernels.recomputed_layers` and of `kernels.kept_layers`: where its weights lie, with its
 biases and the weights above as one table, and the layers whose equations they carry out.
@@ -30,7 +30,7 @@ def forms_of_both(ctx: KernelContext, k: int) -> dict[int, Form]:
     return {k: Form.EXAMPLES_CONTIGUOUS | Form.RECOMPUTED, k + 1: over}
 
 
-def between(layout: Layout, k: int) -> tuple[Hashable, Places]:
+def own_above_and_below(layout: Layout, k: int) -> tuple[Hashable, Places]:
     """They work on layer k, whose biases lie behind its weights, on the one above and below."""
     place, over, under = layout[k], layout[k + 1], layout[k - 1]
     weights, activations = (place.w, place.b, over.w), (under.z, over.z)
