@@ -23,7 +23,7 @@ def content(function: Callable, *options: Any) -> str:
     Raises
     ------
     TypeError
-        It is closed over a value of a type that is not known here.
+        It is closed over a value of a type that is not known here, or that may change later.
     ValueError
         It is closed over a variable without a value: of itself, or of what is defined later.
     """
@@ -35,7 +35,7 @@ def content(function: Callable, *options: Any) -> str:
 
 def _text(value: Any) -> str:
     """Different texts for different values, equal in all processes."""
-    if isinstance(value, tuple | list):
+    if isinstance(value, tuple):
         found = ", ".join(map(_text, value))
     elif isinstance(value, FunctionType):
         of_part = getattr(value, "_numba_type_", None)
@@ -51,7 +51,7 @@ def _text(value: Any) -> str:
         found = value.hex()
     elif isinstance(value, type):
         return f"type {value.__module__}.{value.__qualname__}"
-    elif is_dataclass(value):
+    elif is_dataclass(value) and value.__dataclass_params__.frozen:
         found = ", ".join(_text(getattr(value, field.name)) for field in fields(value))
     elif isinstance(value, int | str | bytes | Enum | None):
         found = repr(value)
