@@ -185,18 +185,26 @@ def keep(
 ) -> tuple[dict[str, str | None], list[str]]:
     """Write numbers as JSON, then their picture beside them; neither stops the other.
 
-    Returns the paths, None for what could not be written, and a line for each that failed.
+    Numbers that the folder refuses are kept in the system's temporary one.  Returns the paths, None
+    for what could not be written, and a line for each that failed.
     """
-    from nanorepro.results.files import replace_file
+    from nanorepro.results.files import keep_aside, replace_file
+
+    def write(folder: Path) -> Path:
+        os.makedirs(folder, exist_ok=True)
+        replace_file(folder / path.name, json.dumps(record).encode())
+        return folder / path.name
 
     files: dict[str, str | None] = {"stored": None, "picture": None}
     problems = []
     try:
-        os.makedirs(path.parent, exist_ok=True)
-        replace_file(path, json.dumps(record).encode())
-        files["stored"] = str(path)
+        files["stored"] = str(write(path.parent))
     except Exception as error:
-        problems.append(f"the numbers could not be stored: {describe(error)}")
+        problem = f"the numbers could not be stored: {describe(error)}"
+        if aside := keep_aside(write):
+            files["stored"] = str(aside)
+            problem += f"; they are kept as {files['stored']!r}"
+        problems.append(problem)
     try:
         from nanorepro.plots.style import file_of
 

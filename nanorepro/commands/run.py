@@ -202,11 +202,12 @@ def keep(
     files: dict[str, str | None] = {"stored": None, "picture": None}
     try:
         from nanorepro.results import store
+        from nanorepro.results.files import keep_aside
 
         stored = store.save(result, folder)
     except Exception as error:
         problem = f"the run could not be stored: {describe(error)}"
-        if aside := store.save_aside(result):
+        if aside := keep_aside(lambda folder: store.save(result, folder)):
             files["stored"] = str(aside)
             problem += f"; it is kept as {files['stored']!r}"
         return files, [problem]

@@ -14,8 +14,9 @@ import secrets
 import socket
 import stat
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -87,6 +88,22 @@ def replace_file(path: Path, data: "bytes | memoryview") -> None:
         with _private(path, data) as private:
             os.replace(private, path)
         _flush_folder(path.parent)
+
+
+def keep_aside(write: Callable[[Path], Path]) -> Path | None:
+    """Write what its own folder refuses into a new one in the system's temporary folder.
+
+    `write` takes that folder and returns the file; None where it cannot be written there, either.
+    """
+    folder = None
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="nanorepro-"))
+        return write(folder)
+    except Exception:
+        with contextlib.suppress(OSError):
+            if folder is not None:
+                folder.rmdir()
+        return None
 
 
 def set_aside(path: Path) -> Path:

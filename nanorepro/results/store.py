@@ -5,7 +5,6 @@ A file is whole or absent (`files`), sealed and checked (`hdf5`), read-only, and
 
 import contextlib
 import os
-import tempfile
 from pathlib import Path
 
 from nanorepro.config import Config, command
@@ -22,7 +21,7 @@ from nanorepro.results.result import Result
 
 __all__ = [
     "Conflict", "NotWritten", "check", "find", "load", "path_of", "replace_file",
-    "save", "save_aside",
+    "save",
 ]  # fmt: skip
 
 
@@ -76,21 +75,6 @@ def save(result: Result, folder: str | Path) -> Path:
     with contextlib.suppress(OSError):
         checkpoint_of(result.config.id, folder).unlink()
     return path
-
-
-def save_aside(result: Result) -> Path | None:
-    """Store a finished result whose own folder cannot be written in the system's temporary one.
-
-    Returns the file, in a folder of its own; None where it cannot be written there, either.
-    """
-    folder = ""
-    try:
-        folder = tempfile.mkdtemp(prefix="nanorepro-")
-        return save(result, folder)
-    except Exception:
-        with contextlib.suppress(OSError):
-            os.rmdir(folder)
-        return None
 
 
 def load(path: str | Path) -> Result:

@@ -8,6 +8,7 @@ from typing import Any
 from nanorepro.config import CHECKPOINT_MINUTES, Config
 from nanorepro.errors import ConfigError
 from nanorepro.results import hdf5, store
+from nanorepro.results.files import keep_aside
 from nanorepro.results.result import Result
 from nanorepro.specification import example_cost
 from nanorepro.sweeps.folder import Folder
@@ -143,7 +144,7 @@ def make(
         return folder.publish(result), True
     except OSError as error:
         here = folder.file(task.config.id).exists()  # and only its line is not
-        aside = None if here else store.save_aside(result)
+        aside = None if here else keep_aside(lambda other: store.save(result, other))
         raise NotStored(
             f"run {task.config.id} could not be stored: {error}; "
             + (f"it is kept as {str(aside)!r}; " if aside else "")

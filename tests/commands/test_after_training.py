@@ -11,8 +11,9 @@ from support.commands import TINY, call, refused
 
 from nanorepro import Config
 from nanorepro.commands import figure, reveal, run
+from nanorepro.commands.common import keep
 from nanorepro.plots import overview, style, summation_tree
-from nanorepro.results import store
+from nanorepro.results import files, store
 from nanorepro.sweeps.work import NotStored, Settings, Task, make
 
 
@@ -57,7 +58,6 @@ def test_a_run_that_cannot_be_stored_is_still_shown(error, tmp_path, monkeypatch
 
 
 def test_a_run_whose_folder_refuses_it_is_kept_in_the_temporary_one(tmp_path, monkeypatch):
-    """A run in its own folder, `nanorepro.run` and a sweep alike."""
     full, free = tmp_path / "full", tmp_path / "free"
     free.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(free))
@@ -83,6 +83,26 @@ def test_a_run_whose_folder_refuses_it_is_kept_in_the_temporary_one(tmp_path, mo
         make(task, Settings(str(full)), "numba", 1, lambda done, total: None)
     (kept,) = free.glob("nanorepro-*/*.h5")
     assert store.load(kept).fingerprint == found["fingerprint"]
+
+
+def test_numbers_that_their_folder_refuses_are_kept_in_the_temporary_one(tmp_path, monkeypatch):
+    full, free = tmp_path / "full", tmp_path / "free"
+    free.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(free))
+    write = files.replace_file
+
+    def refuses(path, data):
+        if path.is_relative_to(full):
+            raise files.NotWritten(path, OSError(28, "No space left on device"))
+        write(path, data)
+
+    monkeypatch.setattr(files, "replace_file", refuses)
+    found, problems = keep(full / "a.json", {"pd": 0.5}, lambda: None)
+    (kept,) = free.glob("nanorepro-*/a.json")
+    assert found == {"stored": str(kept), "picture": None}
+    assert json.loads(kept.read_text()) == {"pd": 0.5}
+    assert problems[0].endswith(f"; they are kept as {str(kept)!r}")
+    assert "the picture could not be drawn" in problems[1]
 
 
 def test_an_interruption_while_drawing_says_what_is_stored(tmp_path, monkeypatch):
