@@ -7,7 +7,7 @@ import pytest
 from numba.core import config
 from numba.core.caching import CompileResultCacheImpl
 
-from nanorepro.backends.numba.llvm import cache
+from nanorepro.backends.numba.llvm import cache, sources
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +81,7 @@ def test_other_sources_are_compiled_anew(monkeypatch):
 
 
 def test_the_digest_covers_what_is_compiled_and_nothing_else():
-    names = {path.relative_to(cache.PACKAGE).as_posix() for path in cache.source_files()}
+    names = {path.relative_to(sources.PACKAGE).as_posix() for path in sources.source_files()}
     assert {
         "backends/numba/model.py",
         "backends/numba/kernels/general.py",

@@ -18,7 +18,7 @@ from bench.kinds import configurations
 from nanorepro import Config, initial_parameters, simulate
 from nanorepro.backends.numba import ensemble, model
 from nanorepro.backends.numba.context import compile_key
-from nanorepro.backends.numba.llvm import compiler
+from nanorepro.backends.numba.llvm import compiler, libraries
 from nanorepro.backends.numba.llvm.cache import KEPT, cached_njit
 from nanorepro.backends.numba.llvm.content import content
 from nanorepro.backends.numba.llvm.simd import apart, inlined
@@ -70,12 +70,12 @@ def test_equal_names_from_two_processes_stay_apart(monkeypatch):
 
 def test_what_was_made_of_parts_is_given_back():
     compiler.forget_parts()
-    before = alive(compiler._PartLibrary)
+    before = alive(libraries.PartLibrary)
     kernel = adds(2)
     assert kernel(1) == 3
-    assert alive(compiler._PartLibrary) == before + 1
+    assert alive(libraries.PartLibrary) == before + 1
     compiler.forget_parts()
-    assert alive(compiler._PartLibrary) == before
+    assert alive(libraries.PartLibrary) == before
     # the kernel stays, for further types of arguments, too
     assert kernel(1) == 3 and kernel(1.5) == 3.5
     compiler.forget_parts()
@@ -183,13 +183,13 @@ def test_the_compilers_passes_are_disposed_of():
 @pytest.fixture
 def parts(monkeypatch):
     """The LLVM code of the parts that are compiled, and how often Python then looks for garbage."""
-    found, finalize = [], compiler._PartLibrary.finalize
+    found, finalize = [], libraries.PartLibrary.finalize
 
     def finalized(library):
         found.append((str(library._final_module), gc.get_threshold()[0]))
         finalize(library)
 
-    monkeypatch.setattr(compiler._PartLibrary, "finalize", finalized)
+    monkeypatch.setattr(libraries.PartLibrary, "finalize", finalized)
     return found
 
 

@@ -4,12 +4,9 @@ Whatever is wrong with the cache (no place for it, a full disk, a damaged index)
 compiled without it, and a line says so once.
 """
 
-import hashlib
 import logging
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from numba import njit
@@ -17,44 +14,13 @@ from numba.core.caching import FunctionCache
 
 from nanorepro.backends.numba.llvm.compiler import KernelCompiler
 from nanorepro.backends.numba.llvm.content import content
+from nanorepro.backends.numba.llvm.sources import sources
 
-PACKAGE = Path(__file__).resolve().parents[3]
 KEPT = 64  # kinds of models whose functions stay loaded, those used last
 PARTS_KEPT = 1024  # parts whose code stays for further kinds of models
 # what loaded code refers to: it stays in memory, and is shared if it is loaded once more
 _ENVIRONMENTS: list[Any] = []
 LOGGER = logging.getLogger("nanorepro")
-_IMPORT = re.compile(r"^from (nanorepro[\w.]*) import (\([^)]*\)|.*)$", re.MULTILINE)
-
-
-def imported(text: str) -> Iterator[Path]:
-    """The files of this package that a source imports at its top."""
-    for module, names in _IMPORT.findall(text):
-        for name in ["", *re.findall(r"\w+", names)]:
-            path = PACKAGE.parent.joinpath(*module.split("."), *([name] if name else []))
-            yield from (p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file())
-
-
-@cache
-def source_files() -> tuple[Path, ...]:
-    """The files that compiled code is made of: this backend's, and what they import."""
-    found: set[Path] = set()
-    left = [*(PACKAGE / "backends" / "numba").rglob("*.py")]
-    while left:
-        path = left.pop()
-        if path not in found:
-            found.add(path)
-            left += imported(path.read_text(encoding="utf-8"))
-    return tuple(sorted(found))
-
-
-@cache
-def sources() -> str:
-    """A digest of `source_files`: compiled code on disk is that of these sources only."""
-    digest = hashlib.sha256()
-    for path in source_files():
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 @cache

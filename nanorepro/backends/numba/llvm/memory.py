@@ -17,6 +17,8 @@ class Pointers(types.Type):
     members is looked at for memory to be given back: half of the code that LLVM would be given.
     """
 
+    is_data = True  # for `part_store`
+
     def __init__(self, kind, members):
         self.kind, self.members = kind, dict(zip(kind._fields, members, strict=True))
         sizes = ",".join(f"{member.dtype}" for member in members)

@@ -17,6 +17,8 @@ from numba.extending import lower_builtin, models, register_model
 class Vector(types.Type):
     """`lanes` elements of the scalar type `dtype`, kept in registers."""
 
+    is_data = True  # for `part_store`
+
     def __init__(self, dtype, lanes):
         self.dtype = dtype
         self.lanes = lanes
