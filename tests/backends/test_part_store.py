@@ -102,8 +102,7 @@ def test_parts_of_other_sources_are_removed_and_not_used(anew, tmp_path):
     assert 0 < len(parts_in(tmp_path)) <= compiled  # all that are there now
 
 
-def test_a_function_that_is_not_of_this_package_is_not_kept(monkeypatch):
-    """Its sources are not in the key."""
+def test_a_function_whose_sources_are_not_in_the_key_is_not_kept(monkeypatch):
     keys, key_of = [], part_store.key_of
 
     def seen(*given):

@@ -27,16 +27,11 @@ from numba.core.runtime.nrt import rtsys
 from numba.core.serialize import dumps
 
 from nanorepro.backends.numba.llvm.libraries import PartLibrary
-from nanorepro.backends.numba.llvm.sources import PACKAGE, sources
+from nanorepro.backends.numba.llvm.sources import source_modules, sources
 
 RUNTIME = "runtime"  # in place of a key: Numba's own library, which all code links
-DATA = (
-    types.Number,
-    types.Boolean,
-    types.Array,
-    types.CPointer,
-    types.NoneType,
-)  # beside types with `is_data`
+# beside the types that say `is_data`
+DATA = (types.Number, types.Boolean, types.Array, types.CPointer, types.NoneType)
 SEAL = hashlib.sha256().digest_size
 _LIBRARIES: WeakValueDictionary[str, PartLibrary] = WeakValueDictionary()  # by key
 
@@ -44,11 +39,11 @@ _LIBRARIES: WeakValueDictionary[str, PartLibrary] = WeakValueDictionary()  # by 
 def key_of(function: Callable, state: Any) -> str:
     """What a part is found by when it is compiled from this state of Numba's compiler.
 
-    Empty: it is not kept, as its arguments are not data, or as it is not of this package, whose
-    sources alone are in the key.
+    Empty: it is not kept, as its arguments are not data, or as it is of a module that `sources`
+    does not cover.
     """
     content = getattr(getattr(function, "_numba_type_", None), "content", None)
-    if content is None or not function.__module__.startswith(f"{PACKAGE.name}."):
+    if content is None or function.__module__ not in source_modules():
         return ""
     try:
         arguments = [name_of(kind) for kind in state.args]

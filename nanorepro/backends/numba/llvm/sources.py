@@ -32,6 +32,13 @@ def source_files() -> tuple[Path, ...]:
 
 
 @cache
+def source_modules() -> frozenset[str]:
+    """The names of the modules that `source_files` are."""
+    names = (path.relative_to(PACKAGE.parent).with_suffix("").parts for path in source_files())
+    return frozenset(".".join(name) for name in names)
+
+
+@cache
 def sources() -> str:
     """A digest of `source_files`: compiled code on disk is that of these sources only."""
     digest = hashlib.sha256()
