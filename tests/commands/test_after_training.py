@@ -57,18 +57,28 @@ def test_a_run_that_cannot_be_stored_is_still_shown(error, tmp_path, monkeypatch
     assert os.listdir(tmp_path) == []
 
 
-def test_a_run_whose_folder_refuses_it_is_kept_in_the_temporary_one(tmp_path, monkeypatch):
+@pytest.fixture
+def disks(tmp_path, monkeypatch):
+    """A folder in which nothing can be written, and the system's temporary one."""
     full, free = tmp_path / "full", tmp_path / "free"
     free.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(free))
-    write = store.write_new
 
-    def refuses(path, data):
-        if path.is_relative_to(full):
-            raise store.NotWritten(path, OSError(28, "No space left on device"))
-        write(path, data)
+    def refusing(write):
+        def refuses(path, data):
+            if path.is_relative_to(full):
+                raise files.NotWritten(path, OSError(28, "No space left on device"))
+            write(path, data)
 
-    monkeypatch.setattr(store, "write_new", refuses)
+        return refuses
+
+    for module, name in ((store, "write_new"), (files, "replace_file")):
+        monkeypatch.setattr(module, name, refusing(getattr(module, name)))
+    return full, free
+
+
+def test_a_run_whose_folder_refuses_it_is_kept_in_the_temporary_one(disks):
+    full, free = disks
     status, said, warned = call(run.main, *TINY, "-q", "--json", "--out", str(full))
     found = json.loads(said)
     (kept,) = free.glob("nanorepro-*/*.h5")
@@ -85,18 +95,8 @@ def test_a_run_whose_folder_refuses_it_is_kept_in_the_temporary_one(tmp_path, mo
     assert store.load(kept).fingerprint == found["fingerprint"]
 
 
-def test_numbers_that_their_folder_refuses_are_kept_in_the_temporary_one(tmp_path, monkeypatch):
-    full, free = tmp_path / "full", tmp_path / "free"
-    free.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(free))
-    write = files.replace_file
-
-    def refuses(path, data):
-        if path.is_relative_to(full):
-            raise files.NotWritten(path, OSError(28, "No space left on device"))
-        write(path, data)
-
-    monkeypatch.setattr(files, "replace_file", refuses)
+def test_numbers_that_their_folder_refuses_are_kept_in_the_temporary_one(disks):
+    full, free = disks
     found, problems = keep(full / "a.json", {"pd": 0.5}, lambda: None)
     (kept,) = free.glob("nanorepro-*/a.json")
     assert found == {"stored": str(kept), "picture": None}

@@ -3,7 +3,8 @@
 A part is a file beside Numba's own cache, named by all that its code follows from: its content, the
 types of its arguments, the sources, the compilers and the processor.  It holds the part's LLVM code
 without what it calls, which are parts with files of their own.  A part that cannot be read, written
-or told by a name is compiled.
+or told by a name is compiled.  Only a user's own processes write there; Numba's cache is pickled,
+too.
 """
 
 import contextlib
@@ -161,7 +162,7 @@ def _read(key: str) -> tuple | None:
 
 @lru_cache(4)
 def _folder(cache_folder: str) -> Path | None:
-    """Where the parts of these sources are, beside Numba's cache of this package; None: nowhere.
+    """Where the parts of these sources are, beside Numba's cache in this folder; None: nowhere.
 
     Those of other sources are removed: Numba replaces its own, too.
     """
