@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from nanorepro.analysis.difference import TensorDifference
+from nanorepro.columns import in_columns
 
 if TYPE_CHECKING:
     from nanorepro.analysis.comparison import CheckpointDifference, Comparison
@@ -27,9 +28,9 @@ def _lines(found: "Comparison") -> Iterator[str]:
     if found.differences:
         fields = ", ".join(d.field for d in found.differences)
         yield f"they differ in {fields}"
-        width = max(len(d.field) for d in found.differences)
-        for d in found.differences:
-            yield f"  {d.field:<{width}}  {_short(d.a)} in A, {_short(d.b)} in B"
+        yield from in_columns(
+            [(d.field, f"{_short(d.a)} in A, {_short(d.b)} in B") for d in found.differences]
+        )
     yield from found.notes
     if found.test is not None:
         yield str(found.test)
@@ -51,15 +52,17 @@ def _series(found: "Comparison") -> Iterator[str]:
     at = found.checkpoints.index(first)
     before = f"; {at} before it are equal, bit for bit" if at else ""
     yield f"they first differ at {first.a}{before}"
-    width = max(len(c.a) for c in found.checkpoints)
-    yield f"  {'checkpoint':<{max(width, 10)}}  unequal tensors  largest ulp   relative  1 - cosine"
-    for c in found.checkpoints:
-        apart = sum(not t.equal for t in c.tensors)
-        yield (
-            f"  {c.a:<{max(width, 10)}}  {f'{apart} of {len(c.tensors)}':>15}"
-            f"  {number(c.largest_ulp):>11}  {c.relative_distance:9.3g}"
-            f"  {_one_minus_cosine(c.angle):>10}"
+    rows = [("checkpoint", "unequal tensors", "largest ulp", "relative", "1 - cosine")] + [
+        (
+            c.a,
+            f"{sum(not t.equal for t in c.tensors)} of {len(c.tensors)}",
+            number(c.largest_ulp),
+            f"{c.relative_distance:.3g}",
+            _one_minus_cosine(c.angle),
         )
+        for c in found.checkpoints
+    ]
+    yield from in_columns(rows, left=1)
     yield f"at {first.a}:"
     yield from _checkpoint(first)
 
@@ -106,11 +109,7 @@ def _rows(tensors: Sequence[TensorDifference]) -> Iterator[str]:
         )
         for t in shown
     ]
-    widths = [max(len(row[k]) for row in rows) for k in range(len(COLUMNS))]
-    for row in rows:
-        cells = [f"{c:<{w}}" if k < 2 else f"{c:>{w}}" for k, (c, w) in
-                 enumerate(zip(row, widths, strict=True))]  # fmt: skip
-        yield ("  " + "  ".join(cells)).rstrip()
+    yield from in_columns(rows, left=2)
     if len(tensors) > ROWS:
         yield f"  ... {len(tensors) - ROWS} more, less far apart (--json lists all)"
 

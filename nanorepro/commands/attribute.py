@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nanorepro.columns import in_columns
 from nanorepro.commands.common import (
     DONE,
     FAILED,
@@ -19,7 +20,6 @@ from nanorepro.commands.common import (
     check_checkpoint_minutes,
     check_folder,
     check_threads,
-    in_columns,
     keep,
     with_examples,
 )

@@ -167,19 +167,6 @@ def again(name: str, words: Sequence[str]) -> str:
     return shlex.join(["python", "-m", name, *(w for w in words if w not in QUIET)])
 
 
-def in_columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table.
-
-    Examples
-    --------
-    >>> in_columns([("pair", "PD"), ("0", "0.5")])
-    ['  pair  PD', '  0     0.5']
-    """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
-    return [f"  {line}".rstrip() for line in lines]
-
-
 def keep(
     path: Path, record: dict[str, Any], draw: Callable[[], Any]
 ) -> tuple[dict[str, str | None], list[str]]:

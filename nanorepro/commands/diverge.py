@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nanorepro.columns import in_columns
 from nanorepro.commands.common import (
     DONE,
     FAILED,
@@ -20,7 +21,6 @@ from nanorepro.commands.common import (
     carry_out,
     check_folder,
     check_threads,
-    in_columns,
     keep,
     positive,
     whole,

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from nanorepro.columns import in_columns
 from nanorepro.commands.common import carry_out
 from nanorepro.commands.console import Console
 from nanorepro.commands.parser import DASHES, Parser, nearest_of
@@ -28,8 +29,7 @@ COMMANDS = {
 
 def parser() -> Parser:
     """The command line of `nanorepro` itself."""
-    width = max(map(len, COMMANDS))
-    listed = "\n".join(f"  {name:<{width}}  {words}" for name, words in COMMANDS.items())
+    listed = "\n".join(in_columns([*COMMANDS.items()]))
     return Parser(
         prog=NAME,
         usage="nanorepro COMMAND [option ...]",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nanorepro.columns import in_columns
 from nanorepro.numerics.streams import stream_key
 from nanorepro.paper.mitigations import BASE, MITIGATIONS
 from nanorepro.paper.record import Row
@@ -107,11 +108,7 @@ def as_text(table: Sequence[Row]) -> list[str]:
         cells += [
             [cell(row, c) for c, _ in COLUMNS] for row in table if row["log2_window"] == window
         ]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines += ["", f"z = {at} mini-batches"]
-        for row in cells:
-            first, *others = (c.ljust(w) for c, w in zip(row, widths, strict=True))
-            lines.append("  " + "  ".join([first, *others]).rstrip())
+        lines += ["", f"z = {at} mini-batches", *in_columns(cells)]
     return lines
 
 
