@@ -4,11 +4,13 @@ import argparse
 import csv
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from nanorepro.columns import in_columns
 from nanorepro.commands import common, parser
 from nanorepro.errors import ConfigError
 from nanorepro.parsing import real_number
@@ -94,13 +96,7 @@ def median(values: Sequence[float]) -> float:
 
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Rows of text in columns, the first to the left, the others to the right."""
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [c.rjust(w) for c, w in zip(row, widths, strict=True)]
-        cells[0] = row[0].ljust(widths[0])
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
+    return textwrap.dedent("\n".join(in_columns(rows, left=1)))
 
 
 def write_csv(path: Path, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
