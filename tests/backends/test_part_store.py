@@ -1,6 +1,7 @@
 """Parts of kernels on disk: another process links what is there, to the same bits."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections import namedtuple
@@ -17,8 +18,9 @@ from nanorepro.backends.numba.llvm.simd import inlined
 from nanorepro.backends.numba.llvm.vectors import Vector
 
 PROGRAM = """
-import sys
-from nanorepro import Config, simulate
+import hashlib, sys
+import numpy as np
+from nanorepro import Config, fit, initial_parameters
 from nanorepro.backends.numba.llvm import part_store
 
 compiled, load = 0, part_store.load
@@ -28,78 +30,96 @@ def counted(key, context):
     compiled += found is None
     return found
 part_store.load = counted
-sizes = dict(log2_examples=8, log2_eval=8, pairs=1)
-print(simulate(Config(**eval(sys.argv[1]), **sizes)).fingerprint, compiled)
+config = Config(**eval(sys.argv[1]))
+x = np.arange(64)[:, None] >> np.arange(6) & 1
+trained = fit(config, x, x[:, 0] ^ x[:, 3], initial_parameters(config, features=6))
+print(hashlib.sha256(b"".join(v.tobytes() for v in trained.values())).hexdigest(), compiled)
 """
 
 
 def run(folder, **options):
-    """Fingerprint of a run in a process of its own, and how many parts were compiled."""
+    """Digest of a model trained in a process of its own, and how many parts were compiled."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, repr(options)], text=True, capture_output=True, check=True,
         env=environment() | {"NUMBA_CACHE_DIR": str(folder)}, timeout=300,
     )  # fmt: skip
     assert done.stderr == ""
-    fingerprint, compiled = done.stdout.split()
-    return fingerprint, int(compiled)
+    digest, compiled = done.stdout.split()
+    return digest, int(compiled)
 
 
 def parts_in(folder):
     return [path for path in folder.glob("*/parts-*/*") if path.is_file()]
 
 
+RELU, SMELU = {"hidden": "2", "act": "relu"}, {"hidden": "2", "act": "smelu"}
+
+
 @pytest.fixture(scope="module")
 def anew(tmp_path_factory):
-    """Two configurations, each by a process without any compiled code."""
+    """Folder, digest and parts of two configurations, each by a process without compiled code."""
     folders = [tmp_path_factory.mktemp("anew") for _ in "01"]
-    return [run(folder, hidden="3,2", act=act) for folder, act in zip(folders, OTHERS, strict=True)]
+    return [(folder, *run(folder, **o)) for folder, o in zip(folders, (RELU, SMELU), strict=True)]
 
 
-OTHERS = ("relu", "smelu")
+@pytest.fixture
+def after_relu(anew, tmp_path):
+    """A folder with the code of the first configuration."""
+    shutil.copytree(anew[0][0], tmp_path, dirs_exist_ok=True)
+    return tmp_path
 
 
-def test_another_process_compiles_only_what_is_new_to_the_same_bits(anew, tmp_path):
-    first, second = (run(tmp_path, hidden="3,2", act=act) for act in OTHERS)
-    assert first == anew[0]
-    assert second[0] == anew[1][0] and second[1] < anew[1][1] / 2
-    written = parts_in(tmp_path)
+def test_another_process_compiles_only_what_is_new_to_the_same_bits(anew, after_relu):
+    (_, _, first), (_, digest, alone) = anew
+    second = run(after_relu, **SMELU)
+    assert second[0] == digest and second[1] < alone / 2
+    written = parts_in(after_relu)
     # of two processes' parts each is there once, under a name that is all there is
-    assert anew[1][1] < len(written) <= first[1] + second[1]
+    assert alone < len(written) <= first + second[1]
     assert {len(path.name) for path in written} == {64}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("damage", ["emptied", "cut", "changed", "removed", "foreign"])
-def test_what_is_damaged_is_compiled_anew(damage, anew, tmp_path):
-    run(tmp_path, hidden="3,2", act="relu")
-    whole = {path: path.read_bytes() for path in parts_in(tmp_path)}
-    for k, (path, content) in enumerate(whole.items()):
-        if damage == "removed":
-            if k % 2:  # some are called by others that are there
-                path.unlink()
-            continue
-        middle = len(content) // 2
-        path.write_bytes({
-            "emptied": b"",
-            "cut": content[:-1],
-            "changed": content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
-            "foreign": os.urandom(100),
-        }[damage])  # fmt: skip
-    assert run(tmp_path, hidden="3,2", act="smelu")[0] == anew[1][0]
-    # and is there again: the third process has little to do
-    assert run(tmp_path, hidden="3,2", act="smelu", optimizer="sgd", lr=0.1)[1] < anew[1][1] / 2
+DAMAGE = {
+    "emptied": lambda content: b"",
+    "cut": lambda content: content[:-1],
+    "changed": lambda content: content[:99] + bytes([content[99] ^ 1]) + content[100:],
+    "foreign": lambda content: os.urandom(100),
+}
+
+
+def test_what_is_damaged_is_not_read(anew, tmp_path, monkeypatch):
+    monkeypatch.setattr(part_store, "_folder", lambda cache_folder: tmp_path)
+    whole = parts_in(anew[0][0])[0].read_bytes()
+    (tmp_path / "whole").write_bytes(whole)
+    assert part_store._read("whole") is not None
+    for name, damaged in DAMAGE.items():
+        (tmp_path / name).write_bytes(damaged(whole))
+        assert part_store._read(name) is None, name
+    assert part_store._read("removed") is None
 
 
 @pytest.mark.slow
-def test_parts_of_other_sources_are_removed_and_not_used(anew, tmp_path):
-    run(tmp_path, hidden="3,2", act="relu")
-    (folder,) = tmp_path.glob("*/parts-*")
+def test_what_is_damaged_is_compiled_anew(anew, after_relu):
+    for k, path in enumerate(sorted(parts_in(after_relu))):
+        damaged = [*DAMAGE.values()][k % 6 : k % 6 + 1]
+        if damaged:
+            path.write_bytes(damaged[0](path.read_bytes()))
+        elif k % 6 == 4:  # some are called by others that are there
+            path.unlink()
+    assert run(after_relu, **SMELU)[0] == anew[1][1]
+    # and is there again: the next process has little to do
+    assert run(after_relu, **SMELU, optimizer="sgd", lr=0.1)[1] < anew[1][2] / 2
+
+
+@pytest.mark.slow
+def test_parts_of_other_sources_are_removed_and_not_used(anew, after_relu):
+    (folder,) = after_relu.glob("*/parts-*")
     others = folder.with_name("parts-0123456789abcdef")
     folder.rename(others)
-    fingerprint, compiled = run(tmp_path, hidden="3,2", act="smelu")
-    assert fingerprint == anew[1][0]
+    digest, compiled = run(after_relu, **SMELU)
+    assert digest == anew[1][1]
     assert not others.exists()
-    assert 0 < len(parts_in(tmp_path)) <= compiled  # all that are there now
+    assert 0 < len(parts_in(after_relu)) <= compiled  # all that are there now
 
 
 def test_a_function_whose_sources_are_not_in_the_key_is_not_kept(monkeypatch):
