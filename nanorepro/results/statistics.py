@@ -90,6 +90,25 @@ def contrast(
     n = rows.shape[1]
     if n < 2 or (log and not (rows.mean(axis=1) > 0.0).all()):
         return Interval(math.nan, math.nan, math.nan)
+    if not log:
+        # by a power of two, which rounds nothing
+        unit = math.ldexp(1.0, math.frexp(float(np.abs(rows).max()))[1] - 1)
+        found = _contrast(rows / unit, weights, key, log, level, count, whole)
+        return found if whole is not None else Interval(*(unit * x for x in found))
+    return _contrast(rows, weights, key, log, level, count, whole)
+
+
+def _contrast(
+    rows: np.ndarray,
+    weights: np.ndarray,
+    key: np.ndarray,
+    log: bool,
+    level: float,
+    count: int,
+    whole: np.ndarray | None,
+) -> Interval:
+    """`contrast` of rows without a NaN, with log of any scale, else of values of about 1."""
+    n = rows.shape[1]
     # ratios do not depend on the scale, and the squares of small values do not underflow
     scale = rows.mean(axis=1, keepdims=True) if log else np.ones((len(rows), 1))
     value = float(weights @ np.log(scale[:, 0])) if log and whole is None else 0.0

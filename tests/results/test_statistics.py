@@ -50,6 +50,23 @@ def test_interval_does_not_depend_on_the_scale():
     assert found.low < found.value == pytest.approx(np.log(pairs[0].mean() / pairs[1].mean()))
 
 
+@pytest.mark.parametrize("exponent", [-1060, -60, -40, 0, 40, 1000])
+def test_interval_of_means_has_the_scale_of_its_values(exponent):
+    pairs = np.exp(np.random.default_rng(1).normal(size=(2, 16)))
+    unit = 2.0**exponent
+    rounded = pairs * unit / unit  # as subnormal numbers have fewer bits
+    found = statistics.contrast(rounded, RATIO, KEY, log=False)
+    scaled = statistics.contrast(rounded * unit, RATIO, KEY, log=False)
+    assert scaled == pytest.approx([x * unit for x in found], rel=1e-6 if exponent < -1000 else 0)
+    assert scaled.low < scaled.value < scaled.high
+    share = [
+        statistics.contrast(some, np.array([1.0, 0.0]), KEY, log=False, whole=np.ones(2))
+        for some in (rounded, rounded * unit)
+    ]
+    assert share[0] == share[1]
+    assert share[0].low < share[0].high
+
+
 def test_interval_of_few_or_degenerate_pairs():
     one, same = np.ones((2, 1)), np.full((2, 5), 3.0)
     assert all(map(math.isnan, statistics.contrast(one, RATIO, KEY)))

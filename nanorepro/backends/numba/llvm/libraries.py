@@ -137,10 +137,6 @@ class KernelLibrary(JITCodeLibrary):
         self._linking_libraries.clear()
         super().finalize()
 
-    def _optimize_final_module(self) -> None:
-        for _ in range(2):  # in between all is in line; once, some kernels run a little slower
-            super()._optimize_final_module()
-
     def _finalize_final_module(self) -> None:
         self._finalize_dynamic_globals()
         self._verify_declare_only_symbols()
