@@ -122,6 +122,8 @@ def array_of(name: str, a: object, axes: int, place: Place | None = None) -> np.
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # of masked elements of a list
             array = np.asanyarray(a)
+    except MemoryError:
+        raise
     except Exception as error:
         reason = " ".join(str(error).split())[:LONGEST]
         right = f"an array of {_axes(axes)} with all values"

@@ -58,7 +58,7 @@ def decode(data: bytes) -> Result:
     try:
         with h5py.File(io.BytesIO(content), "r") as f:
             return _read(f)
-    except ConfigError:
+    except (ConfigError, MemoryError):  # of the latter the file is not to blame
         raise
     except Exception as error:
         raise ConfigError(f"not a stored run ({type(error).__name__})") from None

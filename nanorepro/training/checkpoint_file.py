@@ -64,7 +64,7 @@ def decode(data: bytes) -> RunState:
             if not 0.0 <= seconds < np.inf:
                 raise ConfigError("seconds is not a time")
             return RunState(config, models, seconds, **times)
-    except ConfigError:
+    except (ConfigError, MemoryError):  # of the latter the file is not to blame
         raise
     except Exception as error:
         raise ConfigError(f"not a checkpoint of a run ({type(error).__name__})") from None

@@ -232,6 +232,15 @@ def test_truncated_files_are_refused(stored, tmp_path):
             store.load(path)
 
 
+def test_too_little_memory_is_no_damage(stored, monkeypatch):
+    def read(f):
+        raise MemoryError
+
+    monkeypatch.setattr(hdf5, "_read", read)
+    with pytest.raises(MemoryError):
+        store.load(stored)
+
+
 @settings(
     max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

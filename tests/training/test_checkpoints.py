@@ -358,6 +358,17 @@ def test_a_damaged_file_is_never_used_and_is_kept_aside(kind, tmp_path):
     assert_same_result(result, simulate(SMALL, **REFERENCE))
 
 
+def test_too_little_memory_leaves_the_file_where_it_is(tmp_path, monkeypatch):
+    def models(*given):
+        raise MemoryError
+
+    state = checkpoints_of(SMALL, tmp_path)
+    monkeypatch.setattr(checkpoint_file, "_models", models)
+    with pytest.raises(MemoryError):
+        taken(SMALL, tmp_path, patterns_of(state))
+    assert files_of(tmp_path) == [f"{SMALL.id}.checkpoint"]
+
+
 def changed(data, change):
     """The file with something else in it, and a seal that fits."""
     buffer = io.BytesIO(hdf5.unsealed(data))

@@ -19,6 +19,8 @@ def tensors_of(arrays: Mapping[str, Any], what: str) -> TensorFile:
     for name, value in _flat(arrays, what):
         try:
             array = np.asarray(value)
+        except MemoryError:
+            raise
         except Exception as error:
             problem = f"{shown(name)} is no array ({type(error).__name__})"
             raise ConfigError(problem, what, "arrays of numbers by their names") from None
