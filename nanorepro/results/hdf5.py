@@ -96,7 +96,7 @@ def _write(result: Result, f: h5py.h5f.FileID) -> None:
         h5py.h5ds.set_scale(scales[name], name.encode())
         _describe(scales[name], meaning)
     for name, variable in variables(result.config).items():
-        if name in along:
+        if name in along or name in result.absent:
             continue
         dataset = _write_array(f, name, arrays[name])
         _describe(dataset, variable.attributes)
@@ -130,10 +130,11 @@ def _read(f: h5py.File) -> Result:
     if len(patterns) != 1 or not 0 < patterns[0] <= config.evaluation_examples:
         raise ConfigError("the number of evaluation patterns is wrong")
     length, stored, metrics = sizes(config, patterns[0]), set(f), metrics_of(config)
+    absent = frozenset(metrics) - stored
     arrays = {}
     for name, v in variables(config).items():
         shape = tuple(length[d] for d in v.dims)
-        if name in metrics and name not in stored:  # of a metric that is newer than the file
+        if name in absent:
             arrays[name] = np.full(shape, 0 if metrics[name].flag else np.nan, v.dtype)
         else:
             arrays[name] = read_array(f, name, shape, v.dtype)
@@ -145,7 +146,7 @@ def _read(f: h5py.File) -> Result:
         [{n: arrays[n][k, m].astype(kinds[m]) for n in names} for m in (0, 1)]
         for k in range(config.pairs)
     ]
-    _check_values(arrays, parameters, config, {name for name in metrics if name in stored})
+    _check_values(arrays, parameters, config, {name for name in metrics if name not in absent})
     if fingerprint(parameters) != f.attrs["fingerprint"]:
         raise ConfigError("the parameters are not those of the fingerprint")
     return Result(
@@ -165,6 +166,7 @@ def _read(f: h5py.File) -> Result:
         fingerprint=read_text(f, "fingerprint"),
         seconds=float(f.attrs["seconds"]),
         provenance=read_record(f, "provenance"),
+        absent=absent,
     )
 
 

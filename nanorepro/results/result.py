@@ -101,13 +101,15 @@ class Result:
         Wall time of training and measuring.
     provenance : dict
         The command that makes it again, versions, CPU, threads, source digest, start and end.
+    absent : frozenset of str
+        Metrics that are newer than the file that the result was stored in; NaN in `measures`.
 
     Notes
     -----
     Two results are equal if they have the same configuration and the same parameters, measures,
     evaluation set and last logits, bit for bit (all NaN count as one); who computed them, when and
-    how fast does not matter.  A result is hashed by its fingerprint.  Pairs with a diverged model
-    count in no average.
+    how fast does not matter, nor do metrics that are absent of one.  A result is hashed by its
+    fingerprint.  Pairs with a diverged model count in no average.
 
     Examples
     --------
@@ -133,6 +135,7 @@ class Result:
     fingerprint: str
     seconds: float
     provenance: dict[str, Any] = field(default_factory=dict)
+    absent: frozenset[str] = frozenset()
 
     @property
     def metrics(self) -> dict[str, Metric]:
@@ -331,17 +334,18 @@ class Result:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Result):
             return NotImplemented
+        absent = self.absent | other.absent
         return self is other or (
             self.fingerprint == other.fingerprint
             and self.config.id == other.config.id
-            and _same_arrays(self._content(), other._content())
+            and _same_arrays(self._content(absent), other._content(absent))
         )
 
     def __hash__(self) -> int:
         return hash(self.fingerprint)
 
-    def _content(self) -> dict[str, np.ndarray]:
-        """The arrays that are compared."""
+    def _content(self, absent: frozenset[str]) -> dict[str, np.ndarray]:
+        """The arrays that are compared, without some metrics."""
         given = {k: v for k, v in vars(self.evaluation).items() if v is not None}
         evaluation = {f"evaluation.{k}": v for k, v in given.items()}
         trained = {
@@ -350,7 +354,8 @@ class Result:
             for m, record in enumerate(models)
             for name, value in record.items()
         }
-        return {**evaluation, **trained, **self.measures, "logits": self.logits[:, :, -1:]}
+        measures = {name: v for name, v in self.measures.items() if name not in absent}
+        return {**evaluation, **trained, **measures, "logits": self.logits[:, :, -1:]}
 
 
 def title_of(c: Config) -> str:

@@ -106,7 +106,8 @@ def replay(
     start = store.load(task.start).parameters if task.start else None
     again = simulate(found(stored), backend, threads, report, start)
     here, there = contents(again), contents(stored)
-    differ = [name for name in there if not _same(here[name], there[name])]
+    named = there.keys() - stored.absent
+    differ = [name for name in there if name in named and not _same(here[name], there[name])]
     return differ or ([] if again.fingerprint == stored.fingerprint else ["fingerprint"])
 
 

@@ -19,6 +19,8 @@ from nanorepro.results import metrics, store
 from nanorepro.results.bootstrap import mean_intervals
 from nanorepro.results.metrics import METRICS
 from nanorepro.results.result import Pair, Result
+from nanorepro.sweeps import checking
+from nanorepro.sweeps.work import Task
 
 CONFIGS = {
     "tower": Config(log2_examples=8, log2_eval=8, pairs=3, eval_every="log"),
@@ -166,6 +168,14 @@ def test_a_metric_that_is_newer_than_a_file_is_nan_there(results, tmp_path, monk
     assert np.isnan(found.measures[name]).all()
     assert found.fingerprint == result.fingerprint
     assert found.measures["churn"].tolist() == result.measures["churn"].tolist()
+    # it is the same run still, also where it is stored once more
+    assert found == result and result == found and found.absent == {name}
+    assert store.save(result, tmp_path) == path
+    again = store.load(store.save(found, tmp_path / "again"))
+    assert again == result and again.absent == {name}
+    assert checking.replay(found, Task(found.config), "reference", 1) == []
+    other = result.measures["churn"] + 1.0
+    assert found != replace(result, measures={**result.measures, "churn": other})
 
 
 def test_pairs_have_the_metrics_of_predictions(results):
