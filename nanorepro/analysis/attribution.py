@@ -105,6 +105,8 @@ def runs_of(config: Config) -> tuple[Config, ...]:
         raise wrong("pairs", config.pairs, "2 or more: the intervals are over pairs")
     if config.warm_start:
         raise ConfigError("no warm start here", "warm_start", "none")
+    if config.eval_every:
+        raise ConfigError("only the last step is measured here", "eval_every", "none")
     return tuple(differing_in(config, sources, there) for there in members(len(sources)))
 
 

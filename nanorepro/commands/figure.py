@@ -315,8 +315,9 @@ def make(request: FigureRequest, figure: int, deadline: float, console: Console)
             report.write_report(request.report)
     except Exception as error:
         problems.append(f"figure {figure} could not be written: {describe(error)}")
-    files = f"{target / name}." + ", .".join(kinds)
-    console.say(report.shown(record, "not written" if len(problems) > 1 else files))
+        kinds = []
+    files = f"{target / name}." + ", .".join(kinds) if kinds else "not written"
+    console.say(report.shown(record, files))
     for problem in problems:
         console.fail(problem, FAILED)
     return not problems

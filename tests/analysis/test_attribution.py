@@ -183,6 +183,7 @@ def test_a_dial_that_draws_makes_the_order_a_source():
         (Config(differ="none"), "differ in nothing; give sources out of init,shuffle"),
         (Config(tree="chain,chain", differ="none"), "differ in nothing"),
         (Config(warm_start="0" * 64), "no warm start here"),
+        (Config(eval_every="log"), "eval_every: only the last step is measured here; give none"),
         (Config(pairs=1), "pairs: 1 is not allowed; give 2 or more"),
         (
             Config(

@@ -12,6 +12,7 @@ from support.commands import TINY, call, refused
 from nanorepro import Config
 from nanorepro.commands import figure, reveal, run
 from nanorepro.commands.common import keep
+from nanorepro.paper import report
 from nanorepro.plots import overview, style, summation_tree
 from nanorepro.results import files, store
 from nanorepro.sweeps.work import NotStored, Settings, Task, make
@@ -130,6 +131,12 @@ def test_a_figure_whose_picture_fails_has_its_numbers_and_its_page(tmp_path, mon
     assert ".png" not in text
     assert "weight differences" in said
     assert warned.count("\n") == 1 and "the picture could not be drawn" in warned
+    # of its files none is named where none is written
+    monkeypatch.undo()
+    monkeypatch.setattr(report, "write", fails)
+    status, said, warned = call(figure.main, *words[:-2])
+    assert status == 1 and "not written" in said and ".csv" not in said
+    assert warned.count("\n") == 1 and "figure 4 could not be written" in warned
 
 
 def test_a_figure_whose_run_cannot_be_stored_says_what_was_measured(tmp_path, monkeypatch):
