@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nanorepro.analysis.lockstep import Lockstep, PairExamples, Place, equal
+from nanorepro.analysis.lockstep import Lockstep, PairExamples, Position, equal
 from nanorepro.analysis.parting import (
     Branch,
     Events,
@@ -301,8 +301,8 @@ class _Work:
         start = [initial_parameters(self.config, k, m, self.config.features) for m in (0, 1)]
         examples = PairExamples(self.config, k, self.world, self.backend)
         pair = Lockstep(self.backend.Model, specs, start, examples, self.threads.report)
-        before = origin = pair.places()
-        # the last places at which the two are equal, and the step at which they are not
+        before = origin = pair.positions()
+        # the last positions in which the two are equal, and the step at which they are not
         apart: int | None = None if equal(*pair.parameters()) else 0
         found = parting(pair) if apart == 0 else None
         measured = []
@@ -311,7 +311,7 @@ class _Work:
             pair.go_on(step)
             if apart is None:
                 if equal(*pair.parameters()):
-                    before = pair.places()
+                    before = pair.positions()
                 else:
                     apart = step
             if step in self.steps:
@@ -326,9 +326,9 @@ class _Work:
         self,
         specs: Sequence[ModelSpec],
         examples: PairExamples,
-        origin: Sequence[Place],
+        origin: Sequence[Position],
         found: Parting | None,
-        before: Sequence[Place],
+        before: Sequence[Position],
     ) -> tuple[Branch | None, LossParting | None]:
         """The first other branch and the first other loss, from where there may be one."""
         assert isinstance(self.backend, Traces)
@@ -336,7 +336,7 @@ class _Work:
         if not comparable(self.config) or (found is None and not anywhere):
             return None, None
         start = origin if anywhere else before
-        records = [place.parameters for place in start]
+        records = [at.parameters for at in start]
         pair = Lockstep(self.backend.TracedModel, specs, records, examples, self.threads.report)
         pair.go_back(start)
         events = Events(pair)

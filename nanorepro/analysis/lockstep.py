@@ -13,10 +13,10 @@ from nanorepro.data.given import Given
 from nanorepro.data.worlds import World
 from nanorepro.model.layers import Parameters
 from nanorepro.specification import ModelSpec
+from nanorepro.training.example_stream import CHUNK
+from nanorepro.training.group import longest_piece
 from nanorepro.training.sequences import sequence_of, shuffle_windows
 
-CHUNK = 1 << 17  # examples that are drawn and shuffled at a time, or one window
-PIECE = 1 << 16  # examples of one call of the training kernel
 Report = Callable[[int], None]  # called with the examples that were trained on
 
 
@@ -32,11 +32,11 @@ class PairExamples:
         self.ordered: dict[int, tuple[int, np.ndarray]] = {}  # by model
 
     def pieces(
-        self, spec: ModelSpec, low: int, high: int, longest: int = PIECE
+        self, spec: ModelSpec, low: int, high: int
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """x, as models take it, and y (n,) uint8 of the mini-batches from step `low` to `high`."""
         batch = self.config.batch
-        at, end, piece = low * batch, high * batch, max(longest // batch, 1) * batch
+        at, end, piece = low * batch, high * batch, longest_piece(batch, self.sequence.width)
         while at < end:
             k, inside = divmod(at, self.size)
             n = min(piece, end - at, self.size - inside)
@@ -76,7 +76,7 @@ class PairExamples:
 
 
 @dataclass(frozen=True)
-class Place:
+class Position:
     """A model at a step: all that the rest of its training depends on."""
 
     step: int
@@ -105,14 +105,14 @@ class Lockstep:
     def step(self) -> int:
         return self.models[0].step
 
-    def places(self) -> list[Place]:
+    def positions(self) -> list[Position]:
         """Where both models are."""
-        return [Place(m.step, m.parameters(), m.state()) for m in self.models]
+        return [Position(m.step, m.parameters(), m.state()) for m in self.models]
 
-    def go_back(self, places: Sequence[Place]) -> None:
-        """Be where `places` says, which this pair of models gave."""
-        for model, place in zip(self.models, places, strict=True):
-            model.restore(place.step, place.parameters, place.state)
+    def go_back(self, positions: Sequence[Position]) -> None:
+        """Be where `positions` says, which this pair of models gave."""
+        for model, at in zip(self.models, positions, strict=True):
+            model.restore(at.step, at.parameters, at.state)
 
     def go_on(self, step: int) -> None:
         """Train both models up to a step."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nanorepro.analysis.lockstep import Lockstep, Place, equal, pauses
+from nanorepro.analysis.lockstep import Lockstep, Position, equal, pauses
 from nanorepro.backends.protocols import TracedModel
 from nanorepro.config import Config
 from nanorepro.model.activations import ACTIVATIONS
@@ -129,7 +129,7 @@ def _bits(a: np.floating, b: np.floating) -> tuple[int | None, int | None]:
     return int(ulp.apart(one, other)[0]), differing.bit_length() - 1
 
 
-def bisect(pair: Lockstep, low: Sequence[Place], high: int) -> tuple[Parting, list[Place]]:
+def bisect(pair: Lockstep, low: Sequence[Position], high: int) -> tuple[Parting, list[Position]]:
     """Where two models part that are equal where `low` says, and not at step `high`.
 
     Each replay halves what is left, so all of them together train on no more than `high` less low
@@ -138,18 +138,18 @@ def bisect(pair: Lockstep, low: Sequence[Place], high: int) -> tuple[Parting, li
 
     Returns the parting and where the models are one step before.
     """
-    places, first = list(low), low[0].step
+    positions, first = list(low), low[0].step
     while high - first > 1:
         middle = (first + high) // 2
-        pair.go_back(places)
+        pair.go_back(positions)
         pair.go_on(middle)
         if equal(*pair.parameters()):
-            places, first = pair.places(), middle
+            positions, first = pair.positions(), middle
         else:
             high = middle
-    pair.go_back(places)
+    pair.go_back(positions)
     pair.go_on(high)
-    return parting(pair), places
+    return parting(pair), positions
 
 
 def parting(pair: Lockstep) -> Parting:
@@ -207,10 +207,7 @@ class Events:
             places = self.pair.examples.places(spec, low, high)
             order = np.argsort(places.reshape(-1, batch), axis=1, kind="stable")
             order = (order + np.arange(0, len(places), batch)[:, None]).ravel()
-            rows = [
-                (model.trace(x, y), y)
-                for x, y in self.pair.examples.pieces(spec, low, high, 1 << 40)
-            ]
+            rows = [(model.trace(x, y), y) for x, y in self.pair.examples.pieces(spec, low, high)]
             traced.append(np.concatenate([z for z, _ in rows])[order])
             labels = np.concatenate([y for _, y in rows])[order]
             self.numbers = places[order]

@@ -90,12 +90,16 @@ def started(backend: Backend, group: Group, k: int) -> ModelInTraining:
     return model
 
 
+def longest_piece(batch: int, width: int) -> int:
+    """Examples of one call of the training kernel at most, so that features take a few MB."""
+    return max(min(PIECE, 16 * PIECE // width) // batch, 1) * batch
+
+
 class Pace:
     """How many examples one call of the training kernel takes: few enough for `SECONDS`."""
 
     def __init__(self, batch: int, width: int = 1):
-        most = min(PIECE, 16 * PIECE // width)  # so that features take a few MB
-        self.batch, self.longest = batch, max(most // batch, 1) * batch
+        self.batch, self.longest = batch, longest_piece(batch, width)
         self.piece = min(64 * batch, self.longest)
 
     def took(self, examples: int, seconds: float) -> None:

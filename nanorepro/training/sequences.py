@@ -1,6 +1,5 @@
 """The sequence of a pair's training examples, of a world or of the caller's, any part of it."""
 
-from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -75,7 +74,7 @@ class GivenSequence:
         self.config, self.width = config, given.x.shape[1]
         self.pool = pools(config, backend)[pair]
         self.key = stream_key(config.seed, "examples", pair)
-        self.one_epoch = lru_cache(maxsize=2)(self._one_epoch)  # of which chunks are parts
+        self.epochs: dict[int, np.ndarray] = {}  # the last two of which a chunk was a part
 
     def draw(self, first: int, joined: np.ndarray) -> None:
         n, at, end = len(self.pool), 0, len(joined)
@@ -88,14 +87,17 @@ class GivenSequence:
                 self.backend.shuffle(rows, self.key, epoch)
                 at += whole * n
             else:
-                part = self.one_epoch(epoch)[inside : inside + end - at]
+                part = self._one_epoch(epoch)[inside : inside + end - at]
                 joined[at : at + len(part)] = part
                 at += len(part)
 
     def _one_epoch(self, epoch: int) -> np.ndarray:
-        row = self.pool[None].copy()
-        self.backend.shuffle(row, self.key, epoch)
-        return row[0]
+        found = self.epochs.get(epoch)
+        if found is None:
+            found = self.pool.copy()
+            self.backend.shuffle(found[None], self.key, epoch)
+            self.epochs = {**dict([*self.epochs.items()][-1:]), epoch: found}
+        return found
 
     def room(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         x = self.given.x

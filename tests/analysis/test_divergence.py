@@ -28,7 +28,9 @@ from nanorepro.data.worlds import make_world
 from nanorepro.model.activations import ACTIVATIONS
 from nanorepro.numerics.streams import stream_key
 from nanorepro.specification import ModelSpec
+from nanorepro.training import group
 from nanorepro.training.parameters import initial_parameters
+from nanorepro.training.sequences import GivenSequence
 
 SMALL = Config(hidden="4,3", log2_examples=9, log2_eval=5, pairs=1, batch=16, seed=3)
 
@@ -72,6 +74,26 @@ def test_a_planted_weight_is_found_at_its_step(step, seed, act, optimizer, preci
     assert found.first.ulps == (1 << 13 if precision == "bits:11" else 1)
 
 
+def test_wide_examples_are_taken_in_short_pieces_to_the_same_numbers(monkeypatch):
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(200, 40)).astype(np.float32)
+    data = x, x[:, 0] + x[:, 1] > 0
+    config = replace(SMALL, data="arrays", hidden="3", lr=0.5, epochs=2, log2_window=2)
+    whole = diverge(config, "reference", per_octave=1, data=data).as_record()
+    sizes = []
+    room = GivenSequence.room
+
+    def counted(sequence, n):
+        sizes.append(n)
+        return room(sequence, n)
+
+    monkeypatch.setattr(GivenSequence, "room", counted)
+    monkeypatch.setattr(group, "PIECE", 80)  # of 40 features two mini-batches
+    found = diverge(config, "reference", per_octave=1, data=data).as_record()
+    assert repr(found) == repr(whole)
+    assert max(sizes) == 2 * config.batch
+
+
 @pytest.mark.parametrize("backend", slow_after(1, ["reference", "numba"]))
 def test_several_planted_weights_are_all_counted(backend):
     config = replace(SMALL, differ="nudge", nudge_at=13, nudge_weights=9, nudge_ulps=5)
@@ -108,8 +130,7 @@ def test_bisection_trains_no_more_than_its_interval():
     pair = make_pair(config, "reference")
     trained = []
     pair.report = trained.append
-    places = pair.places()
-    found, before = bisect(pair, places, config.steps)
+    found, before = bisect(pair, pair.positions(), config.steps)
     assert found.step == 21
     assert [place.step for place in before] == [20, 20]
     assert sum(trained) <= 2 * config.examples + 2 * config.batch
