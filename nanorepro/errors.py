@@ -71,6 +71,18 @@ def shown(value: object) -> str:
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
 
 
+def first_line(error: BaseException, most: int = 120) -> str:
+    """What an exception of another library says, in a line; its type where it says nothing.
+
+    Examples
+    --------
+    >>> first_line(ValueError("no header\\nof an array")), first_line(EOFError())
+    ('no header', 'EOFError')
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:most] if lines else type(error).__name__
+
+
 def wrong(name: str, value: object, right: str) -> ConfigError:
     """The error of a field whose value is not allowed; `right` as in ConfigError."""
     return ConfigError(f"{shown(value)} is not allowed", name, right)

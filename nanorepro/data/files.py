@@ -16,7 +16,7 @@ import numpy as np
 from nanorepro.data.tensors.opening import open_tensors
 from nanorepro.data.tensors.record import Tensor, refused
 from nanorepro.data.tensors.values import values_of
-from nanorepro.errors import ConfigError, shown
+from nanorepro.errors import ConfigError, first_line, shown
 from nanorepro.parsing import real_number
 
 LABEL, EVALUATION = "y", "eval"
@@ -178,8 +178,7 @@ def _parquet(path: Path) -> dict[str, np.ndarray]:
     try:
         table = pyarrow.parquet.read_table(path)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise refused(path, f"not a whole Parquet file ({reason})") from None
+        raise refused(path, f"not a whole Parquet file ({first_line(error)})") from None
     names = [name.strip() for name in table.column_names]
     _check_names(path, names)
     found = {}

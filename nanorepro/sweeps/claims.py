@@ -74,20 +74,20 @@ class Claims:
     def release(self, name: str) -> None:
         """Give a claim up."""
         with contextlib.suppress(OSError):
-            if (self.folder / name).read_text() in (self.owner, ""):
+            if (self.folder / name).read_text(errors="replace") in (self.owner, ""):
                 (self.folder / name).unlink()
         self.held.discard(name)  # afterwards: whatever interrupts this, it is done again
 
     def is_void(self, path: Path, now: float) -> bool:
         """Whether the owner of a claim is gone at a time."""
         try:
-            owner = path.read_text()
+            owner = path.read_text(errors="replace")
             age = now - path.stat().st_mtime
         except OSError:
             return False  # it has just been given up; the next look will tell
         if not owner:  # being written, or its owner was killed just then
             return age > BEAT
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # the latter of what is no file's name
             age = now - self._file(owner).stat().st_mtime
         return self._is_dead(owner, age)
 
@@ -154,7 +154,7 @@ def _started(process: int) -> int | None:
     A number that was given to another process has another start.
     """
     try:
-        status = Path(f"/proc/{process}/stat").read_text()
+        status = Path(f"/proc/{process}/stat").read_text(errors="replace")
     except FileNotFoundError:
         if Path("/proc/self/stat").exists():
             return None

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nanorepro.config import CONTRACT
-from nanorepro.errors import ConfigError
+from nanorepro.errors import ConfigError, first_line
 from nanorepro.results import hdf5, store
 from nanorepro.sweeps import journal, remote
 from nanorepro.sweeps.engines import AHEAD, TRIES, At, Began, Ended, Event, Failed, Fatal, Told
@@ -315,7 +315,7 @@ class Cluster:
             await asyncio.wait_for(self.client, self.patience + 1.0)
         except (Exception, asyncio.CancelledError) as error:
             raise ConfigError(
-                f"--cluster: no scheduler answers at {self.address} ({_reason(error)}); give the"
+                f"--cluster: no scheduler answers at {self.address} ({first_line(error)}); give the"
                 " address that `dask scheduler` shows"
             ) from None
         while True:
@@ -408,7 +408,7 @@ class Cluster:
                 raise TypeError("its answer is no bytes")
         except (Exception, CancelledError) as error:
             if self.client.status == "running":
-                self.arrived.put(("lost", (id, number, _reason(error))))
+                self.arrived.put(("lost", (id, number, first_line(error))))
         else:
             self.arrived.put(("answer", (id, number, answer)))
 
@@ -481,12 +481,6 @@ class Cluster:
             await self.client.cancel(futures)
         with contextlib.suppress(Exception):
             await self.client.close(timeout=CLOSING / 2)
-
-
-def _reason(error: BaseException) -> str:
-    """An error of Dask in a few words."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
 
 
 def _named(address: str, name: object) -> str:

@@ -175,9 +175,14 @@ def test_any_change_of_a_file_is_read_or_refused(data):
     import tempfile
     from pathlib import Path
 
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **ARRAYS)
-    raw = bytearray(data.draw(st.sampled_from([safetensors(ARRAYS), buffer.getvalue()])))
+    whole = [safetensors(ARRAYS), npy(np.zeros((3, 2)))]
+    for save in (np.savez, np.savez_compressed):
+        buffer = io.BytesIO()
+        save(buffer, **ARRAYS)
+        whole.append(buffer.getvalue())
+    header = st.text("{}()[],:'\"-+0123456789adefhiorst_<\n \0", max_size=200)
+    made = header.map(lambda text: with_header(text.encode()))
+    raw = bytearray(data.draw(st.one_of(st.sampled_from(whole), made)))
     for _ in range(data.draw(st.integers(1, 3))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     raw = raw[: data.draw(st.integers(0, len(raw)))] if data.draw(st.booleans()) else raw
@@ -194,6 +199,11 @@ def npy(a):
     return buffer.getvalue()
 
 
+def with_header(text):
+    """An .npy file with any header."""
+    return b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text + bytes(64)
+
+
 def archive(path, entries, method=zipfile.ZIP_STORED):
     with zipfile.ZipFile(path, "w", method) as z:
         for name, data in entries:
@@ -206,7 +216,9 @@ def test_malformed_npz(tmp_path):
     path = tmp_path / "a.npz"
     good = npy(np.zeros(4))
     huge = good.replace(b"(4,)", b"(9999999999,)")
+    headers = [with_header(text) for text in (b"-" * 9000, b"(((", b"{'a': 'b", b"\0", b"")]
     for entries, match in (
+        *(([("w.npy", header)], "not that of an array") for header in headers),
         ([("w.npy", good), ("w.npy", good)], "twice"),
         ([("w.txt", b"hello")], "no array"),
         ([("w.npy", b"hello")], "not that of an array"),

@@ -80,6 +80,30 @@ def test_another_machine_is_alive_as_long_as_it_gives_signs(tmp_path):
         mine.release("c" * 16)
 
 
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"a\0b", b"a/../b", b"+" * 300, b"\n"])
+def test_a_claim_that_nobody_wrote_counts_until_it_is_old(content, tmp_path):
+    with Claims(tmp_path) as mine:
+        path = mine.folder / ("a" * 16)
+        path.write_bytes(content)
+        assert not mine.take("a" * 16) and at_work(tmp_path) == ["a" * 16]
+        mine.release("a" * 16)
+        assert path.exists()
+        old = time.time() - claims.DEAD - 60
+        os.utime(path, (old, old))
+        assert at_work(tmp_path) == [] and mine.take("a" * 16)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_process_of_any_name_has_a_start(tmp_path):
+    program = "import ctypes; ctypes.CDLL(None).prctl(15, b'\\xff)'); print(flush=True); input()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", program], **pipes) as child:
+        child.stdout.readline()
+        started = claims._started(child.pid)
+        child.communicate(b"\n")
+    assert started > 1 and claims._started(child.pid) is None
+
+
 def test_a_claim_of_somebody_else_is_not_released(tmp_path):
     with Claims(tmp_path) as first, Claims(tmp_path) as second:
         assert first.take("d" * 16)

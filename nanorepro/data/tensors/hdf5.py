@@ -11,7 +11,7 @@ import numpy as np
 
 from nanorepro.data.tensors.reading import stored_blocks
 from nanorepro.data.tensors.record import Tensor, TensorFile, format_of, reblocked, refused, slabs
-from nanorepro.errors import shown
+from nanorepro.errors import first_line, shown
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 RATIO = 1100  # bytes of numbers for a byte of the file at most: what compression can give
@@ -41,7 +41,7 @@ def open_file(path: Path) -> TensorFile:
             file.visititems(visit)
             metadata = _texts(file)
     except OSError as error:
-        raise refused(path, f"not a whole HDF5 file ({str(error).splitlines()[0][:120]})") from None
+        raise refused(path, f"not a whole HDF5 file ({first_line(error)})") from None
     except (RuntimeError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, ValueError) and hasattr(error, "problem"):
             raise
@@ -91,8 +91,8 @@ def _read_chunks(path: Path, name: str, storage: str, n: int) -> Iterator[np.nda
     try:
         yield from reblocked(parts(), n, storage)
     except (OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0][:120]
-        raise refused(path, f"{shown(name)} cannot be read ({reason})") from None
+        problem = f"{shown(name)} cannot be read ({first_line(error)})"
+        raise refused(path, problem) from None
 
 
 def _texts(file: h5py.File) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import io
 import math
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -22,13 +23,17 @@ from nanorepro.data.tensors.record import (
     reblocked,
     refused,
 )
-from nanorepro.errors import shown
+from nanorepro.errors import first_line, shown
 
 ZIP, NPY = (b"PK\x03\x04", b"PK\x05\x06"), b"\x93NUMPY"
 METHODS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflated"}
 DEFLATE = 1033  # bytes that one compressed byte can stand for at most
 MEMBERS = 1 << 20
 HEADER = 10_000  # bytes of an array's header at most, as NumPy has it
+# what NumPy raises of a header that is none
+HEADER_ERRORS = (
+    ValueError, TypeError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError,
+)  # fmt: skip
 
 
 def open_npy(path: Path) -> TensorFile:
@@ -118,9 +123,9 @@ def _header(path: Path, name: str, file: IO[bytes]) -> tuple[np.dtype, tuple[int
             else np.lib.format.read_array_header_2_0
         )
         shape, fortran, dtype = read(text, max_header_size=HEADER)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+    except HEADER_ERRORS as error:
         problem = f"the header of {shown(name)} is not that of an array"
-        raise refused(path, f"{problem} ({str(error).splitlines()[0][:100]})") from None
+        raise refused(path, f"{problem} ({first_line(error)})") from None
     if dtype.hasobject:
         raise refused(
             path, f"{shown(name)} is an array of Python objects: a pickle, which is never read",
