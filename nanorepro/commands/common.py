@@ -26,6 +26,7 @@ MINUTES_HELP = (
     f" goes on after a kill, to the same bits; 0 for none (default: {CHECKPOINT_MINUTES:g})"
 )
 QUIET = ("-q", "--quiet", "--json")  # options that change nothing of what is made
+LONGEST_NAME = 255  # bytes of a file's name, on nearly every file system
 Command = Callable[[Sequence[str], Console], int]
 
 
@@ -136,8 +137,7 @@ def check_folder(name: str, option: str = "--out") -> Path:
     if not name or "\0" in name:
         raise ConfigError(f"{wrong}; {right}")
     try:
-        if any(len(os.fsencode(part)) > 255 for part in Path(name).parts):
-            raise ValueError("a name is too long")
+        _check_lengths(name)
         there = Path(name).absolute()
         while not there.exists():
             if there.is_symlink():
@@ -150,9 +150,19 @@ def check_folder(name: str, option: str = "--out") -> Path:
     return Path(name)
 
 
+def _check_lengths(name: str) -> None:
+    """Raise ValueError for a path with a name in it that no file can have."""
+    if any(len(os.fsencode(part)) > LONGEST_NAME for part in Path(name).parts):
+        raise ValueError("a name is too long")
+
+
 def check_file(name: str, option: str, suffixes: Sequence[str]) -> Path:
     """The name of a file that can be written, of one of some kinds; raises ConfigError."""
     path = Path(name)
+    try:
+        _check_lengths(name)
+    except ValueError as error:
+        raise ConfigError(f"{option}: {shown(name)} is no file name ({error}); give one") from None
     if path.suffix.lower() not in suffixes or "\0" in name:
         kinds = " or ".join(suffixes)
         raise ConfigError(f"{option}: {shown(name)} is not allowed; give a file name {kinds}")

@@ -214,7 +214,8 @@ def _written_unnamed(path: Path, data: bytes) -> bool:
 @contextlib.contextmanager
 def _private(path: Path, data: "bytes | memoryview", read_only: bool = False) -> Iterator[Path]:
     """The private name of a file with these bytes, checked and flushed; it is gone afterwards."""
-    private = path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    short = path.name[:32]  # with what follows no longer than a name may be
+    private = path.with_name(f".{short}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     handle: int | None = None
     try:

@@ -56,6 +56,7 @@ def test_a_hidden_tree_is_one_line_and_status_1(capsys, monkeypatch):
         (["numpy:pi"], "no function"),
         (["numpy:max"], "does not sum"),
         (["numpy:sum", "--picture", "/dev/null/a.png"], "--picture"),
+        (["numpy:sum", "--picture", "p" * 252 + ".png"], "a name is too long"),
         (["--tree", "chain,pairwise"], "--tree: 'chain,pairwise' is not allowed; give one value"),
     ],
 )

@@ -284,6 +284,16 @@ def test_a_process_that_is_killed_leaves_nothing_for_long(tmp_path, number, kind
     assert os.listdir(tmp_path) == ["b.h5"]
 
 
+@pytest.mark.parametrize("name", ["a" * 251 + ".png", "é" * 125 + ".h5"])
+def test_a_name_may_be_as_long_as_any(name, tmp_path, monkeypatch):
+    files.replace_file(tmp_path / name, b"one")
+    monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    (tmp_path / "other").mkdir()
+    files.write_new(tmp_path / "other" / name, b"two")
+    assert (tmp_path / name).read_bytes() == b"one"
+    assert (tmp_path / "other" / name).read_bytes() == b"two"
+
+
 def test_a_folder_is_scanned_once_however_many_files_are_written(tmp_path, monkeypatch):
     scanned, scandir = [], os.scandir
     monkeypatch.setattr(os, "scandir", lambda path: (scanned.append(path), scandir(path))[1])
