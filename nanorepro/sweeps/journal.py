@@ -210,10 +210,10 @@ class Journal:
                 for line in f:
                     if not line.endswith(b"\n"):  # being written, or torn
                         break
-                    self.offset += len(line)
                     record = unsealed(line.decode(errors="replace"))
                     if record is not None:
                         self._take(record)
+                    self.offset += len(line)  # what was refused is so the next time, too
         except FileNotFoundError:
             self.offset, self.entries = 0, {}
         except OSError as error:
@@ -228,7 +228,8 @@ class Journal:
                 f"{str(self.path)!r}: written by another version of nanorepro (journal"
                 f" {version}, this one has {VERSION}); give a folder of this version"
             )
-        self.entries[record["id"]] = entry_of(record)
+        if record.keys() >= {*NAMES}:
+            self.entries[record["id"]] = entry_of(record)
 
 
 def read(folder: Path) -> dict[str, Entry]:
