@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from nanorepro.config import Config
 from nanorepro.dials import Dials, dials
 from nanorepro.model.architectures import ARCHITECTURES
 from nanorepro.model.layers import Layer, make_layers, shapes
+from nanorepro.model.optimizers import OPTIMIZERS
 from nanorepro.numerics.streams import stream_key
 
 
@@ -75,6 +77,18 @@ def layers(config: Config, features: int) -> tuple[Layer, ...]:
         For an odd number of features that are to be two equal sets.
     """
     return make_layers(config.widths, ARCHITECTURES[config.model].embeddings, features)
+
+
+@lru_cache(256)
+def compile_key(config: Config) -> Config:
+    """What compiled code depends on beside a model's dials: the network, the update, the batch.
+
+    All else is at its default, so that runs which differ in it share their code.
+    """
+    optimizer = OPTIMIZERS[config.optimizer]
+    update = [name for name in optimizer.names if name not in optimizer.rate_settings]
+    names = ("model", "hidden", "act", "beta", "batch", "optimizer", *update)
+    return Config(**{name: getattr(config, name) for name in names})
 
 
 def parameters_of(config: Config) -> int:

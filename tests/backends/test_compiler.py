@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,13 +18,13 @@ from support.slow import slow_after
 from bench.kinds import configurations
 from nanorepro import Config, initial_parameters, simulate
 from nanorepro.backends.numba import ensemble, model
-from nanorepro.backends.numba.context import compile_key
 from nanorepro.backends.numba.llvm import compiler, libraries
 from nanorepro.backends.numba.llvm.cache import KEPT, cached_njit
 from nanorepro.backends.numba.llvm.content import content
 from nanorepro.backends.numba.llvm.simd import apart, inlined
 from nanorepro.dials import dials
-from nanorepro.specification import ModelSpec
+from nanorepro.model.optimizers import OPTIMIZERS
+from nanorepro.specification import ModelSpec, compile_key
 
 
 @pytest.fixture(autouse=True)
@@ -140,6 +141,29 @@ def test_a_kernel_has_the_same_key_whatever_was_built_before():
     kinds = configurations()[:5]
     forwards, backwards = keys(kinds), keys(kinds[::-1])
     assert forwards == backwards
+
+
+OF_A_NETWORK = {"model", "hidden", "act", "beta", "batch", "optimizer"}
+
+
+def test_runs_that_differ_in_no_code_have_one_key():
+    """All options but the network's, the mini-batch and what the update computes with."""
+    optimizer = OPTIMIZERS["adagrad"]
+    own = OF_A_NETWORK | {*optimizer.names} - {*optimizer.rate_settings}
+    others = {
+        "seed": 9, "lr": 0.5, "pairs": 3, "differ": "nudge", "nudge_at": 3, "nudge_ulps": 9,
+        "nudge_weights": 4, "tree": "chain,lanes:8", "precision": "bits:8,float32", "momentum": 0.5,
+        "beta1": 0.5, "log2_window": 3, "eval_every": "log", "init": "zero",
+    }  # fmt: skip
+    base = Config(hidden="2")
+    assert not own & {*others}
+    for name, value in others.items():
+        assert compile_key(replace(base, **{name: value})) == compile_key(base), name
+    for name, value in {"batch": 8, "act": "swish", "epsilon": 0.5, "optimizer": "sgd"}.items():
+        assert name in own
+        assert compile_key(replace(base, **{name: value})) != compile_key(base), name
+    first = [dials(replace(base, tree=tree), 0) for tree in ("chain", "chain,lanes:8")]
+    assert first[0] == first[1]
 
 
 @pytest.mark.parametrize("real", slow_after(1, [False, True]))

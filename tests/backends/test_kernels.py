@@ -12,7 +12,7 @@ from support.slow import slow_unless
 from nanorepro import Config
 from nanorepro.backends import reference
 from nanorepro.backends.numba import model as numba_model
-from nanorepro.backends.numba.context import compile_key, make_context
+from nanorepro.backends.numba.context import make_context
 from nanorepro.backends.numba.kernels.step import (
     GENERAL,
     SPECIAL,
@@ -26,7 +26,7 @@ from nanorepro.data.packing import pack
 from nanorepro.dials import dials
 from nanorepro.model.activations import ACTIVATIONS
 from nanorepro.model.optimizers import OPTIMIZERS
-from nanorepro.specification import ModelSpec
+from nanorepro.specification import ModelSpec, compile_key
 
 NAMES = {f.name for f in fields(Config)}
 # One configuration for each example of a special kernel, with the kernels that name it.

@@ -10,11 +10,11 @@ from support.slow import slow_after
 from nanorepro import Config, fit, predict, simulate
 from nanorepro.backends import reference
 from nanorepro.backends.numba import model as numba_model
-from nanorepro.backends.numba.context import compile_key, make_context
+from nanorepro.backends.numba.context import make_context
 from nanorepro.backends.numba.kernels.step import make_step
 from nanorepro.backends.numba.trace import TracedModel
 from nanorepro.dials import dials
-from nanorepro.specification import ModelSpec
+from nanorepro.specification import ModelSpec, compile_key
 
 RNG = np.random.default_rng(2)
 OPTIONS = [

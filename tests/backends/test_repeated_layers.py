@@ -12,13 +12,13 @@ from support.records import arrays_of, assert_same_record, random_parameters
 from nanorepro import Config
 from nanorepro.backends import reference
 from nanorepro.backends.numba import model as numba_model
-from nanorepro.backends.numba.context import compile_key, make_context
+from nanorepro.backends.numba.context import make_context
 from nanorepro.backends.numba.kernels.step import make_step
 from nanorepro.backends.numba.kernels.table_layers import sum_groups
 from nanorepro.backends.numba.repeated import REPEATED, Part, runs_of
 from nanorepro.data.packing import pack
 from nanorepro.dials import dials
-from nanorepro.specification import ModelSpec
+from nanorepro.specification import ModelSpec, compile_key
 
 
 def equal(width, depth):

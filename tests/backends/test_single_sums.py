@@ -13,13 +13,13 @@ from support.slow import slow_after
 from nanorepro import Config, ConfigError, fit, simulate
 from nanorepro.backends import reference
 from nanorepro.backends.numba import model as numba_model
-from nanorepro.backends.numba.context import compile_key, make_context
+from nanorepro.backends.numba.context import make_context
 from nanorepro.backends.numba.kernels.step import SPECIAL, select
 from nanorepro.data.packing import pack
 from nanorepro.dials import dials
 from nanorepro.numerics.accumulators import ACCUMULATORS
 from nanorepro.numerics.single_sums import accumulators_at, sites, text_of
-from nanorepro.specification import ModelSpec
+from nanorepro.specification import ModelSpec, compile_key
 
 HIDDEN = "6,5,3"  # four layers
 SITES = sites(4)

@@ -7,11 +7,12 @@ from bench import micro
 from bench.cases import CONFIGS, MODELS, Case
 from bench.peers import ours
 from nanorepro import fit
-from nanorepro.backends.numba.context import compile_key, make_context
+from nanorepro.backends.numba.context import make_context
 from nanorepro.backends.numba.kernel import Counts
 from nanorepro.backends.numba.kernels.step import make_step
 from nanorepro.data.packing import unpack
 from nanorepro.dials import dials
+from nanorepro.specification import compile_key
 
 
 @pytest.mark.parametrize("case", CONFIGS)

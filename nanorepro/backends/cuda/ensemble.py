@@ -14,7 +14,7 @@ from nanorepro.model.layers import Parameters
 from nanorepro.model.optimizers import OPTIMIZERS, learning_rates
 from nanorepro.numerics import numpy_arrays
 from nanorepro.numerics.rounding import operations
-from nanorepro.specification import ModelSpec
+from nanorepro.specification import ModelSpec, compile_key
 
 THREADS = 128
 # `tiles.cu`: sums and terms of a tile; how many sums of how many terms are worth tiles
@@ -50,7 +50,8 @@ class Ensemble:
         self.config, self.dials = specs[0].config, specs[0].dials
         self.models, self.batch = len(specs), self.config.batch
         self.real = specs[0].real
-        self.program = program_of(self.config, self.dials, specs[0].features, self.real)
+        key = compile_key(self.config)
+        self.program = program_of(key, self.dials, specs[0].features, self.real)
         self.shape, self.dtype = self.program.shape, self.program.formulas.dtype
         self.streams = device.compile(streams())
         small = self.program.small and self.program.shared <= device.shared

@@ -11,6 +11,7 @@ from nanorepro.backends.cuda.examples import bytes_of, examples_of
 from nanorepro.backends.cuda.program import program_of
 from nanorepro.backends.nudge import nudge_step, nudged
 from nanorepro.backends.protocols import Group, Report, Snapshot, Trained
+from nanorepro.specification import compile_key
 
 PIECE = 1 << 13  # examples between two reports where every step takes several launches
 MOST_MODELS = 1 << 15  # in a launch
@@ -24,7 +25,7 @@ def parts(device: Device, group: Group) -> Iterator[list[int]]:
         alike.setdefault((spec.dials, start.step), []).append(k)
     for (dials, _), places in alike.items():
         spec = group.models[places[0]]
-        program = program_of(spec.config, dials, spec.features, spec.real)
+        program = program_of(compile_key(spec.config), dials, spec.features, spec.real)
         numbers = (1 + len(program.formulas.starts)) * program.shape.parameters
         numbers += 3 * program.shape.all_units * spec.config.batch
         each = numbers * np.dtype(program.formulas.dtype).itemsize

@@ -2,12 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 
 from nanorepro.backends.numba.llvm import simd
-from nanorepro.backends.numba.llvm.cache import KEPT
 from nanorepro.backends.numba.sums.by_plan import REGISTER, Sums
 from nanorepro.config import Config
 from nanorepro.dials import Dials
@@ -57,17 +55,6 @@ class KernelContext:
     def alike(self) -> bool:
         """Whether no single sum has an accumulator of its own."""
         return not self.dials.other_accumulators
-
-
-@lru_cache(KEPT)
-def compile_key(config: Config) -> Config:
-    """The configuration with what does not concern the compiled code at its default."""
-    plain = Config()
-    names = ("log2_examples", "log2_window", "log2_eval", "first_example", "pairs", "differ")
-    names += ("init", "first_stream", "eval_every", "seed", "warm_start", "data", "content")
-    names += ("epochs", "holdout", "pair_examples")
-    names += OPTIMIZERS[config.optimizer].rate_settings
-    return replace(config, **{name: getattr(plain, name) for name in names})
 
 
 def make_context(

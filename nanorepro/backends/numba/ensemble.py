@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nanorepro.backends.numba.context import KernelContext, compile_key, make_context
+from nanorepro.backends.numba.context import KernelContext, make_context
 from nanorepro.backends.numba.kernels.ensemble_layers import Stacked, applies, stack_layers, step_of
 from nanorepro.backends.numba.layout import LINE, allocate, flat_lanes
 from nanorepro.backends.numba.llvm.cache import KEPT, PARTS_KEPT, cached_njit
@@ -24,7 +24,7 @@ from nanorepro.model.layers import Parameters
 from nanorepro.model.optimizers import learning_rates
 from nanorepro.numerics import numpy_arrays
 from nanorepro.numerics.rounding import operations
-from nanorepro.specification import ModelSpec
+from nanorepro.specification import ModelSpec, compile_key
 
 
 class Memory(NamedTuple):

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from nanorepro.backends.numba.context import KernelContext, compile_key, make_context
+from nanorepro.backends.numba.context import KernelContext, make_context
 from nanorepro.backends.numba.draws import permutations, random_trees
 from nanorepro.backends.numba.ensemble import make_ensemble
 from nanorepro.backends.numba.kernels.step import Step, build, make_step
@@ -37,7 +37,7 @@ from nanorepro.numerics import numpy_arrays
 from nanorepro.numerics.plans import fixed_plan, is_drawn, plan, plan_rows
 from nanorepro.numerics.rounding import operations
 from nanorepro.numerics.trees import LEAF_ORDERS
-from nanorepro.specification import ModelSpec
+from nanorepro.specification import ModelSpec, compile_key
 
 
 @inlined

@@ -5,7 +5,6 @@ from functools import lru_cache
 
 import numpy as np
 
-from nanorepro.backends.numba.context import compile_key
 from nanorepro.backends.numba.layout import LayerLayout
 from nanorepro.backends.numba.llvm.simd import inlined
 from nanorepro.backends.numba.model import Model, compile_model, in_leaf_order, make_loop
@@ -13,7 +12,7 @@ from nanorepro.backends.numba.sequence import sequence
 from nanorepro.config import Config
 from nanorepro.dials import Dials
 from nanorepro.model.layers import Parameters
-from nanorepro.specification import ModelSpec
+from nanorepro.specification import ModelSpec, compile_key
 
 
 def keep(place: LayerLayout, batch: int, column: int, width: int) -> Callable:
