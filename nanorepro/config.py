@@ -5,9 +5,11 @@ of the activations, optimizers, trees and so on, and by the settings here.  Neit
 is imported, so that `--help` answers at once.
 """
 
+import contextlib
 import hashlib
 import json
 import math
+import operator
 import shlex
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields, replace
@@ -305,9 +307,10 @@ def _plain(f: "Field[Any]", value: Any) -> Any:
     if f.name == "hidden" and isinstance(value, tuple | list):
         value = ",".join(map(str, value))
     if f.name == "differ" and isinstance(value, set | frozenset | tuple | list):
-        value = ",".join(sorted(value)) or "none"
-    if f.name == "eval_every" and isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
+        value = ",".join(sorted(map(str, value))) or "none"
+    if f.name == "eval_every" and not isinstance(value, bool):
+        with contextlib.suppress(TypeError):  # what is no whole number is to be text
+            value = str(operator.index(value))
     if f.name == "fma" and isinstance(value, bool):
         value = "on" if value else "off"
     if kind is str:

@@ -57,7 +57,7 @@ class ConfigError(ValueError):
     def _line(self, name: str, spelling: Callable[[re.Match[str]], str]) -> str:
         right = re.sub(r"\{(\w+)=([^{}]*)\}", spelling, self.right)
         text = (f"{name}: " if name else "") + self.problem + (f"; give {right}" if right else "")
-        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+        return in_one_line(text)
 
 
 def option(name: str) -> str:
@@ -69,6 +69,17 @@ def shown(value: object) -> str:
     """A value as it is shown in a message: its repr, in one line, no longer than LONGEST."""
     text = repr(value) if isinstance(value, str) else " ".join(repr(value).split())
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+
+
+def in_one_line(text: str) -> str:
+    """The text with what is no part of a line written as in Python.
+
+    Examples
+    --------
+    >>> in_one_line("two\\nlines")
+    'two\\\\nlines'
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def first_line(error: BaseException, most: int = 120) -> str:

@@ -8,10 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import nanorepro
-from nanorepro import Config
+from nanorepro import Config, ConfigError
 from tests.support.processors import environment
 
 NAMES = [
@@ -107,6 +108,15 @@ def test_a_type_checker_sees_the_names(tmp_path):
     assert [line.partition("note: Revealed type is ")[2] for line in seen[2:4]] == ['"float"'] * 2
     assert "ndarray" in seen[0] and "dict[" in seen[1]
     assert seen[4].startswith('error: "Result" has no attribute "no_such"') and len(seen) == 5
+
+
+def test_numbers_and_lists_of_any_kind_are_taken_or_refused():
+    assert Config(eval_every=np.int64(5)) == Config(eval_every=5) == Config(eval_every="5")
+    assert Config(differ={"init", "shuffle"}) == Config(differ=("init", "shuffle"))
+    for wrong in ({"differ": [1, 2]}, {"differ": {1, "init"}}, {"eval_every": 5.0},
+                  {"eval_every": True}, {"eval_every": np.array([1, 2])}):  # fmt: skip
+        with pytest.raises(ConfigError, match=f"^{next(iter(wrong))}: .*; give "):
+            Config(**wrong)
 
 
 def test_a_config_is_read_by_its_fields():

@@ -19,7 +19,8 @@ DOCUMENTED = [
     "numerics.array_namespace", "numerics.trees",
     "probing.formats", "probing.functions", "probing.showing", "probing.trees",
     "training.compiling", "training.signals", "plots.style", "paper.claims", "paper.curves",
-    "paper.record", "paper.rows", "commands.common", "commands.console", "commands.parser",
+    "paper.csv_table", "paper.record", "paper.rows", "commands.common", "commands.console",
+    "commands.parser",
 ]  # fmt: skip
 
 

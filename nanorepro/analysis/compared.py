@@ -169,12 +169,15 @@ def _part(file: TensorFile, part: str, name: str) -> TensorFile:
     """The tensors whose names begin with `part`, without it."""
     if not part:
         return file
-    found = {}
+    found, whole = {}, dict[str, str]()
     for old, tensor in file.tensors.items():
         rest = old.removeprefix(part)
         if rest != old or old == part:
             short = rest.lstrip("/.") or old
-            found[short] = replace(tensor, name=short)
+            if short in found:
+                problem = f"{shown(whole[short])} and {shown(old)} are both {shown(short)} there"
+                raise ConfigError(problem, repr(name), "a beginning that only one of them has")
+            found[short], whole[short] = replace(tensor, name=short), old
     if not found:
         some = ", ".join(list(file.tensors)[:5])
         problem = f"no tensor's name begins with {shown(part)}"

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from typing import TextIO
 
-from nanorepro.errors import ConfigError
+from nanorepro.errors import ConfigError, in_one_line
 
 LONGEST = 1000  # characters of an error's line
 
@@ -48,7 +48,7 @@ class Console:
 
     def warn(self, message: object) -> None:
         """Print one line on standard error, if it can be written."""
-        line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(message))
+        line = in_one_line(str(message))
         if len(line) > LONGEST:
             line = line[:LONGEST] + " ..."
         try:

@@ -182,11 +182,10 @@ def read(folder: Path, r: Result) -> Result | None:
         same = (record["id"], record["averaged_steps"]) == (
             r.config.id, [*averaged_steps(r.config.steps)]
         )  # fmt: skip
-        found = with_measures(
-            replace(r, fingerprint=str(record["fingerprint"])), record["measures"]
-        )
+        measures = dict[str, Any](record["measures"])
+        found = with_measures(replace(r, fingerprint=str(record["fingerprint"])), measures)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    known = set(record["measures"]) == {*PREDICTIONS}
+    known = set(measures) == {*PREDICTIONS}
     fits = all(found.measures[n].shape == r.measures[n].shape for n in PREDICTIONS)
     return found if same and known and fits else None

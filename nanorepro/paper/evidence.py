@@ -4,7 +4,6 @@ They are made of results, written beside the figure, and read back: what is told
 function of these numbers alone.
 """
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nanorepro.errors import ConfigError
-from nanorepro.paper import claims, observed
+from nanorepro.paper import claims, csv_table, observed
 from nanorepro.paper.curves import Size
 from nanorepro.paper.observed import Key, Observed
 from nanorepro.paper.record import Figure, Row
@@ -153,13 +152,13 @@ def runs_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def rows(path: Path) -> list[Row]:
     """The rows of a figure's table, as they were plotted."""
-    lines = [line for line in _text(path).splitlines() if not line.startswith("#")]
+    (_, titles), *lines = [*csv_table.read(_text(path))] or [(0, [])]
     found = []
-    for number, row in enumerate(csv.DictReader(lines), 2):
+    for number, row in lines:
         try:
-            found.append({k: _value(k, v) for k, v in row.items()})
-        except (TypeError, ValueError):
-            raise ConfigError(f"{str(path)!r}, row {number}: not a row of a figure") from None
+            found.append({k: _value(k, v) for k, v in zip(titles, row, strict=True)})
+        except ValueError:
+            raise ConfigError(f"{str(path)!r}, line {number}: not a row of a figure") from None
     return found
 
 

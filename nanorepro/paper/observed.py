@@ -3,8 +3,6 @@
 Values are kept to nine digits, so that what is told of a run and of its stored numbers is the same.
 """
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nanorepro.errors import ConfigError
+from nanorepro.paper import csv_table
 from nanorepro.paper.quantities import Quantity, pd_series
 
 if TYPE_CHECKING:
@@ -84,32 +83,30 @@ def as_csv(runs: Sequence[Observed], note: str) -> str:
         named = dict(sorted(r.values.items()))
         named |= {f"{SERIES}{s}": x for s, x in sorted(r.series.items())}
         columns |= {SEPARATOR.join((r.curve, str(r.log2_window), n)): x for n, x in named.items()}
-    text = io.StringIO()
-    text.write(f"# {note}\n")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["pair", *columns])
-    for k, row in enumerate(zip(*columns.values(), strict=True)):
-        writer.writerow([k, *("" if np.isnan(x) else f"{x:.9g}" for x in row)])
-    return text.getvalue()
+    rows = [
+        [k, *("" if np.isnan(x) else f"{x:.9g}" for x in row)]
+        for k, row in enumerate(zip(*columns.values(), strict=True))
+    ]
+    return csv_table.as_text(note, [["pair", *columns], *rows])
 
 
 def from_csv(text: str, name: str, known: Sequence[Observed]) -> list[Observed]:
-    """Runs with the numbers of such a table; raises ConfigError, which names file and row.
+    """Runs with the numbers of such a table; raises ConfigError, which names file and line.
 
     `known` are the runs without their numbers.
     """
-    rows = list(csv.reader(line for line in text.splitlines() if not line.startswith("#")))
-    if not rows or rows[0][:1] != ["pair"]:
+    (_, titles), *rows = [*csv_table.read(text)] or [(0, [])]
+    if titles[:1] != ["pair"]:
         raise ConfigError(f"{name}: not the numbers of a figure's pairs; its columns differ")
     table: list[list[float]] = []
-    for number, row in enumerate(rows[1:], 2):
+    for number, row in rows:
         try:
-            if len(row) != len(rows[0]) or int(row[0]) != len(table):
+            if len(row) != len(titles) or int(row[0]) != len(table):
                 raise ValueError(f"not the values of pair {len(table)}")
             table.append([float(v) if v else math.nan for v in row[1:]])
         except ValueError as error:
-            raise ConfigError(f"{name}, row {number}: {error}") from None
-    columns = dict(zip(rows[0][1:], np.array(table).T, strict=False))
+            raise ConfigError(f"{name}, line {number}: {error}") from None
+    columns = dict(zip(titles[1:], np.array(table).T, strict=False))
     found = []
     for r in known:
         start = SEPARATOR.join((r.curve, str(r.log2_window), ""))

@@ -1,13 +1,12 @@
 """The numbers that figures plot, from results: flat records, the rows of a figure's CSV file."""
 
-import csv
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from nanorepro.numerics.streams import stream_key
+from nanorepro.paper import csv_table
 from nanorepro.paper.curves import Size, run_keys
 from nanorepro.paper.quantities import correlation_of, first_layer_cosine
 from nanorepro.results import statistics
@@ -21,13 +20,8 @@ Plotted = tuple[tuple[str, str], ...]
 
 def as_csv(rows: Sequence[Row], note: str) -> str:
     """The plotted numbers, after a comment line that says where they come from."""
-    text = io.StringIO()
-    text.write(f"# {note}\n")
-    if rows:
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return text.getvalue()
+    titles = [list(rows[0])] if rows else []
+    return csv_table.as_text(note, [*titles, *([row[k] for k in titles[0]] for row in rows)])
 
 
 def curve_rows(plotted: Plotted, size: Size, runs: Runs) -> list[Row]:

@@ -145,11 +145,12 @@ def make(
     except OSError as error:
         here = folder.file(task.config.id).exists()  # and only its line is not
         aside = None if here else keep_aside(lambda other: store.save(result, other))
+        loss = f"{result.metrics['loss'].words} {result.mean('loss'):.4g}"
         raise NotStored(
             f"run {task.config.id} could not be stored: {error}; "
             + (f"it is kept as {str(aside)!r}; " if aside else "")
             + f"its fingerprint is {result.fingerprint}, its relative PD {result.relative_pd:.4g},"
-            f" its excess loss {result.excess_loss:.4g}; again: {result.provenance['command']}"
+            f" its {loss}; again: {result.provenance['command']}"
         ) from error
 
 

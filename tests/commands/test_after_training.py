@@ -16,6 +16,7 @@ from nanorepro.paper import report
 from nanorepro.plots import overview, style, summation_tree
 from nanorepro.results import files, store
 from nanorepro.sweeps.work import NotStored, Settings, Task, make
+from nanorepro.training.examples import with_content
 
 
 def fails(*_, **__):
@@ -94,6 +95,16 @@ def test_a_run_whose_folder_refuses_it_is_kept_in_the_temporary_one(disks):
         make(task, Settings(str(full)), "numba", 1, lambda done, total: None)
     (kept,) = free.glob("nanorepro-*/*.h5")
     assert store.load(kept).fingerprint == found["fingerprint"]
+
+
+def test_the_loss_of_a_run_that_is_not_stored_is_that_which_was_measured(disks, tmp_path):
+    full, _ = disks
+    path = tmp_path / "a.csv"
+    rows = [f"{k % 2},{k % 3 % 2},{k % 2}" for k in range(60)]
+    path.write_text("\n".join(["a,b,y", *rows]) + "\n")
+    config, _ = with_content(Config(model="linear", data=f"file:{path}", pairs=1, batch=4))
+    with pytest.raises(NotStored, match=r"its log loss 0\.\d+; again"):
+        make(Task(config), Settings(str(full)), "reference", 1, lambda done, total: None)
 
 
 def test_numbers_that_their_folder_refuses_are_kept_in_the_temporary_one(disks):

@@ -164,6 +164,9 @@ def test_parts_of_files(elsewhere):
     np.savez("a.npz", **{"encoder/w": W, "decoder/w": W, "b": B})
     assert compare("a.npz#encoder/", "a.npz#decoder").equal
     assert "no tensor's name begins with 'x'" in refused(command.main, "a.npz#x", "a.npz")
+    np.savez("b.npz", **{"enc/x": W, "enc.x": B})
+    said = "'enc/x' and 'enc.x' are both 'x' there; give a beginning that only one of them has"
+    assert said in refused(command.main, "b.npz#enc", "a.npz")
 
 
 @pytest.fixture

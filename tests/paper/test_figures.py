@@ -155,9 +155,9 @@ def test_a_figure_is_drawn_and_judged_from_its_records_alone(number, folder, tmp
         ("figure4-smoke.json", lambda text: "[]", "not a figure's record"),
         ("figure4-smoke.json", lambda text: text.replace('"log2_eval"', '"x"'), "design"),
         ("figure4-smoke-T10-2pairs.csv", lambda text: text.rsplit("\n", 2)[0], "1 pairs, not 2"),
-        ("figure4-smoke-T10-2pairs.csv", lambda text: text.replace("\n0,", "\nx,"), "row 2"),
-        ("figure4-smoke.csv", lambda text: text.replace("ReLU 1,0,", "ReLU 1,x,"), "row 2"),
-        ("figure2-smoke.csv", lambda text: text.replace(",mean,", ",many,"), "row 2"),
+        ("figure4-smoke-T10-2pairs.csv", lambda text: text.replace("\n0,", "\nx,"), "line 3"),
+        ("figure4-smoke.csv", lambda text: text.replace("ReLU 1,0,", "ReLU 1,x,"), "line 3"),
+        ("figure2-smoke.csv", lambda text: text.replace(",mean,", ",many,"), "line 3"),
         ("figure4-smoke.csv", None, "No such file"),
     ],
 )

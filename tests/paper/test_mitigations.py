@@ -114,14 +114,16 @@ def test_averages_are_kept_and_what_is_damaged_is_made_anew(folder, stored, monk
     calls = []
     real = averaged_models.averaged
     monkeypatch.setattr(averaged_models, "averaged", lambda *a: calls.append(a) or real(*a))
-    for damaged in ("", "[]", "{}", before.replace('"pd": [', '"pd": [0.5, '), before[:-9]):
+    listed = json.dumps({**json.loads(before), "measures": [1, 2]})
+    longer = before.replace('"pd": [', '"pd": [0.5, ')
+    for damaged in ("", "[]", "{}", listed, longer, before[:-9]):
         path.write_text(damaged)
         again = averages()
         assert (
             again[mitigations.AVERAGED, 0].fingerprint == first[mitigations.AVERAGED, 0].fingerprint
         )
-    assert len(calls) == 5
-    assert averages().keys() == first.keys() and len(calls) == 5
+    assert len(calls) == 6
+    assert averages().keys() == first.keys() and len(calls) == 6
     assert json.loads(path.read_text())["measures"] == json.loads(before)["measures"]
 
 
@@ -184,7 +186,7 @@ def test_wrong_options(words, named, tmp_path, monkeypatch, capsys):
     [
         ("json", lambda text: "{}", "not the record"),
         ("csv", lambda text: text.replace(",served", ",serve"), "served is missing"),
-        ("csv", lambda text: text.replace(",mean,", ",many,"), "row 2"),
+        ("csv", lambda text: text.replace(",mean,", ",many,"), "line 3"),
         ("csv", lambda text: "".join(text.splitlines(keepends=True)[:2]), "not the table"),
     ],
 )
