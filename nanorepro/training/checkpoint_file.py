@@ -13,9 +13,9 @@ anywhere is refused, and so is one of another run, contract or version.
 
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
@@ -31,6 +31,7 @@ from nanorepro.specification import layers
 from nanorepro.training.run_state import RunState
 
 FORMAT = "nanorepro checkpoint 1"
+Found = TypeVar("Found")
 
 
 def encode(state: RunState) -> memoryview:
@@ -54,20 +55,34 @@ def encode(state: RunState) -> memoryview:
 
 def decode(data: bytes) -> RunState:
     """The run of a file, all of it checked; raises ConfigError for what cannot be used."""
+    return _opened(data, _state)
+
+
+def _state(f: h5py.File) -> RunState:
+    config = read_config(f, FORMAT)
+    models = {(pair, m): one for m in (0, 1) for pair, one in _models(f, config, m)}
+    times = {name: read_text(f, name) for name in ("started", "written", "resumed")}
+    seconds = float(f.attrs["seconds"])
+    if not 0.0 <= seconds < np.inf:
+        raise ConfigError("seconds is not a time")
+    return RunState(config, models, seconds, **times)
+
+
+def _opened(data: bytes, read: Callable[[h5py.File], Found]) -> Found:
+    """What is read of a file that is whole."""
     content = unsealed(data)
     try:
         with h5py.File(io.BytesIO(content), "r") as f:
-            config = read_config(f, FORMAT)
-            models = {(pair, m): one for m in (0, 1) for pair, one in _models(f, config, m)}
-            times = {name: read_text(f, name) for name in ("started", "written", "resumed")}
-            seconds = float(f.attrs["seconds"])
-            if not 0.0 <= seconds < np.inf:
-                raise ConfigError("seconds is not a time")
-            return RunState(config, models, seconds, **times)
+            return read(f)
     except (ConfigError, MemoryError):  # of the latter the file is not to blame
         raise
     except Exception as error:
         raise ConfigError(f"not a checkpoint of a run ({type(error).__name__})") from None
+
+
+def config_of(data: bytes) -> Config:
+    """The configuration of the run of a file; raises ConfigError as `decode` does."""
+    return _opened(data, lambda f: read_config(f, FORMAT))
 
 
 def _arrays(

@@ -138,9 +138,11 @@ class Checkpoint:
     def _refuse_others(self) -> None:
         """Raise ConfigError if the same run was begun on other examples of the same file."""
         assert self.path is not None
+        from nanorepro.training import checkpoint_file
+
         for path in found_in(self.path.parent):
             try:
-                other = read(path).config
+                other = checkpoint_file.config_of(read_file(path))
             except (ConfigError, OSError):
                 continue  # of another run or version, or damaged
             begun_before = other.content != self.config.content and other.data == self.config.data
