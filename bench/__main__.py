@@ -8,6 +8,7 @@ train all on the same examples, each from initial values of its own; times are p
 model.  A framework that is not installed is left out.
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -52,19 +53,29 @@ class Worker:
                 command, cwd=folder, env=environment, text=True,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
             )  # fmt: skip
-        self.engines: list[str] = self.answer()["engines"]
+        try:
+            self.engines: list[str] = self.answer()["engines"]
+        except Failed:
+            self.close()
+            raise
 
     def ask(self, **request) -> dict:
         assert self.process.stdin
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+        except OSError:
+            raise self._ended() from None
         return self.answer()
+
+    def _ended(self) -> Failed:
+        return Failed(f"{self.framework} ended; see {self.log}")
 
     def answer(self) -> dict:
         assert self.process.stdout
         line = self.process.stdout.readline()
         if not line:
-            raise Failed(f"{self.framework} ended; see {self.log}")
+            raise self._ended()
         answer = json.loads(line)
         if "failed" in answer:
             raise Failed(answer["failed"])
@@ -72,12 +83,15 @@ class Worker:
 
     def close(self) -> None:
         if self.process.stdin:
-            self.process.stdin.close()
+            with contextlib.suppress(OSError):  # of a process that has ended
+                self.process.stdin.close()
         try:
             self.process.wait(10)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        if self.process.stdout:
+            self.process.stdout.close()
 
 
 @dataclass(frozen=True)
@@ -95,7 +109,7 @@ class Found:
 
 
 def check(case: str, losses: dict[str, list[float]], before: float) -> None:
-    """Raise ConfigError unless all engines learned the same thing: of each end the same loss."""
+    """Raise Failed unless all engines learned the same thing: of each end the same loss."""
     ends: dict[int, tuple[str, float]] = {0: (OURS, losses[OURS][0])}
     for engine, found in losses.items():
         for k, loss in enumerate(found):
@@ -145,10 +159,19 @@ def compare(given: Namespace, case: str, workers: list[Worker]) -> list[Found]:
     times: dict[str, list[float]] = {engine: [] for _, engine in engines}
     for _ in range(given.rounds):
         for worker, engine in engines:
-            asked = worker.ask(do="time", engine=engine, case=case, seconds=given.seconds)
-            times[engine].append(asked["ns"])
+            if engine not in times:
+                continue
+            try:
+                asked = worker.ask(do="time", engine=engine, case=case, seconds=given.seconds)
+                times[engine].append(asked["ns"])
+            except Failed as failed:
+                print(f"{case}: {engine} left out: {failed}", file=sys.stderr)
+                del times[engine]
     for worker in workers:
-        worker.ask(do="forget")
+        with contextlib.suppress(Failed):  # said above
+            worker.ask(do="forget")
+    if OURS not in times:
+        raise Failed(f"{case}: ours failed")
     return [Found(case, engine, ns, losses[engine]) for engine, ns in times.items()]
 
 
@@ -279,12 +302,18 @@ def run(argv: Sequence[str] | None) -> int:
     print(head, file=sys.stderr)
     workers: list[Worker] = []
     found: list[Found] = []
+    status = 0
     try:
         for framework in wanted:
             if find_spec(FRAMEWORKS[framework][1]) is None:
                 print(f"{framework} is not installed: pip install -e '.[bench]'", file=sys.stderr)
                 continue
-            workers.append(Worker(framework, given, given.out / f"{framework}.log"))
+            try:
+                workers.append(Worker(framework, given, given.out / f"{framework}.log"))
+            except Failed as failed:
+                if framework == OURS:
+                    raise
+                print(f"{framework} left out: {failed}", file=sys.stderr)
         known = [engine for worker in workers for engine in worker.engines]
         for name in given.only:
             if name not in known:
@@ -293,18 +322,20 @@ def run(argv: Sequence[str] | None) -> int:
             given.only = {OURS, *given.only}
         for case in given.models:
             found += compare(given, case, workers)
-    except Failed as failed:
+    except Failed as failed:  # what was measured before is written
         print(f"bench: {failed}", file=sys.stderr)
-        return 1
+        status = 1
     finally:
         for worker in workers:
             worker.close()
+    if not found:
+        return status
     rows = [(f.case, f.engine, k, ns) for f in found for k, ns in enumerate(f.ns)]
     harness.write_csv(given.out / "peers.csv", ("model", "program", "round", "ns"), rows)
     picture(found, head).savefig(given.out / "peers.png", dpi=160)
     print(head + "\n\n" + tables(found))
     print(f"\n{given.out / 'peers.csv'}, {given.out / 'peers.png'}", file=sys.stderr)
-    return 0
+    return status
 
 
 if __name__ == "__main__":
