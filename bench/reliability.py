@@ -32,6 +32,7 @@ from nanorepro.commands.console import Console
 from nanorepro.commands.parser import Parser
 from nanorepro.config import CHECKPOINT_MINUTES, with_paper_sizes
 from nanorepro.data.worlds import make_world
+from nanorepro.errors import option
 from nanorepro.model.optimizers import OPTIMIZERS
 from nanorepro.training import checkpoints
 from nanorepro.training.measuring import evaluation_set
@@ -235,7 +236,7 @@ def killed_runs(kills: int, draw: random.Random) -> Toll:
     """Single runs with checkpoints that are killed, some times each, until there were so many."""
     toll = Toll()
     fixed = {**LONG, "log2_examples": 15}
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in fixed.items()]
+    options = [f"{option(name)}={value}" for name, value in fixed.items()]
     while toll.blows < kills:
         config, left = Config(**fixed, seed=toll.begun), min(HITS, kills - toll.blows)
         expected = {config.id: simulate(config).fingerprint}
@@ -437,7 +438,7 @@ def command(words: Sequence[str], console: Console) -> int:
     """All blows, and a table of what they cost."""
     o, _ = parser().read(words)
     numbers = {
-        name: whole(f"--{name.replace('_', '-')}", getattr(o, name), int(name == "runs"), 10**6)
+        name: whole(option(name), getattr(o, name), int(name == "runs"), 10**6)
         for name in (
             "sweep_kills",
             "run_kills",

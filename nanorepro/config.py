@@ -33,6 +33,7 @@ ROLES = ("init", "shuffle", "order", "rounding", "nudge")
 BACKENDS = ("numba", "reference", "cupy")
 CHECKPOINT_MINUTES = 10.0  # between two checkpoints inside a run, by default
 MOST_CHECKPOINT_MINUTES = 10**6
+MOST_THREADS = 1024
 WIDTH = range(1, 65537)
 EVALUATIONS = 1024  # checkpoints of a run at most
 
@@ -287,13 +288,26 @@ def without_effect(config: Config) -> frozenset[str]:
 
 def command(config: Config, module: str = "nanorepro.run") -> str:
     """The command that makes this run: every option that is not at its default."""
-    words = ["python -m " + module]
-    for f in fields(config):
-        value = getattr(config, f.name)
-        if f.name == "warm_start" or value == f.default:
-            continue
-        words.append(f"{option(f.name)} {shlex.quote(str(value))}")
-    return " ".join(words)
+    changed = {
+        f.name: value for f in fields(config) if (value := getattr(config, f.name)) != f.default
+    }
+    changed.pop("warm_start", None)  # a fingerprint, where the command takes a file
+    return " ".join([f"python -m {module}", *_options(changed)])
+
+
+def options_of(record: Mapping[str, Any]) -> str:
+    """The options of `nanorepro.run` that stand for the values of some fields.
+
+    Examples
+    --------
+    >>> options_of({"act": "swish", "log2_window": 3})
+    '--act swish --log2-window 3'
+    """
+    return " ".join(_options(record)) or "all at default"
+
+
+def _options(record: Mapping[str, Any]) -> list[str]:
+    return [f"{option(name)} {shlex.quote(str(value))}" for name, value in record.items()]
 
 
 def with_paper_sizes(config: Config) -> Config:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nanorepro.commands.console import Console, OutputLost, describe, writable_streams
-from nanorepro.config import CHECKPOINT_MINUTES, MOST_CHECKPOINT_MINUTES, Config
+from nanorepro.config import CHECKPOINT_MINUTES, MOST_CHECKPOINT_MINUTES, MOST_THREADS, Config
 from nanorepro.errors import ConfigError, shown, wrong
 from nanorepro.parsing import real_number, whole_number
 from nanorepro.training.signals import INTERRUPTED, Terminated, termination_raises
@@ -113,9 +113,9 @@ def check_threads(text: str) -> int | None:
     if text == "all":
         return None
     try:
-        return whole("--threads", text, 1, 1024)
+        return whole("--threads", text, 1, MOST_THREADS)
     except ConfigError:
-        raise wrong("threads", text, "1 to 1024, or all") from None
+        raise wrong("threads", text, f"1 to {MOST_THREADS}, or all") from None
 
 
 def check_checkpoint_minutes(text: str) -> float:

@@ -28,7 +28,7 @@ from nanorepro.commands.common import (
 from nanorepro.commands.console import Console, describe
 from nanorepro.commands.parser import Parser
 from nanorepro.config import CHECKPOINT_MINUTES, Config, check_sequence
-from nanorepro.errors import ConfigError, shown
+from nanorepro.errors import ConfigError, option, shown
 from nanorepro.paper.curves import NUMBERS, SCALES
 from nanorepro.training.signals import Terminated
 
@@ -163,7 +163,7 @@ def checked(argv: Sequence[str]) -> FigureRequest:
         for name in ("decide", "report", "with_records"):
             if name in given:
                 problem = "goes with the figures of the paper only; leave it out"
-                raise ConfigError(f"--{name.replace('_', '-')}: {problem}")
+                raise ConfigError(f"{option(name)}: {problem}")
     if o.scale not in SCALES:
         raise ConfigError(f"--scale: {shown(o.scale)} is not allowed; give {' or '.join(SCALES)}")
     figures = [int(f) for f in numbers if o.figure in (f, "all")]
@@ -200,7 +200,7 @@ def checked(argv: Sequence[str]) -> FigureRequest:
     words = "" if o.scale == "laptop" else f" --scale {o.scale}"
     for name in ("log2_examples", "pairs", "windows", "model", "hidden", "act"):
         if (value := getattr(o, name)) is not None:
-            words += f" --{name.replace('_', '-')} {shlex.quote(value)}"
+            words += f" {option(name)} {shlex.quote(value)}"
     words += f" --seed {seed}" if seed else ""
     words += " --decide" if o.decide else ""
     return FigureRequest(
@@ -216,8 +216,7 @@ def checked_records(o: argparse.Namespace, given: Collection[str]) -> Path | Non
         return None
     for name in ("log2_examples", "pairs", "windows", "seed", "minutes", "plan", "decide"):
         if name in given:
-            spelled = f"--{name.replace('_', '-')}"
-            raise ConfigError(f"{spelled}: goes not with --from-records; leave it out")
+            raise ConfigError(f"{option(name)}: goes not with --from-records; leave it out")
     return checked_folder("--from-records", o.from_records)
 
 
@@ -227,8 +226,7 @@ def checked_known(o: argparse.Namespace, given: Collection[str]) -> Path | None:
         return None
     for name in ("from_records", "plan"):
         if name in given:
-            spelled = f"--{name.replace('_', '-')}"
-            raise ConfigError(f"{spelled}: goes not with --with-records; leave it out")
+            raise ConfigError(f"{option(name)}: goes not with --with-records; leave it out")
     return checked_folder("--with-records", o.with_records)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import argparse_dataclass
 
 from nanorepro.commands.parser import Parser
+from nanorepro.config import MOST_THREADS
 
 
 def opt(default: object, help: str, metavar: str | None = None) -> Any:
@@ -17,7 +18,7 @@ def opt(default: object, help: str, metavar: str | None = None) -> Any:
 
 def threads_option() -> Any:
     """The field of `--threads`."""
-    meaning = "threads, from 1 to 1024 (default: all CPUs that the process may use)"
+    meaning = f"threads, from 1 to {MOST_THREADS} (default: all CPUs that the process may use)"
     return opt("all", meaning, "N")
 
 

@@ -22,8 +22,8 @@ from nanorepro.commands.common import (
 )
 from nanorepro.commands.console import Console
 from nanorepro.commands.parser import Parser, nearest_of
-from nanorepro.commands.sweep_folder import NAME, ON_A_FOLDER, check_backend, command_of
-from nanorepro.config import BACKENDS, CHECKPOINT_MINUTES, Config
+from nanorepro.commands.sweep_folder import NAME, ON_A_FOLDER, check_backend
+from nanorepro.config import BACKENDS, CHECKPOINT_MINUTES, Config, options_of
 from nanorepro.config import command as command_line
 from nanorepro.errors import ConfigError, shown
 from nanorepro.parsing import real_number
@@ -143,7 +143,7 @@ def sweep(words: Sequence[str], console: Console) -> int:
     console.say(f"{outcome.finished} of {len(runs.configs)} runs are finished in {path}/,"
                 f" {outcome.trained} of them new")  # fmt: skip
     for failure in outcome.failed[:10]:
-        console.say(f"failed: {failure.id} ({command_of(failure.config)}): {failure.reason}")
+        console.say(f"failed: {failure.id} ({options_of(failure.config)}): {failure.reason}")
     if len(outcome.failed) > 10:
         console.say(f"and {len(outcome.failed) - 10} more; see nanorepro sweep status {path}")
     return 1 if outcome.failed else 0

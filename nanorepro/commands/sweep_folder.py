@@ -4,12 +4,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nanorepro.commands.common import check_file, check_threads
 from nanorepro.commands.console import Console
 from nanorepro.commands.parser import Parser
-from nanorepro.config import BACKENDS
+from nanorepro.config import BACKENDS, options_of
 from nanorepro.errors import ConfigError, shown
 from nanorepro.training.progress import clock
 
@@ -34,11 +34,6 @@ def check_backend(name: str) -> None:
     """Raise ConfigError for a backend that is not there."""
     if name not in BACKENDS:
         raise ConfigError(f"--backend: {shown(name)} is not allowed; give {' or '.join(BACKENDS)}")
-
-
-def command_of(record: dict[str, Any]) -> str:
-    """The options of a configuration that are not at their default."""
-    return " ".join(f"--{k.replace('_', '-')} {v}" for k, v in record.items()) or "all at default"
 
 
 def existing(name: str) -> "Folder":
@@ -81,7 +76,7 @@ def status(words: Sequence[str], console: Console) -> int:
     for failure in folder.failures().values():
         console.say(
             f"failed {failure.when}, tried {failure.tries} times: {failure.id}"
-            f" ({command_of(failure.config)}): {failure.reason}"
+            f" ({options_of(failure.config)}): {failure.reason}"
         )
     return 0
 

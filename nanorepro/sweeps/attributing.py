@@ -16,7 +16,7 @@ from nanorepro.sweeps.runner import Broken, sweep
 from nanorepro.sweeps.work import Settings, Task
 from nanorepro.training.examples import with_content
 from nanorepro.training.simulation import simulate
-from nanorepro.training.threads import check_threads
+from nanorepro.training.threads import number_of_threads
 
 NAME = "nanorepro.attribute"
 
@@ -102,7 +102,7 @@ def attribute(
         pd = alone(runs, backend, threads, data)
     else:
         settings = Settings(str(folder), backend, command, checkpoint_minutes)
-        pd = made(runs, Folder(folder), settings, check_threads(threads), stream, say)
+        pd = made(runs, Folder(folder), settings, number_of_threads(threads), stream, say)
     return attribution(config, pd, floor, sums)
 
 

@@ -32,7 +32,7 @@ from nanorepro.results.files import NotWritten
 from nanorepro.results.provenance import provenance
 from nanorepro.sweeps import journal
 from nanorepro.training.examples import with_content
-from nanorepro.training.threads import Progress, check_threads
+from nanorepro.training.threads import Progress, number_of_threads
 
 PAIRS, VERSION = "diverge", 1
 
@@ -120,7 +120,7 @@ def diverge(
             say(f"pair {pair.pair} could not be kept: {error}")
 
     pairs = measured_pairs(
-        config, engine, given, steps, check_threads(threads), progress,
+        config, engine, given, steps, number_of_threads(threads), progress,
         kept.read(steps) if kept is not None else {}, keep,
     )  # fmt: skip
     return Divergence(config, steps, float(threshold), pairs, comparable(config))

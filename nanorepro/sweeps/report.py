@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from nanorepro.config import Config, command
+from nanorepro.config import Config, command, options_of
 from nanorepro.errors import ConfigError
 from nanorepro.pages import page
+from nanorepro.pages.page import printable
 from nanorepro.results.metrics import average, metrics_of_all
 from nanorepro.settings import setting_of
 from nanorepro.sweeps.claims import at_work
@@ -177,7 +178,7 @@ def facts(folder: Folder, entry: Entry) -> list[tuple[str, str]]:
         ("fingerprint", entry.fingerprint),
         ("file", f"{entry.id}.h5, {entry.size:,} bytes, SHA-256 {entry.sha256}"),
         ("backend", entry.backend),
-        ("settings", options(entry.config)),
+        ("settings", printable(options_of(entry.config))),
     ]
     rest = {name: value for name, value in entry.provenance.items() if name != "command"}
     return [*first, *((str(name), shown(value)) for name, value in rest.items())]
@@ -196,12 +197,6 @@ def environment(found: Sequence[Entry]) -> list[tuple[str, list[tuple[str, int]]
         if counts:
             items.append((name, counts.most_common()))
     return [*items, ("backend", Counter(e.backend for e in found).most_common())] if items else []
-
-
-def options(record: dict[str, Any]) -> str:
-    """A configuration as the options of nanorepro.run that are not at their default."""
-    text = " ".join(f"--{k.replace('_', '-')} {shown(v)}" for k, v in record.items())
-    return text or "all at default"
 
 
 def _missing(
@@ -229,7 +224,7 @@ def _missing(
             reason = f"failed{times}: {failures[id].reason}"
         else:
             reason = "not run yet"
-        found.append(Missing(id, options(asked[id]) if id in asked else "", reason))
+        found.append(Missing(id, printable(options_of(asked[id])) if id in asked else "", reason))
     return found
 
 

@@ -99,8 +99,6 @@ class Worker:
 
     def make(self, message: dict[str, Any], settings: Any, engine: str) -> None:
         """Make the run of a message and say what became of it."""
-        from nanorepro.errors import ConfigError
-        from nanorepro.results.store import Conflict
         from nanorepro.sweeps.work import Task, make, words
 
         id, last = message["id"], time.monotonic()
@@ -126,8 +124,6 @@ class Worker:
             entry, trained = make(task, settings, engine, message["threads"], report, note)
         except Stopped:
             return
-        except (ConfigError, Conflict, MemoryError, ArithmeticError, ValueError) as error:
-            self.say(failed=id, reason=words(error))
         except OSError as error:  # the disk is full, or the folder is gone: so for all runs
             self.say(fatal=words(error), id=id)
         except Exception as error:

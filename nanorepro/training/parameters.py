@@ -20,7 +20,7 @@ from nanorepro.specification import ModelSpec
 MOST_FEATURES = 1 << 20
 
 
-def whole_number(name: str, value: object, low: int, high: int) -> int:
+def whole_within(name: str, value: object, low: int, high: int) -> int:
     """An integer of Python or NumPy from low to high; raises ConfigError for anything else."""
     try:
         if isinstance(value, bool | np.bool_):
@@ -72,9 +72,9 @@ def initial_parameters(
     >>> {name: value.shape for name, value in initial_parameters(config, features=7).items()}
     {'w0': (7, 2), 'b0': (2,), 'w1': (2, 1), 'b1': (1,)}
     """
-    pair = whole_number("pair", pair, 0, config.pairs - 1)
-    model = whole_number("model", model, 0, 1)
-    spec = ModelSpec(config, whole_number("features", features, 1, MOST_FEATURES), pair, model)
+    pair = whole_within("pair", pair, 0, config.pairs - 1)
+    model = whole_within("model", model, 0, 1)
+    spec = ModelSpec(config, whole_within("features", features, 1, MOST_FEATURES), pair, model)
     return initial_record(spec, uniform)
 
 

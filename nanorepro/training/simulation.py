@@ -37,7 +37,7 @@ from nanorepro.training.parameters import (
     starting_record,
 )
 from nanorepro.training.sequences import pools
-from nanorepro.training.threads import Progress, ThreadedWork, check_threads
+from nanorepro.training.threads import Progress, ThreadedWork, number_of_threads
 
 __all__ = ["Progress", "evaluation_set", "initial_parameters", "load_backend", "simulate"]
 
@@ -278,7 +278,7 @@ def simulate(
     """
     config, given = with_content(config, data)
     check_sequence(config)
-    threads = check_threads(threads)
+    threads = number_of_threads(threads)
     engine = load_backend(backend)
     _check_start(config, start)
     checkpoint = Checkpoint(config, checkpoint_folder, checkpoint_minutes, backend, say)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nanorepro.backends.protocols import Interrupted
-from nanorepro.training.parameters import whole_number
+from nanorepro.config import MOST_THREADS
+from nanorepro.training.parameters import whole_within
 
-MOST_THREADS = 1024
 Progress = Callable[[int, int], None]
 K = TypeVar("K")
 T = TypeVar("T")
@@ -106,8 +106,8 @@ def _quota(root: Path = Path("/sys/fs/cgroup")) -> int | None:
     return None
 
 
-def check_threads(threads: object) -> int:
+def number_of_threads(threads: object) -> int:
     """A number of threads; None and "all" mean all usable CPUs.  Raises ConfigError."""
     if threads is None or (isinstance(threads, str) and threads == "all"):
         return usable_cpus()
-    return whole_number("threads", threads, 1, MOST_THREADS)
+    return whole_within("threads", threads, 1, MOST_THREADS)

@@ -38,7 +38,7 @@ def test_all_threads_are_those_of_the_affinity():
     before = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(before)})
-        assert threads.check_threads("all") == threads.check_threads(None) == 1
+        assert threads.number_of_threads("all") == threads.number_of_threads(None) == 1
     finally:
         os.sched_setaffinity(0, before)
 
