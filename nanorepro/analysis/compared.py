@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nanorepro.data.tensors.arrays import tensors_of
-from nanorepro.data.tensors.opening import SUFFIXES, open_tensors, shards
+from nanorepro.data.tensors.opening import HDF5, SUFFIXES, open_tensors, shards
 from nanorepro.data.tensors.record import TensorFile
 from nanorepro.errors import ConfigError, shown
 from nanorepro.results.result import Result
@@ -133,7 +133,7 @@ def _is_run(path: Path) -> bool:
     """Whether a file is one of `nanorepro.save`."""
     try:
         with open(path, "rb") as file:
-            if file.read(8) != b"\x89HDF\r\n\x1a\n":
+            if file.read(8) != HDF5:
                 return False
         import h5py
 

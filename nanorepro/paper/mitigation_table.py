@@ -14,6 +14,7 @@ from nanorepro.paper.mitigations import BASE, MITIGATIONS
 from nanorepro.paper.record import Row
 from nanorepro.results import statistics
 from nanorepro.results.metrics import average
+from nanorepro.results.plain import finite_or_null
 
 COLUMNS = (
     ("name", "mitigation"), ("pd", "PD"), ("pd_ratio", "PD over ReLU's"),
@@ -58,22 +59,19 @@ def one(rows: Sequence[Row], name: str, seed: int) -> Row:
     bought = 0.0 - math.log2(pd) if pd > 0.0 else math.inf if pd == 0.0 else math.nan
     doublings = math.log2(own[0]["examples"])
     paid = least > 1.0 and high < 1.0
-    return {
-        "pd": finite(average([r["pd"] for r in alone])),
-        "loss": finite(average([r["loss"] for r in alone])),
-        "pd_ratio": finite(pd), "pd_ratio_low": finite(low), "pd_ratio_high": finite(high),
-        "loss_ratio": finite(loss),
-        "loss_ratio_low": finite(least), "loss_ratio_high": finite(most),
+    found: Row = finite_or_null({
+        "pd": average([r["pd"] for r in alone]),
+        "loss": average([r["loss"] for r in alone]),
+        "pd_ratio": pd, "pd_ratio_low": low, "pd_ratio_high": high,
+        "loss_ratio": loss,
+        "loss_ratio_low": least, "loss_ratio_high": most,
         "pairs": int(both.sum()), "stuck": sum(r["stuck"] for r in own),
         "examples": own[0]["examples"], "served": own[0]["served"],
-        "bought": finite(bought),
-        "per_cost": finite(bought / doublings) if doublings else None,
-        "per_loss": finite(bought / (100.0 * (loss - 1.0))) if paid else None,
-    }  # fmt: skip
-
-
-def finite(x: float) -> float | None:
-    return x if math.isfinite(x) else None
+        "bought": bought,
+        "per_cost": bought / doublings if doublings else None,
+        "per_loss": bought / (100.0 * (loss - 1.0)) if paid else None,
+    })  # fmt: skip
+    return found
 
 
 def learned(row: Row) -> bool:

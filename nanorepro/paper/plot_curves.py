@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from nanorepro.paper import curves
+from nanorepro.paper.record import Row
 from nanorepro.plots.style import BLACK, BLUE, GREEN, GREY, PURPLE, RED, heading
 from nanorepro.results.metrics import METRICS
 
-Row = dict[str, Any]
 Label = tuple[str, float, float, str]  # text, its point, its colour
 COLOURS = {"linear": BLACK, "Identity": BLUE, "ReLU": RED, "SmeLU": GREEN, "Swish": PURPLE}
 MARKERS = ("o", "s", "^", "D")

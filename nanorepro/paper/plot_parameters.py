@@ -2,16 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nanorepro.paper.record import Row
 from nanorepro.plots.style import BLUE, CYAN, GREEN, GREY, PURPLE, RED, YELLOW, heading
 from nanorepro.results.metrics import cosine
-
-Row = dict[str, Any]
 
 
 def panels(rows: Sequence[Row]) -> list[list[Row]]:

@@ -4,7 +4,6 @@ The page is made of the records alone, so it can be made again from what is stor
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from nanorepro.paper.figures import FIGURES
 from nanorepro.paper.observed import Key
 from nanorepro.paper.record import Figure
 from nanorepro.results import store
+from nanorepro.results.plain import finite_or_null
 from nanorepro.results.result import Result
 
 
@@ -74,35 +74,32 @@ def pictures(picture: Any, again: str, svg: bool = False) -> dict[str, bytes]:
 
 def run_record(key: Key, r: Result) -> dict[str, Any]:
     """What is said of one run in the record and the report."""
-    return {
+    found: dict[str, Any] = finite_or_null({
         "curve": key[0], "log2_window": key[1], "id": r.config.id, "fingerprint": r.fingerprint,
-        "relative_pd": number(r.relative_pd), "excess_loss": number(r.excess_loss),
+        "relative_pd": r.relative_pd, "excess_loss": r.excess_loss,
         "stuck": len(r.stuck), "diverged": len(r.diverged), "seconds": r.seconds,
         "command": r.provenance.get("command", command(r.config)),
         "cpu": r.provenance.get("cpu", ""), "source": r.provenance.get("source", ""),
-    }  # fmt: skip
+    })  # fmt: skip
+    return found
 
 
 def claim_record(claim: claims.Claim, evidence: Evidence) -> dict[str, Any]:
     """A claim beside what was measured."""
     verdict, parts = evidence.judge(claim)
-    return {
+    found: dict[str, Any] = finite_or_null({
         "words": claim.words,
         "verdict": verdict,
         "parts": [
             {
                 "what": m.what, "size": m.size, "expected": m.criterion.expected,
-                "measured": number(m.value), "low": number(m.low), "high": number(m.high),
+                "measured": m.value, "low": m.low, "high": m.high,
                 "said": m.said, "verdict": m.verdict, "ids": list(m.ids),
             }
             for m in parts
         ],
-    }  # fmt: skip
-
-
-def number(x: float) -> float | None:
-    """A number as JSON has it: null for NaN and infinity."""
-    return x if math.isfinite(x) else None
+    })  # fmt: skip
+    return found
 
 
 def write(

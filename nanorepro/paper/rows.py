@@ -1,7 +1,6 @@
 """The numbers that figures plot, from results: flat records, the rows of a figure's CSV file."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -9,11 +8,11 @@ from nanorepro.numerics.streams import stream_key
 from nanorepro.paper import csv_table
 from nanorepro.paper.curves import Size, run_keys
 from nanorepro.paper.quantities import correlation_of, first_layer_cosine
+from nanorepro.paper.record import Row
 from nanorepro.results import statistics
 from nanorepro.results.metrics import average
 from nanorepro.results.result import Result
 
-Row = dict[str, Any]
 Runs = dict[tuple[str, int], Result]
 Plotted = tuple[tuple[str, str], ...]
 

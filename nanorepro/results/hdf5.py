@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 
 from nanorepro.config import CONTRACT, Config, check_sequence
+from nanorepro.data.tensors.opening import HDF5
 from nanorepro.errors import ConfigError
 from nanorepro.model.layers import Parameters, shapes
 from nanorepro.results.labelled import (
@@ -31,7 +32,6 @@ from nanorepro.results.metrics import metrics_of
 from nanorepro.results.result import Evaluation, Result, fingerprint
 from nanorepro.specification import layers
 
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
 SEAL = b"\nsha256 %s\n"
 SEAL_BYTES = len(SEAL % (64 * b"0"))
 
@@ -76,7 +76,7 @@ def seal_of(content: "bytes | memoryview") -> bytes:
 
 def unsealed(data: bytes) -> bytes:
     """The content without its seal; raises ConfigError if that does not fit."""
-    if not data.startswith(SIGNATURE):
+    if not data.startswith(HDF5):
         raise ConfigError("not an HDF5 file", right="a file <id>.h5 of a run")
     content = data[:-SEAL_BYTES]
     if sealed(content) != data:

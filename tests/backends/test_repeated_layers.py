@@ -15,7 +15,7 @@ from nanorepro.backends.numba import model as numba_model
 from nanorepro.backends.numba.context import make_context
 from nanorepro.backends.numba.kernels.step import make_step
 from nanorepro.backends.numba.kernels.table_layers import sum_groups
-from nanorepro.backends.numba.repeated import REPEATED, Part, runs_of
+from nanorepro.backends.numba.repeated import REPEATED, PlacedKernel, runs_of
 from nanorepro.data.packing import pack
 from nanorepro.dials import dials
 from nanorepro.specification import ModelSpec, compile_key
@@ -30,46 +30,50 @@ def kernels_of(config, general_only=False):
     ctx = make_context(compile_key(config), dials(config, 0), 32)
     step = make_step(ctx, general_only)
     sequences = [
-        [pick.part(ctx, step.layout) for pick in picks] for picks in (step.forward, step.backward)
+        [pick.placed(ctx, step.layout) for pick in picks] for picks in (step.forward, step.backward)
     ]
     if "shared_gradients" in {pick.kernel.name for pick in step.picks}:
         sequences.append(sum_groups(ctx, step.layout))
-    return [run for parts in sequences for run in runs_of(parts)]
+    return [run for kernels in sequences for run in runs_of(kernels)]
 
 
 def compiled(config, general_only=False):
     """How many kernels are compiled."""
-    return sum(len(run.parts) for run in kernels_of(config, general_only))
+    return sum(len(run.kernels) for run in kernels_of(config, general_only))
 
 
-# Parts and runs
+# Kernels and runs
 
 
 @st.composite
 def sequences(draw):
-    """Parts of a few kinds, some of them again and again at equal distances."""
-    parts, at = [], 0
+    """Kernels of a few kinds, some of them again and again at equal distances."""
+    kernels, at = [], 0
     for _ in range(draw(st.integers(0, 5))):
         kinds = draw(st.lists(st.sampled_from("abc"), min_size=1, max_size=3))
         for _ in range(draw(st.integers(1, 5))):
             for kind in kinds:
-                parts.append(Part(kind, {"w": (at, at + 7), "z": (3 * at,)}, lambda: None))
+                kernels.append(
+                    PlacedKernel(kind, {"w": (at, at + 7), "z": (3 * at,)}, lambda: None)
+                )
                 at += draw(st.sampled_from([10, 10, 10, 11]))
-    return parts
+    return kernels
 
 
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)
-@given(parts=sequences())
-def test_runs_are_the_parts_in_their_order(parts):
+@given(kernels=sequences())
+def test_runs_are_the_parts_in_their_order(kernels):
     found = []
-    for run in runs_of(parts):
-        assert run.times == len(run.parts) == 1 or run.times >= REPEATED
+    for run in runs_of(kernels):
+        assert run.times == len(run.kernels) == 1 or run.times >= REPEATED
         for n in range(run.times):
-            for part, steps in zip(run.parts, run.steps or [{}], strict=True):
-                by = {name: n * steps.get(name, 0) for name in part.places}
-                places = {name: tuple(p + by[name] for p in at) for name, at in part.places.items()}
-                found.append((part.code, places))
-    assert found == [(part.code, dict(part.places)) for part in parts]
+            for kernel, steps in zip(run.kernels, run.steps or [{}], strict=True):
+                by = {name: n * steps.get(name, 0) for name in kernel.places}
+                places = {
+                    name: tuple(p + by[name] for p in at) for name, at in kernel.places.items()
+                }
+                found.append((kernel.code, places))
+    assert found == [(kernel.code, dict(kernel.places)) for kernel in kernels]
 
 
 @pytest.mark.parametrize(
@@ -86,13 +90,15 @@ def test_runs_are_the_parts_in_their_order(parts):
 )
 def test_the_fewest_kernels_are_compiled(kinds, distances, fewest):
     at = np.cumsum([0, *distances])
-    parts = [Part(kind, {"w": (k,)}, lambda: None) for kind, k in zip(kinds, at, strict=False)]
-    assert sum(len(run.parts) for run in runs_of(parts)) == fewest
+    kernels = [
+        PlacedKernel(kind, {"w": (k,)}, lambda: None) for kind, k in zip(kinds, at, strict=False)
+    ]
+    assert sum(len(run.kernels) for run in runs_of(kernels)) == fewest
 
 
 def test_kernels_of_other_distances_between_their_places_are_not_one():
-    parts = [Part("a", {"z": (10 * k, 10 * k + k)}, lambda: None) for k in range(6)]
-    assert len(runs_of(parts)) == 6
+    kernels = [PlacedKernel("a", {"z": (10 * k, 10 * k + k)}, lambda: None) for k in range(6)]
+    assert len(runs_of(kernels)) == 6
 
 
 # What is compiled

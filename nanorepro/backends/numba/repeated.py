@@ -21,10 +21,10 @@ Steps = Mapping[str, int]
 
 
 @dataclass(frozen=True)
-class Part:
+class PlacedKernel:
     """A kernel of a sequence, before it is compiled.
 
-    Two parts are one kernel at two places if their `code` is equal, and the `places` in each
+    Two of them are one kernel at two places if their `code` is equal, and the `places` in each
     buffer are all as far apart.
 
     Attributes
@@ -44,19 +44,19 @@ class Part:
 
 @dataclass(frozen=True)
 class Run:
-    """Parts that are carried out `times` times; each time later by the `steps` of each part."""
+    """Kernels that are carried out `times` times; each time later by the `steps` of each kernel."""
 
-    parts: tuple[Part, ...]
+    kernels: tuple[PlacedKernel, ...]
     steps: tuple[Steps, ...]
     times: int
 
     @property
     def size(self) -> int:
-        return len(self.parts) * self.times
+        return len(self.kernels) * self.times
 
 
-def steps_between(one: Part, other: Part) -> Steps | None:
-    """How much later in each buffer the other part is; None if it is not the same kernel."""
+def steps_between(one: PlacedKernel, other: PlacedKernel) -> Steps | None:
+    """How much later in each buffer the other one is; None if it is not the same kernel."""
     if one.code != other.code:
         return None
     steps = {}
@@ -68,13 +68,13 @@ def steps_between(one: Part, other: Part) -> Steps | None:
     return steps
 
 
-def repetitions(parts: Sequence[Part], size: int) -> list[int]:
-    """From each part on, how often it and the next ones, `size` in all, are there in equal steps.
+def repetitions(kernels: Sequence[PlacedKernel], size: int) -> list[int]:
+    """From each kernel on, how often it and the next ones, `size` in all, are there in equal steps.
 
     1 if that is less than three times.
     """
-    steps = [steps_between(one, other) for one, other in zip(parts, parts[size:], strict=False)]
-    times, regular = [1] * len(parts), 0
+    steps = [steps_between(one, other) for one, other in zip(kernels, kernels[size:], strict=False)]
+    times, regular = [1] * len(kernels), 0
     for k in range(len(steps) - size - 1, -1, -1):
         regular = regular + 1 if steps[k] is not None and steps[k] == steps[k + size] else 0
         if regular >= size:
@@ -82,14 +82,14 @@ def repetitions(parts: Sequence[Part], size: int) -> list[int]:
     return times
 
 
-def runs_of(parts: Sequence[Part]) -> list[Run]:
-    """The parts as runs, such that the fewest kernels are to be compiled."""
-    n, kinds = len(parts), {part.code: part.code for part in parts}
+def runs_of(kernels: Sequence[PlacedKernel]) -> list[Run]:
+    """The kernels as runs, such that the fewest of them are to be compiled."""
+    n, kinds = len(kernels), {kernel.code: kernel.code for kernel in kernels}
     sizes = range(1, min(TOGETHER, n // REPEATED) + 1)
     # equal codes as one object, which compares at once
-    alike = [replace(part, code=kinds[part.code]) for part in parts]
+    alike = [replace(kernel, code=kinds[kernel.code]) for kernel in kernels]
     times = {size: repetitions(alike, size) for size in sizes}
-    # from the last part on: how many kernels are to be compiled from each one on, and its run
+    # from the last kernel on: how many kernels are to be compiled from each one on, and its run
     best = [(0, 0, 0)] * (n + 1)
     for k in range(n - 1, -1, -1):
         choices = [(1, 1), *((s, times[s][k]) for s in sizes if times[s][k] >= REPEATED)]
@@ -97,7 +97,7 @@ def runs_of(parts: Sequence[Part]) -> list[Run]:
     runs, k = [], 0
     while k < n:
         _, size, often = best[k]
-        body, later = parts[k : k + size], parts[k + size : k + 2 * size] if often > 1 else ()
+        body, later = kernels[k : k + size], kernels[k + size : k + 2 * size] if often > 1 else ()
         steps = tuple(steps_between(one, other) for one, other in zip(body, later, strict=False))
         runs.append(Run(tuple(body), steps, often))
         k += size * often
@@ -128,8 +128,8 @@ def both(one: Callable, other: Callable) -> Callable:
 def loop_of(run: Run, fields: tuple[str, ...]) -> Callable:
     """The kernel that carries out a run; `fields` are the names of the memory's buffers."""
     bodies = [
-        moving(part.build(), tuple(steps.get(name, 0) for name in fields))
-        for part, steps in zip(run.parts, run.steps, strict=True)
+        moving(kernel.build(), tuple(steps.get(name, 0) for name in fields))
+        for kernel, steps in zip(run.kernels, run.steps, strict=True)
     ]
     while len(bodies) > 1:
         pairs = [both(*bodies[k : k + 2]) for k in range(0, len(bodies) - 1, 2)]
@@ -144,8 +144,7 @@ def loop_of(run: Run, fields: tuple[str, ...]) -> Callable:
     return loop
 
 
-def in_loops(parts: Sequence[Part], fields: tuple[str, ...]) -> Callable:
-    """The kernel that carries out the parts in their order, what repeats itself as a loop."""
-    return sequence([
-        run.parts[0].build() if run.times == 1 else loop_of(run, fields) for run in runs_of(parts)
-    ])  # fmt: skip
+def in_loops(kernels: Sequence[PlacedKernel], fields: tuple[str, ...]) -> Callable:
+    """One kernel that carries out all in their order, what repeats itself as a loop."""
+    runs = runs_of(kernels)
+    return sequence([r.kernels[0].build() if r.times == 1 else loop_of(r, fields) for r in runs])

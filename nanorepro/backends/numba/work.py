@@ -47,6 +47,12 @@ def features_work(place: LayerLayout, counts: Counts) -> Work:
     return Work(operations=n, bytes=4 * n, resident=8 * weights)
 
 
+def features_update_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) -> Work:
+    """The gradients of the features that are present in a mini-batch, and their update."""
+    updated = update_work(ctx, counts.rows * layout[0].layer.row)
+    return features_work(layout[0], counts) + updated
+
+
 def input_forward_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) -> Work:
     """The forward pass of the first layer."""
     place = layout[0]

@@ -13,7 +13,6 @@ from nanorepro.data.tensors.reading import stored_blocks
 from nanorepro.data.tensors.record import Tensor, TensorFile, format_of, reblocked, refused, slabs
 from nanorepro.errors import first_line, shown
 
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
 RATIO = 1100  # bytes of numbers for a byte of the file at most: what compression can give
 CHUNK = 1 << 28  # bytes of a chunk, which is read as a whole
 ATTRIBUTE = 10_000  # characters of an attribute that is compared

@@ -8,7 +8,7 @@ from nanorepro.data.tensors import npz, safetensors
 from nanorepro.data.tensors.record import TensorFile, refused
 from nanorepro.errors import ConfigError, shown
 
-HDF5 = b"\x89HDF\r\n\x1a\n"
+HDF5 = b"\x89HDF\r\n\x1a\n"  # how its files begin
 SUFFIXES = (".safetensors", ".npz", ".npy", ".h5", ".hdf5")
 PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt", ".joblib")
 RIGHT = "a file .safetensors, .npz, .npy or .h5"

@@ -31,7 +31,7 @@ from nanorepro.backends.numba.packed_features import (
     features_of_one,
     for_present_features,
 )
-from nanorepro.backends.numba.repeated import Part, in_loops
+from nanorepro.backends.numba.repeated import PlacedKernel, in_loops
 from nanorepro.backends.numba.sequence import sequence
 from nanorepro.backends.numba.sums.by_plan import ONE, Sums, lanes_of, total_of
 from nanorepro.backends.numba.sums.products import Matrix
@@ -364,22 +364,22 @@ def bias_update(ctx: KernelContext, place: Stacked, parameters: int) -> Callable
     return sequence([units_of(part) for part in parts_of(place.layer.fan_out, HELD)])
 
 
-def forward_pass(ctx: KernelContext, place: Stacked, under: Stacked, some: int) -> Part:
+def forward_pass(ctx: KernelContext, place: Stacked, under: Stacked, some: int) -> PlacedKernel:
     """z[i, u] = Σ_j h_below[i, j]·W[j, u], + b and the activation."""
     n, shape, put = place.layer.fan_in, (some, place.layer.fan_out), put_activation(ctx, place)
     operands = ("h", under.outputs, "w", place.weights)
     places = {"w": (place.w, place.b), "h": (under.z, place.z), "z": (place.z,)}
     build = partial(paired_products, ctx, n, shape, *operands, put)
-    return Part(("forward", place.code), places, build)
+    return PlacedKernel(("forward", place.code), places, build)
 
 
-def backward_pass(ctx: KernelContext, place: Stacked, under: Stacked, some: int) -> Part:
+def backward_pass(ctx: KernelContext, place: Stacked, under: Stacked, some: int) -> PlacedKernel:
     """δ_below[i, j] = (Σ_u W[j, u]·δ[i, u])·A'(z_below[i, j])."""
     n, shape, put = place.layer.fan_out, (some, place.layer.fan_in), put_delta(ctx, under)
     operands = ("z", place.outputs, "w", place.transposed_weights)
     places = {"w": (place.w,), "z": (place.z, under.z)}
     build = partial(paired_products, ctx, n, shape, *operands, put)
-    return Part(("backward", place.code, under.layer.active), places, build)
+    return PlacedKernel(("backward", place.code, under.layer.active), places, build)
 
 
 def up_and_down(
@@ -389,7 +389,7 @@ def up_and_down(
     input_layer, *dense = places
     pairs = list(zip(dense, places, strict=False))
     input_sums = input_forward(ctx, input_layer)
-    output = Part("output", {}, partial(output_delta, ctx, places[-1], some))
+    output = PlacedKernel("output", {}, partial(output_delta, ctx, places[-1], some))
     up = [forward_pass(ctx, place, under, some) for place, under in pairs]
     down = [backward_pass(ctx, place, under, some) for place, under in reversed(pairs)]
     rest = in_loops([*up, output, *down], fields)
@@ -442,11 +442,13 @@ def step_of(
     def weights_of(place, under):
         at = {"w": (place.w,), "a": (place.w,), "h": (under.z,), "z": (place.z,)}
         build = partial(weight_update, ctx, place, under, parameters)
-        return Part(("weights", place.code), at, build)
+        return PlacedKernel(("weights", place.code), at, build)
 
     def biases_of(place):
         at = {"w": (place.b,), "a": (place.b,), "z": (place.z,)}
-        return Part(("biases", place.code), at, partial(bias_update, ctx, place, parameters))
+        return PlacedKernel(
+            ("biases", place.code), at, partial(bias_update, ctx, place, parameters)
+        )
 
     updates = [weights_of(place, under) for place, under in zip(dense, places, strict=False)]
     updates += [biases_of(place) for place in places]
@@ -454,5 +456,5 @@ def step_of(
     return sequence([
         feature_columns(ctx),
         *(loop_of(part) for part in parts_of(ctx.batch, SOME)),
-        in_loops([*updates, Part("inputs", {}, first_updates)], fields),
+        in_loops([*updates, PlacedKernel("inputs", {}, first_updates)], fields),
     ])  # fmt: skip

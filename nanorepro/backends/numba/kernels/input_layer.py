@@ -8,7 +8,7 @@ import numpy as np
 from nanorepro.backends.numba.activation import activation_forward
 from nanorepro.backends.numba.conditions import any_rows, examples_contiguous, over_bits, row
 from nanorepro.backends.numba.context import KernelContext
-from nanorepro.backends.numba.kernel import Counts, Equation, Form, Kernel, Phase, Work, own
+from nanorepro.backends.numba.kernel import Equation, Form, Kernel, Phase, own
 from nanorepro.backends.numba.layout import Layout
 from nanorepro.backends.numba.llvm.simd import inlined, mask_of, trailing_zeros
 from nanorepro.backends.numba.llvm.tiles import add_present, fill_tile, store_tile
@@ -20,7 +20,11 @@ from nanorepro.backends.numba.packed_features import (
 from nanorepro.backends.numba.sums.by_plan import lanes_of
 from nanorepro.backends.numba.sums.products import TILES
 from nanorepro.backends.numba.update import apply_gradients
-from nanorepro.backends.numba.work import features_work, input_forward_work, update_work
+from nanorepro.backends.numba.work import (
+    features_update_work,
+    features_work,
+    input_forward_work,
+)
 
 
 def present_forward(ctx: KernelContext, layout: Layout, k: int) -> Callable:
@@ -104,11 +108,6 @@ def skips_rows(ctx: KernelContext, k: int) -> bool:
     return over_bits(ctx, k) and ctx.skip_unchanged and row(ctx, 0) >= ctx.longest
 
 
-def present_update_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) -> Work:
-    updated = update_work(ctx, counts.rows * layout[0].layer.row)
-    return features_work(layout[0], counts) + updated
-
-
 PRESENT_UPDATE = Kernel(
     name="present_update",
     carries={Equation.WEIGHT_GRADIENT: own, Equation.WEIGHT_UPDATE: own},
@@ -117,7 +116,7 @@ PRESENT_UPDATE = Kernel(
     reads=("d", "columns", "present_features", "w", "a"),
     writes=("g", "w", "a"),
     build=present_update,
-    work=present_update_work,
+    work=features_update_work,
     phase=Phase.LAST,
     examples=({"hidden": "16,8,4,2"}, {"hidden": "33,4", "accumulator": "kahan"}),
 )

@@ -21,7 +21,7 @@ from nanorepro.backends.numba.conditions import (
     with_second_layer,
 )
 from nanorepro.backends.numba.context import KernelContext
-from nanorepro.backends.numba.kernel import Counts, Equation, Form, Kernel, Phase, Work, own
+from nanorepro.backends.numba.kernel import Equation, Form, Kernel, Phase, own
 from nanorepro.backends.numba.layout import Layout
 from nanorepro.backends.numba.llvm.memory import store
 from nanorepro.backends.numba.llvm.simd import (
@@ -53,7 +53,10 @@ from nanorepro.backends.numba.sums.by_plan import (
     total_of,
 )
 from nanorepro.backends.numba.update import apply_gradients, state_access
-from nanorepro.backends.numba.work import features_work, input_forward_work, update_work
+from nanorepro.backends.numba.work import (
+    features_update_work,
+    input_forward_work,
+)
 
 
 def masked_terms(sums: Sums, n: int, p0: int) -> Callable:
@@ -274,11 +277,6 @@ def summed_biases(ctx: KernelContext, k: int) -> list[int]:
     return table_layers(ctx) if with_biases(ctx) else []
 
 
-def narrow_update_work(ctx: KernelContext, layout: Layout, k: int, counts: Counts) -> Work:
-    updated = update_work(ctx, counts.rows * layout[0].layer.row)
-    return features_work(layout[0], counts) + updated
-
-
 FEW = "a first layer of at most four units, no accumulator in float64 or exact"
 
 KERNELS = (
@@ -324,7 +322,7 @@ KERNELS = (
         reads=("d", "h", "w", "a"),
         writes=("g", "w", "a"),
         build=narrow_tiled_update,
-        work=narrow_update_work,
+        work=features_update_work,
         forms=tiled_form,
         phase=Phase.INPUT_LAYER,
         examples=({"model": "double"}, {"hidden": "2,1", "tree": "pairwise"}, {"hidden": "4,5"}),
@@ -337,7 +335,7 @@ KERNELS = (
         reads=("d", "w", "a"),
         writes=("g", "w", "a"),
         build=narrow_update,
-        work=narrow_update_work,
+        work=features_update_work,
         forms=narrow_form,
         phase=Phase.INPUT_LAYER,
         examples=({"hidden": "3", "tree": "random"}, {"hidden": "3", "accumulator": "kahan"}),

@@ -30,7 +30,7 @@ from nanorepro.backends.numba.kernels import (
     table_layers,
 )
 from nanorepro.backends.numba.layout import Layout, Memory, make_layout
-from nanorepro.backends.numba.repeated import Part, in_loops
+from nanorepro.backends.numba.repeated import PlacedKernel, in_loops
 
 SPECIAL = (
     *recomputed_layers.KERNELS,
@@ -64,10 +64,10 @@ class Pick:
     def build(self, ctx: KernelContext, layout: Layout) -> Callable:
         return self.kernel.build(ctx, layout, self.k)
 
-    def part(self, ctx: KernelContext, layout: Layout) -> Part:
+    def placed(self, ctx: KernelContext, layout: Layout) -> PlacedKernel:
         code, places = self.kernel.works_on(layout, self.k)
         code = code, ctx.accumulators(self.k)
-        return Part((self.kernel, code), places, partial(self.build, ctx, layout))
+        return PlacedKernel((self.kernel, code), places, partial(self.build, ctx, layout))
 
 
 @dataclass(frozen=True)
@@ -160,4 +160,4 @@ def make_step(ctx: KernelContext, general_only: bool = False) -> Step:
 
 def build(ctx: KernelContext, layout: Layout, picks: Iterable[Pick]) -> Callable:
     """The kernel that carries out the picked ones in their order."""
-    return in_loops([pick.part(ctx, layout) for pick in picks], Memory._fields)
+    return in_loops([pick.placed(ctx, layout) for pick in picks], Memory._fields)

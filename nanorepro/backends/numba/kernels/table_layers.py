@@ -37,7 +37,7 @@ from nanorepro.backends.numba.llvm.tiles import (
     repeat,
     store_tile,
 )
-from nanorepro.backends.numba.repeated import Part, in_loops, runs_of
+from nanorepro.backends.numba.repeated import PlacedKernel, in_loops, runs_of
 from nanorepro.backends.numba.sums.by_plan import ONE, in_tree, lanes_of
 from nanorepro.backends.numba.sums.products import Matrix, products
 from nanorepro.backends.numba.transposing import transposing
@@ -91,7 +91,7 @@ def output_units(ctx: KernelContext, layout: Layout) -> int:
 class SumGroup:
     """Vectors of sums over the mini-batch: zeros, with an example's terms, added, put into m.g.
 
-    `code` and `places` are those of `repeated.Part`.
+    `code` and `places` are those of `repeated.PlacedKernel`.
     """
 
     code: Hashable
@@ -239,7 +239,7 @@ def shared_gradients(ctx: KernelContext, layout: Layout, k: int) -> Callable:
         return kernel
 
     groups = sum_groups(ctx, layout)
-    parts = [Part(group.code, group.places, partial(kernel_of, group)) for group in groups]
+    parts = [PlacedKernel(group.code, group.places, partial(kernel_of, group)) for group in groups]
     return in_loops(parts, Memory._fields)
 
 
