@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from nanorepro.columns import in_columns
 from nanorepro.commands import common, parser
 from nanorepro.errors import ConfigError
 from nanorepro.parsing import real_number
+from nanorepro.text import in_columns
 
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",

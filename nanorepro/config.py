@@ -11,11 +11,11 @@ import json
 import math
 import operator
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import Field, dataclass, fields, replace
 from typing import Any
 
-from nanorepro.data.options import DataSettings, check_source
+from nanorepro.data.options import FILE, DataSettings, check_source
 from nanorepro.dials import Dials, DialSettings, check_dials, dials
 from nanorepro.errors import ConfigError, option, wrong
 from nanorepro.model.activations import ACTIVATIONS
@@ -34,6 +34,8 @@ BACKENDS = ("numba", "reference", "cupy")
 CHECKPOINT_MINUTES = 10.0  # between two checkpoints inside a run, by default
 MOST_CHECKPOINT_MINUTES = 10**6
 MOST_THREADS = 1024
+OF_WORLDS = ("log2_examples", "log2_eval", "paper")  # options of what files decide
+OF_FILES = ("epochs", "holdout", "pair_examples")  # and of what there is of files only
 WIDTH = range(1, 65537)
 EVALUATIONS = 1024  # checkpoints of a run at most
 
@@ -286,6 +288,22 @@ def without_effect(config: Config) -> frozenset[str]:
     return frozenset(unused)
 
 
+def check_fields(config: Config, given: Collection[str]) -> None:
+    """Raise ConfigError if one of the fields that were given has no meaning for such examples."""
+    for name in OF_WORLDS if config.is_given else OF_FILES:
+        if name in given:
+            where = f"worlds; --data {FILE} has --epochs"
+            where = where if config.is_given else f"examples of a file; give --data {FILE}NAME, too"
+            raise ConfigError(f"it is for {where}", name)
+
+
+def unused_options(config: Config, given: Collection[str]) -> str:
+    """The options that were given and change nothing of a run, in a line; empty: there are none."""
+    unused = without_effect(config) - {"data"}  # which says where the examples are
+    names = [option(f.name) for f in fields(config) if f.name in unused and f.name in given]
+    return f"{', '.join(names)}: without effect on this run" if names else ""
+
+
 def command(config: Config, module: str = "nanorepro.run") -> str:
     """The command that makes this run: every option that is not at its default."""
     changed = {
@@ -374,6 +392,16 @@ def check_sequence(c: Config) -> None:
         raise wrong("eval_every", c.eval_every, f"{least} or more: {EVALUATIONS} evaluations")
     if "nudge" in c.roles and c.nudge_at >= c.steps:
         raise wrong("nudge_at", c.nudge_at, f"a step of the run, from 0 to {c.steps - 1}")
+    if "nudge" in c.roles and c.nudge_weights > (most := _weights(c)):
+        raise wrong("nudge_weights", c.nudge_weights, f"at most {most}, all weights of the model")
+
+
+def _weights(c: Config) -> int:
+    """Weights of one model, without its biases."""
+    from nanorepro.model.layers import make_layers, shapes  # NumPy
+
+    net = make_layers(c.widths, ARCHITECTURES[c.model].embeddings, c.features)
+    return sum(math.prod(shape) for name, shape in shapes(net).items() if name[0] != "b")
 
 
 def _check_given(c: Config) -> None:

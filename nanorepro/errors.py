@@ -3,6 +3,8 @@
 import re
 from collections.abc import Callable
 
+from nanorepro.text import in_one_line
+
 LONGEST = 100  # characters of a value that are shown
 
 
@@ -69,29 +71,6 @@ def shown(value: object) -> str:
     """A value as it is shown in a message: its repr, in one line, no longer than LONGEST."""
     text = repr(value) if isinstance(value, str) else " ".join(repr(value).split())
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
-
-
-def in_one_line(text: str) -> str:
-    """The text with what is no part of a line written as in Python.
-
-    Examples
-    --------
-    >>> in_one_line("two\\nlines")
-    'two\\\\nlines'
-    """
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
-def first_line(error: BaseException, most: int = 120) -> str:
-    """What an exception of another library says, in a line; its type where it says nothing.
-
-    Examples
-    --------
-    >>> first_line(ValueError("no header\\nof an array")), first_line(EOFError())
-    ('no header', 'EOFError')
-    """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:most] if lines else type(error).__name__
 
 
 def wrong(name: str, value: object, right: str) -> ConfigError:

@@ -12,7 +12,7 @@ DOCUMENTED = [
     "analysis.distance_counts", "analysis.matching", "analysis.tensor_pair",
     "analysis.replicates", "analysis.rounding_test", "analysis.compared", "data.files",
     "data.tensors.arrays", "data.tensors.opening", "data.tensors.record", "data.tensors.values",
-    "numerics.ulp", "columns",
+    "numerics.ulp", "text",
     "errors", "parsing", "settings", "config", "specification", "data.distributions", "data.worlds",
     "model.activations", "model.architectures", "model.initializers", "model.layers",
     "model.optimizers", "model.optimizers.shared", "numerics.accumulators",

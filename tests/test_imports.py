@@ -16,7 +16,7 @@ import nanorepro
 ROOT = Path(nanorepro.__file__).parent
 # From the bottom up: a room imports itself and rooms before it (docs/architecture.md).
 ORDER = (
-    "version", "errors", "parsing", "columns", "settings", "numerics", "data", "model", "dials",
+    "version", "text", "errors", "parsing", "settings", "numerics", "data", "model", "dials",
     "config",
     "specification", "results", "backends", "training", "analysis", "probing", "plots",
     "pages", "sweeps", "paper", "commands", "entry points",

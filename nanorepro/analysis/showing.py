@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from nanorepro.analysis.difference import TensorDifference
-from nanorepro.columns import in_columns
+from nanorepro.text import in_columns
 
 if TYPE_CHECKING:
     from nanorepro.analysis.comparison import CheckpointDifference, Comparison

@@ -5,12 +5,11 @@ Nothing that is slow to import is imported before the command line has been chec
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nanorepro.columns import in_columns
 from nanorepro.commands.common import (
     DONE,
     FAILED,
@@ -31,11 +30,21 @@ from nanorepro.commands.options import (
     quiet_option,
     threads_option,
 )
-from nanorepro.config import BACKENDS, CHECKPOINT_MINUTES, PARTS, ROLES, Config, check_sequence
+from nanorepro.config import (
+    BACKENDS,
+    CHECKPOINT_MINUTES,
+    PARTS,
+    ROLES,
+    Config,
+    check_fields,
+    check_sequence,
+    unused_options,
+)
 from nanorepro.errors import ConfigError, shown, wrong
 from nanorepro.parsing import real_number
 from nanorepro.results.plain import finite_or_null
 from nanorepro.settings import setting
+from nanorepro.text import in_columns
 from nanorepro.training.signals import Terminated
 
 if TYPE_CHECKING:
@@ -135,14 +144,16 @@ class Request:
     command: str
 
 
-def checked(options: Options, words: Sequence[str]) -> Request:
+def checked(options: Options, given: Collection[str], words: Sequence[str]) -> Request:
     """Check everything that can be checked before the training; raises ConfigError."""
     if options.backend not in BACKENDS:
         raise wrong("backend", options.backend, " or ".join(BACKENDS))
     floor = check_floor(options.floor)
     threads = check_threads(options.threads)
     minutes = check_checkpoint_minutes(options.checkpoint_minutes)
-    config = with_examples(Config(**{f.name: getattr(options, f.name) for f in fields(Config)}))
+    config = Config(**{f.name: getattr(options, f.name) for f in fields(Config)})
+    check_fields(config, given)
+    config = with_examples(config)
     check_sequence(config)
     folder = check_folder(options.out)
     from nanorepro.analysis.attribution import wanted
@@ -208,8 +219,10 @@ def draw(found: "Attribution") -> Any:
 
 def run(argv: Sequence[str], console: Console) -> int:
     """Make the runs that are missing, attribute, store, show."""
-    options, _ = parser().read(argv)
-    request = checked(options, argv)
+    options, given = parser().read(argv)
+    request = checked(options, given, argv)
+    if unused := unused_options(request.config, given):
+        console.warn(unused)
     from nanorepro.results.provenance import provenance
     from nanorepro.sweeps.attributing import Broken, attribute
 

@@ -10,7 +10,8 @@ import sys
 from collections.abc import Iterator
 from typing import TextIO
 
-from nanorepro.errors import ConfigError, in_one_line
+from nanorepro.errors import ConfigError
+from nanorepro.text import in_one_line
 
 LONGEST = 1000  # characters of an error's line
 

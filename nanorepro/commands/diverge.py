@@ -7,13 +7,12 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nanorepro.columns import in_columns
 from nanorepro.commands.common import (
     DONE,
     FAILED,
@@ -34,9 +33,10 @@ from nanorepro.commands.options import (
     quiet_option,
     threads_option,
 )
-from nanorepro.config import PARTS, Config, check_sequence
+from nanorepro.config import PARTS, Config, check_fields, check_sequence, unused_options
 from nanorepro.errors import ConfigError, option, shown, wrong
 from nanorepro.results.plain import finite_or_null
+from nanorepro.text import in_columns
 from nanorepro.training.progress import Progress
 from nanorepro.training.signals import ends_at_once
 
@@ -127,7 +127,7 @@ class Request:
     command: str
 
 
-def checked(options: Options, words: Sequence[str]) -> Request:
+def checked(options: Options, given: Collection[str], words: Sequence[str]) -> Request:
     """Check everything that can be checked before the training; raises ConfigError."""
     if options.backend not in ("numba", "reference"):
         raise wrong("backend", options.backend, "numba or reference, which can be traced")
@@ -136,9 +136,12 @@ def checked(options: Options, words: Sequence[str]) -> Request:
     threads = check_threads(options.threads)
     config = Config(**{f.name: getattr(options, f.name) for f in fields(Config)})
     axis, values = axis_of(options.by)
+    if axis in given:
+        raise ConfigError(f"{option(axis)}: --by sets it; give one of the two")
     configs = []
     for value in values or ("",):
         one = Config(**{**asdict(config), axis: value}) if axis else config
+        check_fields(one, given)
         one = with_examples(one)
         check_sequence(one)
         configs.append(one)
@@ -295,8 +298,10 @@ def draw(found: "Sequence[Divergence]", names: Sequence[str]) -> Any:
 
 def run(argv: Sequence[str], console: Console) -> int:
     """Train, look, store, show."""
-    options, _ = parser().read(argv)
-    request = checked(options, argv)
+    options, given = parser().read(argv)
+    request = checked(options, given, argv)
+    if unused := unused_options(request.configs[0], given):
+        console.warn(unused)
     lost: list[str] = []
     found = train(request, lost.append)
     names = [f"{option(request.axis)[2:]} {v}" for v in request.values] or [""]

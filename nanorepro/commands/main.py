@@ -9,11 +9,11 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from nanorepro.columns import in_columns
 from nanorepro.commands.common import carry_out
 from nanorepro.commands.console import Console
 from nanorepro.commands.parser import DASHES, Parser, nearest_of
 from nanorepro.errors import ConfigError, shown
+from nanorepro.text import in_columns
 
 NAME = "nanorepro"
 COMMANDS = {

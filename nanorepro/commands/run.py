@@ -36,12 +36,12 @@ from nanorepro.config import (
     CHECKPOINT_MINUTES,
     PARTS,
     Config,
+    check_fields,
     check_sequence,
     command,
+    unused_options,
     with_paper_sizes,
-    without_effect,
 )
-from nanorepro.data.options import FILE
 from nanorepro.errors import ConfigError, option, wrong
 from nanorepro.results.plain import finite_or_null
 from nanorepro.training.progress import Progress
@@ -53,8 +53,6 @@ if TYPE_CHECKING:
 
 NAME = "nanorepro.run"
 PAPER_SIZES = ("log2_examples", "log2_eval", "pairs")
-OF_WORLDS = ("log2_examples", "log2_eval", "paper")  # what an option sets that files decide
-OF_FILES = ("epochs", "holdout", "pair_examples")  # and what has no meaning without one
 GROUPS = {title: tuple(f.name for f in fields(part)) for title, part in PARTS.items()}
 GROUPS["the pairs"] += ("paper",)
 GROUPS["the running, which changes no bit of the result"] = (
@@ -120,16 +118,8 @@ def checked(options: Options, given: set[str]) -> RunRequest:
     minutes = check_checkpoint_minutes(options.checkpoint_minutes)
     values = {f.name: getattr(options, f.name) for f in fields(Config)}
     config = Config(**{**values, "warm_start": ""})
-    if config.is_given:
-        for name in OF_WORLDS:
-            if name in given:
-                raise ConfigError(f"{option(name)}: it is for worlds; --data {FILE} has --epochs")
-        config = with_examples(config)
-    else:
-        for name in OF_FILES:
-            if name in given:
-                problem = "it is for examples of a file"
-                raise ConfigError(f"{option(name)}: {problem}; give --data {FILE}NAME, too")
+    check_fields(config, given)
+    config = with_examples(config)
     if options.paper:
         for name in PAPER_SIZES:
             if name in given:
@@ -283,9 +273,8 @@ def run(argv: Sequence[str], console: Console) -> int:
     """Train, store, show; what fails after the training loses nothing of what is finished."""
     options, given = parser().read(argv)
     request = checked(options, given)
-    unused = given & without_effect(request.config)
-    if names := [option(f.name) for f in fields(Config) if f.name in unused]:
-        console.warn(f"{', '.join(names)}: without effect on this run")
+    if unused := unused_options(request.config, given):
+        console.warn(unused)
     try:
         result = train(request, console)
     except (KeyboardInterrupt, Terminated):

@@ -16,8 +16,9 @@ import numpy as np
 from nanorepro.data.tensors.opening import open_tensors
 from nanorepro.data.tensors.record import Tensor, refused
 from nanorepro.data.tensors.values import values_of
-from nanorepro.errors import ConfigError, first_line, shown
+from nanorepro.errors import ConfigError, shown
 from nanorepro.parsing import real_number
+from nanorepro.text import first_line
 
 LABEL, EVALUATION = "y", "eval"
 ARRAYS = ("x", "y", "x_eval", "y_eval")

@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from nanorepro.errors import in_one_line
+from nanorepro.text import in_one_line
 
 
 def as_text(note: str, rows: Iterable[Sequence[Any]]) -> str:

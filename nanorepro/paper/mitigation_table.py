@@ -8,13 +8,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nanorepro.columns import in_columns
 from nanorepro.numerics.streams import stream_key
 from nanorepro.paper.mitigations import BASE, MITIGATIONS
 from nanorepro.paper.record import Row
 from nanorepro.results import statistics
 from nanorepro.results.metrics import average
 from nanorepro.results.plain import finite_or_null
+from nanorepro.text import in_columns
 
 COLUMNS = (
     ("name", "mitigation"), ("pd", "PD"), ("pd_ratio", "PD over ReLU's"),

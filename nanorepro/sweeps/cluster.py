@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nanorepro.config import CONTRACT
-from nanorepro.errors import ConfigError, first_line
+from nanorepro.errors import ConfigError
 from nanorepro.results import hdf5, store
 from nanorepro.sweeps import journal, remote
 from nanorepro.sweeps.engines import AHEAD, TRIES, At, Began, Ended, Event, Failed, Fatal, Told
 from nanorepro.sweeps.folder import Folder
 from nanorepro.sweeps.work import Settings, Task, words
+from nanorepro.text import first_line
 from nanorepro.version import __version__
 
 if TYPE_CHECKING:

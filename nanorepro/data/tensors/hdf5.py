@@ -11,7 +11,8 @@ import numpy as np
 
 from nanorepro.data.tensors.reading import stored_blocks
 from nanorepro.data.tensors.record import Tensor, TensorFile, format_of, reblocked, refused, slabs
-from nanorepro.errors import first_line, shown
+from nanorepro.errors import shown
+from nanorepro.text import first_line
 
 RATIO = 1100  # bytes of numbers for a byte of the file at most: what compression can give
 CHUNK = 1 << 28  # bytes of a chunk, which is read as a whole

@@ -23,7 +23,8 @@ from nanorepro.data.tensors.record import (
     reblocked,
     refused,
 )
-from nanorepro.errors import first_line, shown
+from nanorepro.errors import shown
+from nanorepro.text import first_line
 
 ZIP, NPY = (b"PK\x03\x04", b"PK\x05\x06"), b"\x93NUMPY"
 METHODS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflated"}
