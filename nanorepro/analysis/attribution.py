@@ -185,9 +185,11 @@ class Interaction:
 
 
 def percent(share: Interval) -> str:
-    """A share with its interval."""
+    """A share with its interval; a dash for what cannot be told."""
     value, low, high = (round(100.0 * x) + 0.0 if math.isfinite(x) else x for x in share)
-    return f"{value:.0f} % [{low:.0f}, {high:.0f}]"
+    if math.isnan(value):
+        return "-"
+    return f"{value:.0f} %" + ("" if math.isnan(low) else f" [{low:.0f}, {high:.0f}]")
 
 
 @dataclass(frozen=True, eq=False)
@@ -306,6 +308,8 @@ class Attribution:
 
     def findings(self) -> list[str]:
         """What there is to say, a sentence each, what matters most first."""
+        if not self.known.any():
+            return ["in every pair a model diverged: nothing can be told"]
         if self.nothing.value:  # never: the same models from the same bits
             return ["two models that differ in nothing differ: this is a bug"]
         if not self.whole.value > 0.0:

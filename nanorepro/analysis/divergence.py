@@ -128,6 +128,11 @@ class Divergence:
         return average(known), mean_interval(known, stream_key(self.config.seed, "bootstrap"))
 
     @cached_property
+    def diverged(self) -> tuple[int, ...]:
+        """The pairs with a model whose numbers are infinite or NaN at some of `steps`."""
+        return tuple(p.pair for p in self.pairs if not np.isfinite(p.pd).all())
+
+    @cached_property
     def parted_at(self) -> tuple[int | None, ...]:
         """The first of `steps` at which each pair's PD is above the threshold; None if never."""
         return tuple(
@@ -142,7 +147,8 @@ class Divergence:
         -------
         dict
             "step" (n,): 0 and the steps at which a pair parts; "share", "low", "high" (n,): the
-            Kaplan-Meier estimate after each, and its interval (log-log), by `scipy.stats.ecdf`.
+            Kaplan-Meier estimate after each, and its interval (log-log), by `scipy.stats.ecdf`;
+            NaN where the share is 0.  A pair that diverges is seen up to the step before.
         """
         from scipy.stats import CensoredData, ecdf
 
@@ -150,7 +156,11 @@ class Divergence:
         if not parted:
             one = np.ones(1)
             return {"step": np.zeros(1), "share": one, "low": one, "high": one}
-        left = [self.steps[-1]] * (len(self.pairs) - len(parted))
+        left = [
+            max((s for s, pd in zip(self.steps, p.pd, strict=True) if np.isfinite(pd)), default=0)
+            for p, at in zip(self.pairs, self.parted_at, strict=True)
+            if at is None
+        ]
         found = ecdf(CensoredData(uncensored=parted, right=left)).sf
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # where the share is 0 or 1 there is no interval

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from nanorepro.analysis.difference import TensorDifference
-from nanorepro.text import in_columns
+from nanorepro.text import counted, in_columns
 
 if TYPE_CHECKING:
     from nanorepro.analysis.comparison import CheckpointDifference, Comparison
@@ -80,7 +80,9 @@ def _checkpoint(c: "CheckpointDifference") -> Iterator[str]:
     apart = [t for t in c.tensors if not t.equal]
     equal = len(c.tensors) - len(apart)
     if not apart:
-        yield f"all {equal} tensors are equal, bit for bit" if equal else "no tensor was compared"
+        equal_ones = counted(equal, "tensor is equal", "tensors are equal")
+        all_of = "all " if equal > 1 else ""
+        yield f"{all_of}{equal_ones}, bit for bit" if equal else "no tensor was compared"
         return
     yield f"{len(apart)} of {len(c.tensors)} tensors differ" + (
         "; the others are equal, bit for bit" if equal else ""

@@ -4,6 +4,7 @@ Nothing that is slow to import is imported before the command line has been chec
 """
 
 import json
+import math
 import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
@@ -44,7 +45,7 @@ from nanorepro.errors import ConfigError, shown, wrong
 from nanorepro.parsing import real_number
 from nanorepro.results.plain import finite_or_null
 from nanorepro.settings import setting
-from nanorepro.text import in_columns
+from nanorepro.text import counted, in_columns
 from nanorepro.training.signals import Terminated
 
 if TYPE_CHECKING:
@@ -183,10 +184,13 @@ def check_floor(text: str) -> float | None:
 
 
 def interval(value: "Interval") -> str:
-    """A mean with its interval."""
+    """A mean with its interval; a dash for what cannot be told."""
+    if math.isnan(value.value):
+        return "-"
     if value.value == 0.0:
         return "0, exactly"
-    return f"{value.value:.3g} [{value.low:.3g}, {value.high:.3g}]"
+    ends = "" if math.isnan(value.low) else f" [{value.low:.3g}, {value.high:.3g}]"
+    return f"{value.value:.3g}{ends}"
 
 
 def as_table(found: "Attribution") -> str:
@@ -202,11 +206,12 @@ def as_table(found: "Attribution") -> str:
         rows.append((e.source.name, interval(e.alone), interval(e.without), *shares))
     rows.append(("all", interval(found.whole), interval(found.nothing), "", ""))
     lines += in_columns(rows)
-    lines.append(
-        f"  log PD: log10(1 + PD/{found.floor:.3g}), {found.decades:.2g} decades with all sources"
-    )
+    decades = found.decades
+    told = "" if math.isnan(decades) else f", {decades:.2g} decades with all sources"
+    lines.append(f"  log PD: log10(1 + PD/{found.floor:.3g}){told}")
     if left_out := int((~found.known).sum()):
-        lines.append(f"  {left_out} of {len(found.known)} pairs diverged and are left out")
+        words = counted(left_out, "pair diverged and is", "pairs diverged and are")
+        lines.append(f"  {words} left out, of {len(found.known)}")
     return "\n".join([*lines, *(f"  {text}" for text in found.findings())])
 
 

@@ -36,7 +36,7 @@ from nanorepro.commands.options import (
 from nanorepro.config import PARTS, Config, check_fields, check_sequence, unused_options
 from nanorepro.errors import ConfigError, option, shown, wrong
 from nanorepro.results.plain import finite_or_null
-from nanorepro.text import in_columns
+from nanorepro.text import counted, in_columns
 from nanorepro.training.progress import Progress
 from nanorepro.training.signals import ends_at_once
 
@@ -253,8 +253,12 @@ def as_table(found: "Divergence", name: str) -> str:
     parted = sum(s is not None for s in found.parted_at)
     lines.append(
         f"  {parted} of {len(found.pairs)} pairs had a PD above {found.threshold:g}"
-        f" within {found.config.steps:,} mini-batches"
+        f" within {counted(found.config.steps, 'mini-batch', 'mini-batches')}"
     )
+    if found.diverged:
+        named = ", ".join(map(str, found.diverged[:8])) + (", ..." if found.diverged[8:] else "")
+        has = counted(len(found.diverged), "pair has", "pairs have")
+        lines.append(f"  {has} a model that diverged, and no PD from there on: {named}")
     return "\n".join(lines)
 
 
@@ -285,7 +289,7 @@ def row(found: "Divergence", pair: "PairDivergence") -> tuple[str, ...]:
         branch,
         "-" if pair.loss is None else f"{pair.loss.step:,}",
         "-" if above is None else f"{above:,}",
-        f"{pair.pd[-1]:.3g}",
+        f"{pair.pd[-1]:.3g}" if math.isfinite(pair.pd[-1]) else "diverged",
     )
 
 

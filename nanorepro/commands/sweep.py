@@ -28,6 +28,7 @@ from nanorepro.config import command as command_line
 from nanorepro.errors import ConfigError, shown
 from nanorepro.parsing import real_number
 from nanorepro.sweeps import grid
+from nanorepro.text import counted
 from nanorepro.training.progress import duration
 from nanorepro.training.signals import Terminated, ends_at_once
 
@@ -127,6 +128,7 @@ def sweep(words: Sequence[str], console: Console) -> int:
         engine.connect()
         cores = engine.slots
     stream = None if o.quiet else sys.stderr
+    asked = counted(len(runs.configs), "run is", "runs are")
     try:
         with closing(engine) if engine else nullcontext():
             if o.plan:
@@ -134,13 +136,13 @@ def sweep(words: Sequence[str], console: Console) -> int:
             outcome = runner.run(cores, stream, engine, NAME)
     except Broken as error:
         done = len(folder.entries)
-        console.warn(f"{done} of {len(runs.configs)} runs are finished; the same command goes on")
+        console.warn(f"{done} of {asked} finished; the same command goes on")
         return console.fail(error, 1)
     except (KeyboardInterrupt, Terminated):
         done = len(folder.entries)
-        console.warn(f"{done} of {len(runs.configs)} runs are finished; to go on: {again}")
+        console.warn(f"{done} of {asked} finished; to go on: {again}")
         raise
-    console.say(f"{outcome.finished} of {len(runs.configs)} runs are finished in {path}/,"
+    console.say(f"{outcome.finished} of {asked} finished in {path}/,"
                 f" {outcome.trained} of them new")  # fmt: skip
     for failure in outcome.failed[:10]:
         console.say(f"failed: {failure.id} ({options_of(failure.config)}): {failure.reason}")
@@ -249,7 +251,7 @@ def show_plan(runner: Any, backend: str, cores: int, console: Console) -> int:
     from nanorepro.sweeps.planning import plan
 
     todo, number = list(runner.pending), len(runner.tasks)
-    console.say(f"{number} runs, {number - len(todo)} finished, {len(todo)} to be made")
+    console.say(f"{counted(number, 'run')}, {number - len(todo)} finished, {len(todo)} to be made")
     for damaged in runner.damaged:
         console.say(f"damaged, to be made again: {damaged.path}: {damaged.reason}")
     if not todo:
@@ -257,9 +259,10 @@ def show_plan(runner: Any, backend: str, cores: int, console: Console) -> int:
     with ends_at_once(NAME):
         found = plan(todo, backend, cores)
     some = "" if found.measured == found.kinds else f" ({found.measured} were timed)"
+    kinds, on = counted(found.kinds, "kind"), counted(cores, "core")
     console.say(
-        f"{found.models:,} models, {found.examples:,} examples, {found.kinds} kinds of run{some}\n"
-        f"about {duration(found.seconds)} on {cores} cores, the start of processes aside,"
+        f"{found.models:,} models, {found.examples:,} examples, {kinds} of run{some}\n"
+        f"about {duration(found.seconds)} on {on}, the start of processes aside,"
         f" {found.size / 1e6:,.2g} MB in {runner.folder.path}/"
     )
     return 0

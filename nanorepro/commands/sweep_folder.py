@@ -11,6 +11,7 @@ from nanorepro.commands.console import Console
 from nanorepro.commands.parser import Parser
 from nanorepro.config import BACKENDS, options_of
 from nanorepro.errors import ConfigError, shown
+from nanorepro.text import counted
 from nanorepro.training.progress import clock
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def status(words: Sequence[str], console: Console) -> int:
     models = sum(2 * e.of.pairs for e in folder.entries.values())
     seconds = sum(e.seconds for e in folder.entries.values())
     console.say(
-        f"{folder.path}: {len(folder.entries)} runs finished, {models:,} models,"
+        f"{folder.path}: {counted(len(folder.entries), 'run')} finished, {models:,} models,"
         f" {clock(seconds)} of training"
     )
     for record in folder.sweeps():
@@ -75,7 +76,7 @@ def status(words: Sequence[str], console: Console) -> int:
         console.say(f"of another version: {other.path}: {other.reason}")
     for failure in folder.failures().values():
         console.say(
-            f"failed {failure.when}, tried {failure.tries} times: {failure.id}"
+            f"failed {failure.when}, tried {counted(failure.tries, 'time')}: {failure.id}"
             f" ({options_of(failure.config)}): {failure.reason}"
         )
     return 0
@@ -90,7 +91,8 @@ def checkpoint_line(path: Path, finished: bool) -> str:
     try:
         state = checkpoints.read(path)
     except (ConfigError, OSError) as error:
-        return f"checkpoint that cannot be used: {path}: {error}"
+        reason = getattr(error, "strerror", None) or str(error)
+        return f"checkpoint that cannot be used: {path}: {reason}"
     return f"in the middle, {state.share:.0%} done until {state.written}: {path.stem}"
 
 
@@ -117,9 +119,12 @@ def verify(words: Sequence[str], console: Console) -> int:
         console.say(f"left as it is: {other.path}: {other.reason}")
     for id in found.lost:
         console.say(f"lost: {folder.file(id)}: the journal has a line of it, and there is no file")
-    console.say(f"{found.sound} files are sound, {len(found.damaged)} bad, {len(found.lost)} lost")
+    sound = counted(found.sound, "file is sound", "files are sound")
+    console.say(f"{sound}, {len(found.damaged)} bad, {len(found.lost)} lost")
     if found.begun:
-        console.say(f"{found.begun} checkpoints of runs in the middle are sound")
+        one, several = "checkpoint of a run", "checkpoints of runs"
+        begun = counted(found.begun, f"{one} in the middle is", f"{several} in the middle are")
+        console.say(f"{begun} sound")
     return 1 if found.damaged or found.lost else 0
 
 
@@ -186,7 +191,7 @@ def table(words: Sequence[str], console: Console) -> int:
     parquet = target.suffix.lower() == ".parquet"
     data = tables.as_parquet(found) if parquet else tables.as_csv(found).encode()
     replace_file(target, data)
-    console.say(f"{len(found)} runs in {target}")
+    console.say(f"{counted(len(found), 'run')} in {target}")
     return 0
 
 
@@ -212,7 +217,7 @@ def report(words: Sequence[str], console: Console) -> int:
     from nanorepro.sweeps.report import report as made
 
     replace_file(target, made(folder))
-    console.say(f"{len(folder.entries)} runs in {target}")
+    console.say(f"{counted(len(folder.entries), 'run')} in {target}")
     return 0
 
 

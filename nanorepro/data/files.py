@@ -18,7 +18,7 @@ from nanorepro.data.tensors.record import Tensor, refused
 from nanorepro.data.tensors.values import values_of
 from nanorepro.errors import ConfigError, shown
 from nanorepro.parsing import real_number
-from nanorepro.text import first_line
+from nanorepro.text import counted, first_line
 
 LABEL, EVALUATION = "y", "eval"
 ARRAYS = ("x", "y", "x_eval", "y_eval")
@@ -153,7 +153,9 @@ def _numbers(path: Path, rows: Iterator[list[str]], names: Sequence[str]) -> Ite
         if not cells:
             continue
         if len(cells) != len(names):
-            problem = f"row {row} has {len(cells)} values for {len(names)} columns"
+            problem = (
+                f"row {row} has {counted(len(cells), 'value')} for {counted(len(names), 'column')}"
+            )
             raise refused(path, f"{problem} ({PLACES})")
         found = []
         for name, text in zip(names, cells, strict=True):

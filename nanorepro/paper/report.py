@@ -19,6 +19,7 @@ from nanorepro.paper.record import Figure
 from nanorepro.results import store
 from nanorepro.results.plain import finite_or_null
 from nanorepro.results.result import Result
+from nanorepro.text import counted
 
 
 def note(size: curves.Size) -> str:
@@ -232,7 +233,7 @@ def section(record: dict[str, Any], folder: Path) -> list[str]:
         lines += ["", notes.read_text(encoding="utf-8").strip()]
     if runs := runs_of(record):
         lines += [
-            "", f"<details><summary>{len(runs)} runs,"
+            "", f"<details><summary>{counted(len(runs), 'run')},"
             f" {record['seconds'] / 3600:.2f} hours</summary>", "",
             "| curve | log2 z | log2 T | pairs | Δ_r | L | stuck | id | fingerprint | seconds |",
             "|---|---|---|---|---|---|---|---|---|---|",

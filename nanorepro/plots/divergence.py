@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -52,27 +53,40 @@ def over_training(
     """A thin line for each pair and the median of those that are not 0, on log axes."""
     ax.set_title(f"{words[0].upper()}{words[1:]}")
     ax.set_ylabel(words)
-    some = False
+    none: list[str] = []
     for d, name, colour in zip(found, names, COLOURS, strict=False):
         values = np.array([getattr(pair, field) for pair in d.pairs], np.float64)
-        values[~(values > 0.0)] = np.nan
+        nowhere = "exactly 0" if (values == 0.0).all() else "0 or, diverged, no number"
+        values[~((values > 0.0) & np.isfinite(values))] = np.nan
         if not np.isfinite(values).any():
-            ax.plot([], [], color=colour, lw=1.8, label=f"{name}: exactly 0" if name else None)
+            ax.plot([], [], color=colour, lw=1.8, label=f"{name}: {nowhere}" if name else None)
+            none.append(nowhere)
             continue
-        some = True
         thin = max(0.15, min(0.5, 6.0 / len(values)))
-        ax.plot(d.steps, values.T, color=colour, lw=0.6, alpha=thin, gid="each")
+        curves(ax, d.steps, values.T, color=colour, lw=0.6, alpha=thin, gid="each")
         known = np.isfinite(values).any(axis=0)
         median = np.full(len(d.steps), np.nan)
         median[known] = np.nanmedian(values[:, known], axis=0)
-        ax.plot(d.steps, median, color=colour, lw=1.8, label=name or "median", gid="median")
+        curves(ax, d.steps, median, color=colour, lw=1.8, label=name or "median", gid="median")
         if field == "pd":
             ax.axhline(d.threshold, color=GREY, lw=0.8, ls="--", zorder=0, gid="threshold")
-    if some:
+    if len(none) < len(found):
         ax.set_yscale("log")
     else:
         ax.set_yticks([])
-        ax.text(0.5, 0.5, "exactly 0 throughout", ha="center", transform=ax.transAxes)
+        words = f"{none[0]} throughout" if len({*none}) == 1 else "nowhere above 0"
+        ax.text(0.5, 0.5, words, ha="center", transform=ax.transAxes)
+
+
+def curves(ax: Axes, x: Sequence[float], y: np.ndarray, **style: Any) -> None:
+    """Lines, and as points the values without a neighbour, of which a line shows nothing."""
+    ax.plot(x, y, **style)
+    there = np.isfinite(y)
+    before, after = np.roll(there, 1, axis=0), np.roll(there, -1, axis=0)
+    before[0], after[-1] = False, False
+    if (alone := there & ~before & ~after).any():
+        points = {**style, "ls": "", "marker": "o", "ms": 3.0, "gid": "alone", "label": None}
+        ax.plot(x, np.where(alone, y, np.nan), **points)
 
 
 def branches(ax: Axes, found: Sequence[Divergence]) -> None:
@@ -107,11 +121,12 @@ def loss(ax: Axes, found: Sequence[Divergence]) -> None:
     for d, colour in zip(found, COLOURS, strict=False):
         values = np.array([pair.excess_loss for pair in d.pairs])  # (pairs, steps, 2)
         lines = np.moveaxis(values, 1, 0).reshape(len(d.steps), -1)
-        lines = np.where(lines > 0.0, lines, np.nan)
+        lines = np.where((lines > 0.0) & np.isfinite(lines), lines, np.nan)
         thin = max(0.15, min(0.5, 6.0 / lines.shape[1]))
-        ax.plot(d.steps, lines, color=colour, lw=0.6, alpha=thin, gid="each")
+        curves(ax, d.steps, lines, color=colour, lw=0.6, alpha=thin, gid="each")
         if np.isfinite(lines).any(axis=1).all():
-            ax.plot(d.steps, np.nanmedian(lines, axis=1), color=colour, lw=1.8, gid="median")
+            median = np.nanmedian(lines, axis=1)
+            curves(ax, d.steps, median, color=colour, lw=1.8, gid="median")
     ax.set_yscale("log")
 
 
@@ -124,7 +139,8 @@ def survival(ax: Axes, found: Sequence[Divergence]) -> None:
         step = np.concatenate([np.maximum(curve["step"], 0.5), [d.steps[-1]]])
         bounds = {k: np.concatenate([v, v[-1:]]) for k, v in curve.items() if k != "step"}
         ax.step(step, bounds["share"], where="post", color=colour, lw=1.8, gid="survival")
+        # stairs, as where the share is 0 there is no interval
+        low, high = (np.repeat(bounds[end], 2)[:-1] for end in ("low", "high"))
         ax.fill_between(
-            step, np.nan_to_num(bounds["low"], nan=0.0), np.nan_to_num(bounds["high"], nan=1.0),
-            step="post", color=colour, alpha=0.15, lw=0, gid="interval",
-        )  # fmt: skip
+            np.repeat(step, 2)[1:], low, high, color=colour, alpha=0.15, lw=0, gid="interval"
+        )

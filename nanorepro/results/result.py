@@ -20,6 +20,7 @@ from nanorepro.numerics.streams import stream_key
 from nanorepro.results import labelled, metrics
 from nanorepro.results.bootstrap import mean_interval, mean_intervals
 from nanorepro.results.metrics import EVERY_METRIC, Metric, metrics_of
+from nanorepro.text import counted
 
 if TYPE_CHECKING:
     import xarray
@@ -290,14 +291,15 @@ class Result:
                 found.append((metric.words, self._named(self._flagged(name)), ""))
                 continue
             value, ends = self.mean(name), ""
-            if finite and not np.isfinite(self.measures[name]).any():
-                continue  # it is none of this model's
+            if not np.isfinite(self.measures[name]).any() and (finite or not metric.by_checkpoint):
+                continue  # it is none of this model's, or of no model
             if intervals and finite > 1:
                 ends = "95 % interval {:.3g} to {:.3g}".format(*self.intervals[name])
             unit = "" if metric.unit == "1" else f" {metric.unit}"
             found.append((metric.words, f"{value:.4g}{unit}" if finite else "-", ends))
         if finite < self.config.pairs:
-            over = f"over the {finite} pairs of {self.config.pairs} that are finite"
+            over = counted(finite, "pair that is finite", "pairs that are finite")
+            over = f"over {over}, of {self.config.pairs}"
             found.append(("averages", over, ""))
         return found
 

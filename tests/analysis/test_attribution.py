@@ -1,5 +1,6 @@
 """Attribution of PD that was planted, and of runs in which it is known what must come out."""
 
+import math
 from dataclasses import replace
 from functools import cache
 
@@ -9,9 +10,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nanorepro import Config, ConfigError, attribute, load, simulate
-from nanorepro.analysis.attribution import attribution, runs_of, sources_of, unit_roundoff
+from nanorepro.analysis.attribution import (
+    Attribution,
+    attribution,
+    runs_of,
+    sources_of,
+    unit_roundoff,
+)
 from nanorepro.analysis.shapley import members
 from nanorepro.analysis.single_sums import SingleSums, alone, inexact_sites, log_pd
+from nanorepro.commands.attribute import as_table
 from nanorepro.dials import dials
 from nanorepro.numerics.single_sums import sites, text_of
 from nanorepro.sweeps.work import Settings, Task, make
@@ -175,6 +183,18 @@ def test_a_dial_that_draws_makes_the_order_a_source():
     config = Config(hidden="3", log2_examples=6, log2_eval=4, pairs=2, differ="order",
                     leaf_order="given,random")  # fmt: skip
     assert [run.differ for run in runs_of(config)] == ["none", "none", "none", "order"]
+
+
+def test_where_all_diverge_nothing_is_told_and_what_is_unknown_is_a_dash():
+    config = Config(hidden="3", log2_examples=6, log2_eval=4, pairs=3, differ="init,shuffle")
+    for pd, said in ((np.full((4, 3), math.nan), "in every pair a model diverged"),
+                     (np.zeros((4, 3)), "PD is exactly 0"),
+                     (np.array([[0, math.nan, math.nan]] * 4), "PD is exactly 0")):  # fmt: skip
+        found = Attribution(config, sources_of(config), runs_of(config), pd, 2.0**-24)
+        assert [text[: len(said)] for text in found.findings()] == [said]
+        table = as_table(found)
+        assert "nan" not in table and "bug" not in table
+    assert "2 pairs diverged and are left out, of 3" in table
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from nanorepro.data.sampling import FEATURES
 from nanorepro.data.worlds import make_world
 from nanorepro.model.activations import ACTIVATIONS
 from nanorepro.numerics.streams import stream_key
+from nanorepro.plots import divergence as plots
 from nanorepro.specification import ModelSpec
 from nanorepro.training import group
 from nanorepro.training.parameters import initial_parameters
@@ -312,6 +313,43 @@ def test_the_survival_curve_counts_pairs():
     for k in range(len(curve["step"])):
         assert not curve["low"][k] > curve["share"][k]
         assert not curve["high"][k] < curve["share"][k]
+
+
+def test_a_pair_that_diverges_is_told_and_counts_until_then():
+    nan, steps = math.nan, (1, 2, 4, 8)
+    rows = [[0, nan, nan, nan], [0, 0, 1, 1], [nan] * 4, [0, 0, 0, 0]]
+    pairs = tuple(
+        PairDivergence(k, None, None, None, np.array(pd), np.array(pd), np.ones((4, 2)))
+        for k, pd in enumerate(rows)
+    )
+    found = Divergence(SMALL, steps, 0.5, pairs, True)
+    assert (found.diverged, found.parted_at) == ((0, 2), (None, 4, None, None))
+    curve = found.survival()
+    # of two that are still seen at step 4 one parts
+    assert dict(zip(curve["step"].tolist(), curve["share"].tolist(), strict=True))[4.0] == 0.5
+    table = as_table(found, "")
+    assert "1 of 4 pairs had a PD above 0.5 within 32 mini-batches" in table
+    assert "2 pairs have a model that diverged, and no PD from there on: 0, 2" in table
+    assert table.count(" diverged\n") == 2
+
+
+def test_a_picture_shows_single_values_and_no_band_where_there_is_no_interval():
+    steps = (1, 2, 4, 8)
+    rows = [[0, 1, 0, 0], [1, 1, 0, 1], [0, 0, 0, 1]]
+    pairs = tuple(
+        PairDivergence(k, None, None, None, np.array(pd), np.array(pd), np.ones((4, 2)))
+        for k, pd in enumerate(rows)
+    )
+    picture = plots.divergence([Divergence(SMALL, steps, 0.5, pairs, True)], [""])
+    distance, survival = picture.axes[0], picture.axes[3]
+    alone = [line.get_ydata() for line in distance.lines if line.get_gid() == "alone"]
+    points = [np.flatnonzero(np.isfinite(y)).tolist() for y in alone]
+    assert points == [[1], [3], [3], [3]]  # of each pair, and of their median
+    (band,) = (c for c in survival.collections if c.get_gid() == "interval")
+    bottoms = [path.vertices[:, 1] for path in band.get_paths()]
+    assert all(y.min() >= 0.0 and y.max() <= 1.0 for y in bottoms)
+    ends = [path.vertices[:, 0].max() for path in band.get_paths()]
+    assert max(ends) == 8.0  # where the last pair parts
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 1000])
