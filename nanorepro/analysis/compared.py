@@ -4,7 +4,7 @@ import glob
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +132,8 @@ def _files(paths: Sequence[Path], part: str) -> tuple[str, ...]:
 def _is_run(path: Path) -> bool:
     """Whether a file is one of `nanorepro.save`."""
     try:
+        if not path.is_file():  # a pipe would be waited for
+            return False
         with open(path, "rb") as file:
             if file.read(8) != HDF5:
                 return False
@@ -163,6 +165,15 @@ def of_run(result: Result, name: str, part: str) -> Compared:
                 arrays[str(m) if match else f"{k}.{m}"] = record
     file = tensors_of(arrays, name)
     return Compared(name, (CheckpointTensors("", None, lambda: file),), run=result, model=model)
+
+
+def _run_tensors(path: Path, part: str) -> TensorFile:
+    """The tensors of a stored run, or of some of its models, with its configuration beside them."""
+    from nanorepro.results.store import load
+
+    result = load(path)
+    file = of_run(result, str(path), part).checkpoints[0].open()
+    return replace(file, metadata={k: str(v) for k, v in asdict(result.config).items()})
 
 
 def _part(file: TensorFile, part: str, name: str) -> TensorFile:
@@ -218,21 +229,27 @@ DIGITS = re.compile(r"(\d+)")
 
 
 def _of_files(name: str, files: Mapping[str, list[Path]], part: str) -> Compared:
-    """A series of the checkpoints of a folder or a pattern, in the order of their numbers."""
-    kinds = {DIGITS.sub("*", label) for label in files}
+    """A series of the checkpoints of a folder or a pattern, in the order of their numbers.
+
+    Stored runs have no numbers: their names are their ids.
+    """
+    runs = {label for label, paths in files.items() if len(paths) == 1 and _is_run(paths[0])}
+    kinds = {DIGITS.sub("*", label) for label in files.keys() - runs} | ({"*"} if runs else set())
     if len(kinds) > 1 and not any(c in name for c in "*?["):
         listed = ", ".join(sorted(kinds)[:5])
         right = f"a file, or a pattern in quotes such as '{Path(name) / sorted(kinds)[0]}*'"
         raise ConfigError(f"it holds several series ({listed})", repr(name), right)
 
     def opener(label: str) -> Callable[[], TensorFile]:
+        if label in runs:
+            return lambda: _run_tensors(files[label][0], part)
         return lambda: _part(open_tensors(files[label]), part, label)
 
     ordered = sorted(files, key=natural)
-    numbers = _numbers(ordered)
+    numbers = [None] * len(files) if runs else _numbers(ordered)
     checkpoints = tuple(
         CheckpointTensors(label, number, opener(label), _files(files[label], part))
-        for number, label in sorted(zip(numbers, ordered, strict=True), key=lambda pair: pair[0])
+        for number, label in sorted(zip(numbers, ordered, strict=True), key=lambda p: p[0] or 0)
     )
     if len(checkpoints) == 1 and not any(c in name for c in "*?["):
         return Compared(name, (replace(checkpoints[0], label="", number=None),))

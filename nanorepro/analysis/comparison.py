@@ -313,7 +313,7 @@ def paired(
 ) -> tuple[list[tuple[CheckpointTensors, CheckpointTensors]], list[str], list[str], list[str]]:
     """The checkpoints that both have, those that only A and only B have, and how they were found.
 
-    By their numbers; by their order if no number is in both.
+    By their numbers, runs by their ids; by their order if none is in both.
     """
     if a.series != b.series:
         which = ("A", "B") if a.series else ("B", "A")
@@ -321,17 +321,23 @@ def paired(
         raise ConfigError(problem, right="two files, or two series")
     if not a.series:
         return [(a.checkpoints[0], b.checkpoints[0])], [], [], []
-    by_number = {c.number: c for c in b.checkpoints}
-    found = [(c, by_number[c.number]) for c in a.checkpoints if c.number in by_number]
+    known = {_key(c): c for c in b.checkpoints}
+    found = [(c, known[_key(c)]) for c in a.checkpoints if _key(c) in known]
     if found:
-        numbers = {c.number for c, _ in found}
-        only = [[c.label for c in s.checkpoints if c.number not in numbers] for s in (a, b)]
+        keys = {_key(c) for c, _ in found}
+        only = [[c.label for c in s.checkpoints if _key(c) not in keys] for s in (a, b)]
         return found, only[0], only[1], []
     n = min(len(a.checkpoints), len(b.checkpoints))
     found = list(zip(a.checkpoints, b.checkpoints, strict=False))
     only = [[c.label for c in s.checkpoints[n:]] for s in (a, b)]
-    note = "no number is in the names of both series: compared in their order"
+    what = "run" if a.checkpoints[0].number is None else "number"
+    note = f"no {what} is in the names of both series: compared in their order"
     return found, only[0], only[1], [note]
+
+
+def _key(checkpoint: CheckpointTensors) -> int | str:
+    """What a checkpoint is found by in another series."""
+    return checkpoint.label if checkpoint.number is None else checkpoint.number
 
 
 def metadata_differences(a: TensorFile, b: TensorFile) -> list[FieldDifference]:

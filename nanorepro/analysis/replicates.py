@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from nanorepro.analysis.compared import CheckpointTensors, Compared, compared
+from nanorepro.analysis.compared import CheckpointTensors, Compared, compared, of_path
 from nanorepro.analysis.configuration import config_differences
 from nanorepro.analysis.matching import Matching, Rules, match, named_as
 from nanorepro.data.tensors.record import Tensor, TensorFile
@@ -28,7 +28,7 @@ def replicates_of(given: Sequence[Any], a: Compared, b: Compared) -> list[Compar
     for k, what in enumerate(given):
         one = compared(what, f"replicates[{k}]")
         if one.series and not a.series:
-            found += [replace(one, name=c.label, checkpoints=(c,)) for c in one.checkpoints]
+            found += [_alone(one, c) for c in one.checkpoints]
         elif a.series and not one.series:
             problem = f"{one.name} is one checkpoint, A a series"
             raise ConfigError(problem, "replicates", "series of checkpoints")
@@ -42,6 +42,14 @@ def replicates_of(given: Sequence[Any], a: Compared, b: Compared) -> list[Compar
             raise ConfigError(problem, "replicates", "other files")
         seen[files] = "another replicate"
     return found
+
+
+def _alone(series: Compared, checkpoint: CheckpointTensors) -> Compared:
+    """One of a folder's or a pattern's, as if it were named itself."""
+    if checkpoint.number is None and checkpoint.files:  # a stored run
+        *paths, part = checkpoint.files
+        return replace(of_path(f"{paths[0]}#{part}" if part else paths[0]), name=checkpoint.label)
+    return replace(series, name=checkpoint.label, checkpoints=(checkpoint,))
 
 
 def notes_on_replicates(a: Compared, replicates: Sequence[Compared]) -> list[str]:

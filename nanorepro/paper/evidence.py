@@ -185,6 +185,8 @@ def record_of(path: Path) -> dict[str, Any]:
 
 def _text(path: Path) -> str:
     try:
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{str(path)!r}: not a file")
         if path.stat().st_size > LARGEST:
             raise ConfigError(f"{str(path)!r}: larger than {LARGEST >> 20} MB")
         return path.read_text(encoding="utf-8")

@@ -6,9 +6,11 @@ of the rest of the line: a line that was torn, or changed, is passed over.  The 
 counts; the journal can be made again from them.
 """
 
+import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -168,9 +170,16 @@ def append(path: Path, text: str) -> None:
         os.close(handle)
 
 
+def _check_file(path: Path) -> None:
+    """Raise OSError for a pipe or the like, which might never end."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "not a file")
+
+
 def records(path: Path) -> Iterator[dict[str, Any]]:
     """The records of the whole lines of a file, in order; nothing if there is no file."""
     try:
+        _check_file(path)
         with open(path, encoding="utf-8", errors="replace") as f:
             for text in f:
                 record = unsealed(text)
@@ -203,6 +212,7 @@ class Journal:
             If another version wrote it, or it cannot be read.
         """
         try:
+            _check_file(self.path)
             with open(self.path, "rb") as f:
                 if f.seek(0, os.SEEK_END) < self.offset:  # made anew
                     self.offset, self.entries = 0, {}

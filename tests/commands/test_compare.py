@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 from pathlib import Path
 
@@ -260,6 +261,59 @@ def test_a_run_is_told_by_its_content(elsewhere):
     path = next((elsewhere / "runs").glob("*.h5"))
     path.rename("model.bin")
     assert compare("model.bin", "model.bin").notes[0].startswith("identical")
+
+
+@pytest.fixture
+def runs(elsewhere):
+    """Folders of runs: four that differ in their streams, two of them once more, longer ones."""
+    of = {
+        "four": [{"first_stream": k} for k in range(4)], "two": [{}, {"first_stream": 1}],
+        "longer": [{"log2_examples": 9}],
+    }  # fmt: skip
+    small = {"hidden": "2", "log2_examples": 8, "log2_eval": 4, "pairs": 1}
+    for folder, changes in of.items():
+        for changed in changes:
+            nanorepro.save(nanorepro.simulate(Config(**{**small, **changed}), "reference"), folder)
+    return {folder: sorted(Path(folder).glob("*.h5")) for folder in of}
+
+
+def test_folders_and_patterns_of_runs_are_runs(runs):
+    for a, b in (("four", "two"), ("four/*.h5", "two/*.h5")):
+        found = compare(a, b)
+        assert found.first_different is None and len(found.checkpoints) == 2
+        assert {c.a for c in found.checkpoints} == {path.stem for path in runs["two"]}
+        assert {t.name for t in found.checkpoints[0].tensors} >= {"0.0/w0", "0.1/b1"}
+        assert set(found.only_a) == {p.stem for p in runs["four"]} - {p.stem for p in runs["two"]}
+    one, longer = "two/*.h5#0.1", "longer/*.h5#0.1"
+    assert {t.name for t in compare(one, one).checkpoints[0].tensors} == {"w0", "b0", "w1", "b1"}
+    found = compare(one, longer)
+    assert "no run is in the names of both series: compared in their order" in found.notes
+    assert "log2_examples" in {d.field for d in found.differences}
+    path = runs["two"][0]
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    for a in ("two", "two/*.h5", path):
+        assert "damaged" in refused(command.main, str(a), str(a))
+
+
+def test_replicates_by_a_pattern_are_those_by_name(runs):
+    a, b, *others = map(str, runs["four"])
+    Path("rest").mkdir()
+    for path in others:
+        shutil.copy(path, "rest")
+    for part in ("", "#0.1"):
+        names = [a + part, b + part, "--level", "0.3", "--replicates"]
+        said = [
+            [line for line in told(*names, *which)[1].splitlines() if "no replicate" not in line]
+            for which in (["rest/*.h5" + part], [f"rest/{Path(p).name}{part}" for p in others])
+        ]
+        assert said[0] == said[1]
+        assert any("against A and 2 replicates" in line for line in said[0])
+
+
+def test_a_pipe_is_no_file(elsewhere):
+    os.mkfifo("f.npz")
+    assert "not a file" in refused(command.main, "f.npz", "f.npz")
 
 
 @pytest.fixture

@@ -75,3 +75,9 @@ def test_a_whole_line_without_what_it_should_say_is_no_line(entry, tmp_path):
     journal.append(tmp_path / journal.NAME, journal.sealed({"version": 1, "id": "x"}))
     journal.append(tmp_path / journal.NAME, journal.line(entry))
     assert journal.read(tmp_path) == {CONFIG.id: entry}
+
+
+def test_a_pipe_is_no_journal(tmp_path):
+    os.mkfifo(tmp_path / journal.NAME)
+    with pytest.raises(ConfigError, match="not a file; move it away"):
+        journal.read(tmp_path)
