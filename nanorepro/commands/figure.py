@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from nanorepro.paper.observed import Key
 
 NAME = "nanorepro.figure"
+OUT = "runs"  # the folder, if none is given
 MITIGATIONS = "mitigations"
 
 
@@ -99,7 +100,7 @@ def parser() -> Parser:
     )
     add(
         "--out",
-        default="runs",
+        default=OUT,
         metavar="FOLDER",
         help="folder of the stored runs and the pictures (default: runs)",
     )
@@ -150,6 +151,14 @@ class FigureRequest:
     def command(self, figure: int | str) -> str:
         """The command that makes a figure again."""
         return f"python -m {NAME} {figure}{self.words}"
+
+    def command_here(self, figure: int | str) -> str:
+        """The same, in the folders that were given."""
+        words = {"--out": self.folder, "--report": self.report, "--from-records": self.records,
+                 "--with-records": self.with_records}  # fmt: skip
+        given = [f" {name} {shlex.quote(str(path))}" for name, path in words.items()
+                 if path is not None and path != Path(OUT)]  # fmt: skip
+        return self.command(figure) + "".join(given)
 
 
 def checked(argv: Sequence[str]) -> FigureRequest:
@@ -216,7 +225,7 @@ def checked_records(o: argparse.Namespace, given: Collection[str]) -> Path | Non
         return None
     for name in ("log2_examples", "pairs", "windows", "seed", "minutes", "plan", "decide"):
         if name in given:
-            raise ConfigError(f"{option(name)}: goes not with --from-records; leave it out")
+            raise ConfigError(f"{option(name)}: does not go with --from-records; leave it out")
     return checked_folder("--from-records", o.from_records)
 
 
@@ -226,14 +235,15 @@ def checked_known(o: argparse.Namespace, given: Collection[str]) -> Path | None:
         return None
     for name in ("from_records", "plan"):
         if name in given:
-            raise ConfigError(f"{option(name)}: goes not with --with-records; leave it out")
+            raise ConfigError(f"{option(name)}: does not go with --with-records; leave it out")
     return checked_folder("--with-records", o.with_records)
 
 
 def checked_folder(spelled: str, name: str) -> Path:
     """A folder of records that is there."""
     if not Path(name).is_dir():
-        raise ConfigError(f"{spelled}: {shown(name)} is no folder; give one with figure2.json")
+        right = "give one with a figure's files .csv and .json"
+        raise ConfigError(f"{spelled}: {shown(name)} is no folder; {right}")
     return Path(name)
 
 
@@ -315,7 +325,7 @@ def make(request: FigureRequest, figure: int, deadline: float, console: Console)
         problems.append(f"figure {figure} could not be written: {describe(error)}")
         kinds = []
     files = f"{target / name}." + ", .".join(kinds) if kinds else "not written"
-    console.say(report.shown(record, files))
+    console.say(report.shown(record, files, request.command_here(figure)))
     for problem in problems:
         console.fail(problem, FAILED)
     return not problems

@@ -49,7 +49,7 @@ def make(request: "FigureRequest", size: "Size", deadline: float, console: Conso
         console.say(line)
     console.say("\n  ratios: of the pairs that learned in both, with 95 % intervals over pairs")
     files = f"{request.folder / name}." + ", .".join(kinds) if kinds else "not written"
-    console.say(f"\n  {files}; again: {again}")
+    console.say(f"\n  {files}; again: {request.command_here(NAME)}")
     for problem in problems:
         console.fail(problem, FAILED)
     return not problems

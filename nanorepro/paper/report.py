@@ -120,15 +120,18 @@ def write(
         store.replace_file(folder / file, data)
 
 
-def shown(record: dict[str, Any], files: str) -> str:
-    """What is said of a figure: its claims beside what was measured; `files` are what was made."""
+def shown(record: dict[str, Any], files: str, again: str) -> str:
+    """What is said of a figure: its claims beside what was measured.
+
+    `files` are what was made, `again` the command that makes them.
+    """
     lines = [f"figure {record['figure']}: {record['title']}; {record['size']}".rstrip("; ")]
     for claim in record["claims"]:
         lines.append(f"  {claim['verdict'].upper()}: {claim['words']}")
         for part in claim["parts"]:
             paper = f"paper: {part['expected']} -> {part['verdict']}"
             lines.append(f"      {what(part)}: {measured(part)}; {paper}")
-    return "\n".join([*lines, f"  {files}; again: {record['command']}"])
+    return "\n".join([*lines, f"  {files}; again: {again}"])
 
 
 def what(part: dict[str, Any]) -> str:

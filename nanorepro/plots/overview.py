@@ -130,6 +130,7 @@ def loss_by_pair(ax: Axes, result: Result) -> None:
                 result.constant_loss, color=RED, lw=0.8, ls="--", gid="constant",
                 label="best constant",
             )  # fmt: skip
+            _with(ax, result.constant_loss)
     else:
         ax.set_yticks([])
     _aside(ax, number[~finite], 1.0 - MARGIN, "loss-diverged", "diverged")
@@ -204,6 +205,18 @@ def _mean(ax: Axes, result: Result) -> None:
         bottom = max(low, ax.get_ylim()[0])
         ax.axhspan(bottom, high, color=YELLOW, alpha=0.3, lw=0, gid="interval", zorder=0)
         ax.axhline(result.relative_pd, color=YELLOW, lw=1.4, gid="mean", label=label, zorder=1)
+
+
+def _with(ax: Axes, value: float) -> None:
+    """Let an axis hold a value, too."""
+    low, high = ax.get_ylim()
+    if ax.get_yscale() == "log":
+        room = (high / low) ** MARGIN
+        ends = min(low, value / room) if value > 0.0 else low, max(high, value * room)
+    else:
+        room = MARGIN * (max(high, value) - min(low, value))
+        ends = low if low < value else value - room, high if value < high else value + room
+    ax.set_ylim(*ends)
 
 
 def _around(ax: Axes, values: np.ndarray) -> None:

@@ -298,8 +298,7 @@ class Result:
             unit = "" if metric.unit == "1" else f" {metric.unit}"
             found.append((metric.words, f"{value:.4g}{unit}" if finite else "-", ends))
         if finite < self.config.pairs:
-            over = counted(finite, "pair that is finite", "pairs that are finite")
-            over = f"over {over}, of {self.config.pairs}"
+            over = f"over {finite} of {counted(self.config.pairs, 'pair')}: no model diverged there"
             found.append(("averages", over, ""))
         return found
 

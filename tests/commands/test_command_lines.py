@@ -1,6 +1,7 @@
 """Command lines as people type them, of every command: one line says what is wrong."""
 
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 from support.commands import call, refused
@@ -294,3 +295,42 @@ def test_options_of_several_values():
     ):
         with pytest.raises(ConfigError, match=right):
             found.read(wrong)
+
+
+TABLE = "a,b,y\n" + "".join(f"{k % 2},{k % 3 % 2},{k % 2}\n" for k in range(60))
+FEW = ["--hidden", "2", "--pairs", "2", "--log2-examples", "6", "--log2-eval", "4", "-q"]
+
+
+@pytest.mark.parametrize("name", ["run", "diverge", "attribute"])
+def test_options_without_a_meaning_are_refused_and_those_without_an_effect_told(name):
+    Path("a.csv").write_text(TABLE)
+    command = MAINS[name]
+    assert "--epochs: it is for examples of a file; give --data file:NAME, too" in refused(
+        command, *FEW, "--epochs", "3"
+    )
+    of_file = ["--data", "file:a.csv", "--hidden", "2", "--batch", "4", "-q", "--pairs", "2"]
+    said = refused(command, *of_file, "--log2-examples", "8")
+    assert "--log2-examples: it is for worlds; --data file: has --epochs" in said
+    reference = ["--backend", "reference"]
+    _, _, warned = call(command, *FEW, *reference, "--beta", "3", "--momentum", "0.2")
+    assert warned == f"nanorepro.{name}: --beta, --momentum: without effect on this run\n"
+    assert call(command, *of_file, *reference)[2] == ""  # nor is --data
+
+
+def test_a_field_is_given_once():
+    said = refused(MAINS["diverge"], "--by", "act=relu,smelu", "--act", "swish")
+    assert "--act: --by sets it; give one of the two" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("run", []), ("diverge", []), ("attribute", ["--pairs", "2"]),
+        ("sweep", ["--grid", "nudge_weights=1,9999", "--grid", "differ=nudge"]),
+    ],
+)  # fmt: skip
+def test_more_weights_than_there_are_are_not_nudged(name, words, elsewhere):
+    given = words if name == "sweep" else ["--differ", "nudge", "--nudge-weights", "9999", *words]
+    said = refused(MAINS[name], *given)
+    assert "9999 is not allowed; give at most 682, all weights of the model" in said
+    assert list(elsewhere.iterdir()) == []

@@ -124,7 +124,7 @@ def test_diverged_models_are_named(tmp_path):
     status, said, _ = call(*words, out=tmp_path)
     assert status == 0
     assert re.search(r"diverged +4 of 4 models: 0\.0, 0\.1, 1\.0, 1\.1", said)
-    assert "over the 0 pairs of 2 that are finite" in said
+    assert "over 0 of 2 pairs: no model diverged there" in said
     status, said, _ = call(*words, "--json", out=tmp_path)
     found = json.loads(said, parse_constant=lambda name: pytest.fail(name))
     assert found["relative_pd"] is None

@@ -213,7 +213,7 @@ def test_verify_checks_the_runs_in_the_middle(damage, tmp_path, capsys):
     status, out, _ = command(capsys, "verify", tmp_path, "-q")
     bad = damage != "newer"
     assert status == bad and f"{path}: " in out and path.exists() != bad and other.exists()
-    assert out.endswith("\n1 checkpoints of runs in the middle are sound\n")
+    assert out.endswith("\n1 checkpoint of a run in the middle is sound\n")
     assert (tmp_path / "damaged" / path.name).exists() == bad
 
 

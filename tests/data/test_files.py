@@ -115,7 +115,7 @@ def test_what_is_wrong_in_arrays(change, message, tmp_path):
         ("y\n1\n0\n", "no column of features"),
         ("a,a,y\n1,2,0\n", "'a' is there twice"),
         ("a,,y\n1,2,0\n", "a column has no name"),
-        ("a,y\n1,0\n2\n", "row 1 has 1 values for 2 columns"),
+        ("a,y\n1,0\n2\n", "row 1 has 1 value for 2 columns"),
         ("a,y\n1,0\n,1\n", "column 'a', row 1 is missing"),
         ("a,y\n1,0\nNA,1\n", "column 'a', row 1 is missing"),
         ("a,y\n1,0\nnan,1\n", "column 'a', row 1 is missing"),

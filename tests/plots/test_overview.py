@@ -69,6 +69,19 @@ def test_the_interval_is_the_bootstraps(result):
     assert band.get_y() + band.get_height() == pytest.approx(high)
 
 
+@pytest.mark.parametrize("options", [{"pairs": 1}, {"pairs": 3, "lr": 1e12}], ids=str)
+def test_the_best_constant_lies_within_the_axis(options):
+    result = simulate(Config(log2_examples=8, **options), "reference", 1)
+    assert result.stuck
+    for ax in overview.overview(result).axes:
+        for line in ax.lines:
+            if line.get_gid() == "constant":
+                low, high = ax.get_ylim()
+                assert low < result.constant_loss < high
+                return
+    pytest.fail("no line")
+
+
 def test_loss_by_pair(result):
     fake = edited(result)
     lines = plotted(overview.overview(fake).axes[2])
