@@ -44,7 +44,7 @@ class Sizes:
     checked: int
 
 
-# of fewer examples, trained on again and again, a processor learns by heart which branch follows
+# of fewer examples, trained on again and again, a processor memorises which branch follows
 SMALL = Sizes(1 << 17, 1 << 15, 1 << 20, 1 << 10)
 DEEP = Sizes(1 << 12, 1 << 8, 1 << 11, 1 << 8)
 WIDE = replace(SMALL, run=1 << 17)

@@ -205,8 +205,9 @@ def keep(
     drawn = stored.with_suffix(".png")
     try:
         from nanorepro.plots import overview
+        from nanorepro.results.files import replace_file
 
-        store.replace_file(drawn, overview.png(overview.overview(result)))
+        replace_file(drawn, overview.png(overview.overview(result)))
     except Exception as error:
         return files, [f"the picture could not be drawn: {describe(error)}"]
     except (KeyboardInterrupt, Terminated):

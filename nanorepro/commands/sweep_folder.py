@@ -179,7 +179,7 @@ def table(words: Sequence[str], console: Console) -> int:
     o, _ = parser.read(words)
     folder = existing(o.folder)
     target = check_file(o.to, "--to", (".csv", ".parquet")) if o.to is not None else None
-    from nanorepro.results.store import replace_file
+    from nanorepro.results.files import replace_file
     from nanorepro.sweeps import table as tables
 
     found = tables.entries(folder)
@@ -209,7 +209,7 @@ def report(words: Sequence[str], console: Console) -> int:
     o, _ = parser.read(words)
     folder = existing(o.folder)
     from nanorepro.pages import page
-    from nanorepro.results.store import replace_file
+    from nanorepro.results.files import replace_file
 
     page.check()
     name = str(folder.path / "report.html") if o.out is None else o.out

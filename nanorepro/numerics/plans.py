@@ -1,6 +1,6 @@
 """The order of a sum as an array, and how its partial sums are held.
 
-A plan is an (m, 2) int64 array of the instructions of `plans`, in the order of a tree and of its
+A plan is an (m, 2) int64 array of the instructions of `trees`, in the order of a tree and of its
 leaves.
 """
 

@@ -21,7 +21,7 @@ from nanorepro.paper.curves import Size
 from nanorepro.paper.mitigations import AVERAGED, BASE, ENSEMBLES, member
 from nanorepro.paper.observed import Key
 from nanorepro.paper.runner import NAME, Deadline, StoredRuns
-from nanorepro.results import store
+from nanorepro.results import files, store
 from nanorepro.results.metrics import METRICS
 from nanorepro.results.plain import finite_or_null
 from nanorepro.results.result import Result, fingerprint
@@ -172,7 +172,7 @@ def write(folder: Path, r: Result, seconds: float) -> None:
         "fingerprint": r.fingerprint, "seconds": seconds,
         "measures": finite_or_null({n: r.measures[n][-1].tolist() for n in PREDICTIONS}),
     }  # fmt: skip
-    store.replace_file(path_of(folder, r.config), json.dumps(record).encode())
+    files.replace_file(path_of(folder, r.config), json.dumps(record).encode())
 
 
 def read(folder: Path, r: Result) -> Result | None:

@@ -16,7 +16,7 @@ from nanorepro.paper.evidence import Evidence, runs_of
 from nanorepro.paper.figures import FIGURES
 from nanorepro.paper.observed import Key
 from nanorepro.paper.record import Figure
-from nanorepro.results import store
+from nanorepro.results.files import replace_file
 from nanorepro.results.plain import finite_or_null
 from nanorepro.results.result import Result
 from nanorepro.text import counted
@@ -117,7 +117,7 @@ def write(
     files = {n: text.encode("utf-8", "backslashreplace") for n, text in texts.items()}
     files |= {f"{name}.{kind}": data for kind, data in pictures.items()}
     for file, data in files.items():
-        store.replace_file(folder / file, data)
+        replace_file(folder / file, data)
 
 
 def shown(record: dict[str, Any], files: str, again: str) -> str:
@@ -162,12 +162,12 @@ def write_report(page: Path) -> None:
     if page.suffix.lower() == ".html":
         from nanorepro.paper.page import figures_page
 
-        store.replace_file(page, figures_page(records, folder, measured))
+        replace_file(page, figures_page(records, folder, measured))
         return
     lines = ["# The paper, reproduced", "", *summary(records, folder)]
     for record in records:
         lines += section(record, folder)
-    store.replace_file(page, ("\n".join(lines).rstrip() + "\n").encode("utf-8", "backslashreplace"))
+    replace_file(page, ("\n".join(lines).rstrip() + "\n").encode("utf-8", "backslashreplace"))
 
 
 JUDGED = "intervals.md"  # how, in a page of its own beside the pictures

@@ -1,4 +1,4 @@
-"""Trees for readers: as a formula, as an outline in lines, as a picture."""
+"""Trees for readers: as a formula, as an outline in lines."""
 
 from nanorepro.probing.trees import Tree, leaves
 

@@ -1,4 +1,4 @@
-"""The order of a sum as a tree: found from the results of that sum, and shown.
+"""The order of a sum as a tree: found from the results of that sum.
 
 A tree is a term's index, or the tuple of the trees that are added at a node.  A node with more
 than two parts adds them at once: a sum that is rounded once, or a fused instruction.
@@ -276,7 +276,7 @@ def _canonical(tree: Tree) -> tuple[int, Tree]:
 
 
 def tree_of_plan(plan: np.ndarray) -> Tree:
-    """The tree of a plan (m, 2) as `summation.plan` gives it."""
+    """The tree of a plan (m, 2) as `numerics.plans.plan` gives it."""
     slots: dict[int, Tree] = {}
     for slot, source in plan.tolist():
         joins = source if source >= 0 else slots.pop(~source, None)

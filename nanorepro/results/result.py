@@ -4,7 +4,7 @@ import hashlib
 import html
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -160,15 +160,6 @@ class Result:
     def pairs(self) -> list[Pair]:
         """The measures of every pair after the last step."""
         return self.series[-1]
-
-    def with_series(self, series: Sequence[Sequence[Pair]]) -> "Result":
-        """The same with other measures of the predictions."""
-        changed = {
-            name: np.array([[pair.measures[name] for pair in at] for at in series])
-            for name, metric in self.metrics.items()
-            if metric.by_checkpoint
-        }
-        return replace(self, measures={**self.measures, **changed})
 
     @property
     def weight_distance(self) -> list[float]:

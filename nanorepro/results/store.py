@@ -11,18 +11,11 @@ from nanorepro.config import Config, command
 from nanorepro.errors import ConfigError
 from nanorepro.results import hdf5
 from nanorepro.results.files import (
-    NotWritten,
     checkpoint_of,
     read_file,
-    replace_file,
     write_new,
 )
 from nanorepro.results.result import Result
-
-__all__ = [
-    "Conflict", "NotWritten", "check", "find", "load", "path_of", "replace_file",
-    "save",
-]  # fmt: skip
 
 
 class Conflict(RuntimeError):

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from nanorepro.config import CONTRACT
 from nanorepro.errors import ConfigError
-from nanorepro.results import hdf5, store
+from nanorepro.results import files, hdf5, store
 from nanorepro.sweeps import journal, remote
 from nanorepro.sweeps.engines import AHEAD, TRIES, At, Began, Ended, Event, Failed, Fatal, Told
 from nanorepro.sweeps.folder import Folder
@@ -134,7 +134,7 @@ class Cluster:
         if self.thread is None:
             self.connect()
         try:
-            store.replace_file(self.token, self.sweep.encode())
+            files.replace_file(self.token, self.sweep.encode())
         except BaseException:
             self.close(cancel=True)
             raise

@@ -218,7 +218,7 @@ class Folder:
         runs = [{"id": config.id, "config": record_of(config)} for config in configs]
         when = datetime.now(UTC).isoformat(timespec="seconds")
         text = json.dumps({"command": command, "first": when, "runs": runs})
-        store.replace_file(path, text.encode())
+        files.replace_file(path, text.encode())
 
     def sweeps(self) -> Iterator[dict[str, Any]]:
         """What was asked for: records of `command`, `first` and `runs`, the oldest first."""

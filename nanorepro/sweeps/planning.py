@@ -80,7 +80,7 @@ def plan(
 
 
 def _average(calibration: Calibration) -> Speed:
-    """The average of what was measured; `each` by `_work`."""
+    """The average of what was measured."""
     found = [replace(speed, each=speed.each / example_cost(kind))
              for (kind, _), speed in calibration.speeds.items()]  # fmt: skip
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol, TextIO
 
 from nanorepro.config import Config
-from nanorepro.results.store import NotWritten
+from nanorepro.results.files import NotWritten
 from nanorepro.sweeps.claims import Claims
 from nanorepro.sweeps.engines import At, Began, Ended, Engine, Event, Fatal, Local, Told
 from nanorepro.sweeps.folder import Damaged, Failure, Folder

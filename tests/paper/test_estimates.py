@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.results import result_of
+from support.results import result_of, with_series
 
 from nanorepro.paper import estimates, observed, quantities
 from nanorepro.paper.observed import Observed
@@ -52,7 +52,7 @@ def test_slope_of_a_power_law():
     steps = tuple(1 << k for k in range(8))
     series = [[p.changed(pd=float(s) ** -0.5) for p in r.pairs] for s in steps]
     config = replace(r.config, log2_examples=12)  # 2^7 steps
-    r = replace(r, checkpoints=steps, config=config).with_series(series)
+    r = with_series(replace(r, checkpoints=steps, config=config), series)
     run = observed.observe(("linear", 0), r, [PD], series=True)
     assert sorted(run.series) == [8, 16, 32, 64, 128]
     assert estimates.slope_in_examples()([run]).value == pytest.approx(-0.5, abs=1e-8)
@@ -61,11 +61,11 @@ def test_slope_of_a_power_law():
 def test_the_loss_of_a_pair_does_not_depend_on_how_far_its_models_are_apart():
     """Two models of losses 1 and 4 count as two of 2, not of 2.5."""
     r = result_of([1.0, 1.0])
-    r = r.with_series([[p.changed(loss=(1.0, 4.0), stuck=(False, True)) for p in r.pairs]])
+    r = with_series(r, [[p.changed(loss=(1.0, 4.0), stuck=(False, True)) for p in r.pairs]])
     assert quantities.LOG_LOSS.measure(r) == pytest.approx([math.log(2.0)] * 2)
     assert quantities.LOG_LOSS_LEARNED.measure(r) == pytest.approx([0.0] * 2)
     assert LOSS.measure(r) == pytest.approx([2.5] * 2)
-    r = r.with_series([[p.changed(stuck=(True, True)) for p in r.pairs]])
+    r = with_series(r, [[p.changed(stuck=(True, True)) for p in r.pairs]])
     assert np.isnan(quantities.LOG_LOSS_LEARNED.measure(r)).all()
 
 

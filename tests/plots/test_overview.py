@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.collections import QuadMesh
+from support.results import with_series
 from support.slow import slow_after
 
 from nanorepro import Config, simulate
@@ -32,7 +33,7 @@ def with_pairs(result, **changes):
     pairs = list(result.pairs)
     for k, values in changes.items():
         pairs[int(k[1:])] = pairs[int(k[1:])].changed(**values)
-    return result.with_series([*result.series[:-1], pairs])
+    return with_series(result, [*result.series[:-1], pairs])
 
 
 def edited(result):
@@ -119,7 +120,7 @@ def test_series(result):
 
 
 def test_no_series_without_checkpoints(result):
-    only = replace(result, checkpoints=result.checkpoints[-1:]).with_series(result.series[-1:])
+    only = with_series(replace(result, checkpoints=result.checkpoints[-1:]), result.series[-1:])
     assert not any("training" in ax.get_title(loc="left") for ax in overview.overview(only).axes)
 
 

@@ -52,11 +52,12 @@ def test_known_trees(dtype, tree_and_n):
     assert trees.reveal(adding(tree, dtype), n, dtype) == tree
 
 
-@given(some_trees(most=5))
+@given(some_trees(most=6))
 @settings(deadline=None, max_examples=60)
-def test_known_trees_with_fused_nodes(tree_and_n):
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
+def test_known_trees_with_fused_nodes_which_no_order_by_value_has(dtype, tree_and_n):
     tree, n = tree_and_n
-    assert trees.reveal(adding(tree, np.float32), n) == tree
+    assert trees.reveal(adding(tree, dtype), n, dtype) == tree
 
 
 def asking(tree, n):
@@ -157,14 +158,6 @@ def test_sorted_in_more_precision(n):
     for total in (lambda x: np.cumsum(np.sort(x.astype(float)))[-1], lambda x: sum(sorted(x))):
         with pytest.raises(trees.NoTree, match="depends on the values"):
             trees.reveal(total, n, np.float32)
-
-
-@given(some_trees(most=6))
-@settings(deadline=None, max_examples=60)
-@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
-def test_fused_nodes_are_not_taken_for_an_order_by_value(dtype, tree_and_n):
-    tree, n = tree_and_n
-    assert trees.reveal(adding(tree, dtype), n, dtype) == tree
 
 
 @pytest.mark.parametrize("n", [3, 5, 20])

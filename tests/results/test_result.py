@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import xarray
+from support.results import with_series
 from support.slow import slow_after
 
 from nanorepro import Config, ConfigError, simulate
@@ -55,7 +56,7 @@ def test_results_of_other_content_are_not(results):
     assert tower != results["linear"]
     assert tower != "tower" and tower is not None
     other = [[p.changed(churn=0.5) for p in at] for at in tower.series]
-    assert tower != tower.with_series(other)
+    assert tower != with_series(tower, other)
     assert tower != replace(tower, logits=tower.logits + 1)
     assert tower != replace(tower, config=replace(tower.config, seed=1))
     parameters = copy.deepcopy(tower.parameters)

@@ -1,6 +1,6 @@
 """The streams, compiled: examples drawn some at a time, permutations, random trees.
 
-An example and its label travel as one number, `data.join`'s: whoever moves both moves one.
+An example and its label travel as one number, `data.sampling.join`'s: whoever moves both moves one.
 """
 
 import numpy as np
@@ -162,7 +162,7 @@ def look_up(table, at, found):
 
 @cached_njit
 def draw_joined(key, first, columns, odds, joined):
-    """Examples first, first + 1, ... of a stream, joined: `data.examples`, a block at a time.
+    """`data.sampling.examples` first, first + 1, ... of a stream, joined, a block at a time.
 
     All take the same way, without a branch, as vectors but for the look-ups.
     """
