@@ -43,26 +43,6 @@ def seconds_of(changes: dict[str, object], cache: Path) -> float:
     return float(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
 
 
-def measured(rounds: int, folder: Path) -> tuple[dict[str, list[list[float]]], list[int]]:
-    """Seconds of each configuration with each cache, and the sizes of the parts that are kept."""
-    full, kernels = folder / "full", folder / "kernels"
-    seconds_of({}, full)
-    sizes = [path.stat().st_size for path in full.glob("*/parts-*/*")]
-    shutil.copytree(full, kernels)
-    for parts in kernels.glob("*/parts-*"):
-        shutil.rmtree(parts)
-    found: dict[str, list[list[float]]] = {name: [[], [], []] for name in CHANGES}
-    for _ in range(rounds):
-        for name, times in found.items():
-            for seconds, left in zip(times, (None, kernels, full), strict=True):
-                cache = Path(tempfile.mkdtemp(dir=folder))
-                if left is not None:
-                    shutil.copytree(left, cache, dirs_exist_ok=True)
-                seconds.append(seconds_of(CHANGES[name], cache))
-                shutil.rmtree(cache)
-    return found, sizes
-
-
 def run(argv: Sequence[str]) -> int:
     words = parser.Parser(
         prog="python -m bench.first_runs",
@@ -75,14 +55,31 @@ def run(argv: Sequence[str]) -> int:
     given, _ = words.read(argv)
     if given.rounds < 1:
         words.error(f"--rounds: {given.rounds} is not allowed; give a whole number from 1")
-    with tempfile.TemporaryDirectory() as name:
-        found, sizes = measured(given.rounds, Path(name))
-    rows = [["", "empty cache", "kernels", "kernels and parts"]]
-    rows += [
-        [name, *(f"{median(seconds):.1f}" for seconds in times)] for name, times in found.items()
-    ]
-    print(f"CPU seconds; {len(sizes)} parts, {sum(sizes) / 1e6:.1f} MB\n" + harness.table(rows))
+    with tempfile.TemporaryDirectory() as folder:
+        full, kernels = Path(folder, "full"), Path(folder, "kernels")
+        seconds_of({}, full)
+        sizes = [path.stat().st_size for path in full.glob("*/parts-*/*")]
+        shutil.copytree(full, kernels)
+        for parts in kernels.glob("*/parts-*"):
+            shutil.rmtree(parts)
+        print(f"CPU seconds; {len(sizes)} parts, {sum(sizes) / 1e6:.1f} MB")
+        print(f"{'':16}empty cache  kernels  kernels and parts", flush=True)
+        for name, changes in CHANGES.items():
+            found = [
+                [with_cache(changes, left) for left in (None, kernels, full)]
+                for _ in range(given.rounds)
+            ]
+            empty, without, whole = (median(seconds) for seconds in zip(*found, strict=True))
+            print(f"{name:16}{empty:11.1f}{without:9.1f}{whole:19.1f}", flush=True)
     return 0
+
+
+def with_cache(changes: dict[str, object], left: Path | None) -> float:
+    """The same with a copy of what a cache holds, or with nothing."""
+    with tempfile.TemporaryDirectory() as cache:
+        if left is not None:
+            shutil.copytree(left, cache, dirs_exist_ok=True)
+        return seconds_of(changes, Path(cache))
 
 
 if __name__ == "__main__":
