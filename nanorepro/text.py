@@ -68,3 +68,14 @@ def in_columns(rows: Sequence[Sequence[str]], left: int | None = None) -> list[s
         for row in rows
     ]  # fmt: skip
     return [f"  {line}".rstrip() for line in lines]
+
+
+def named_values(rows: Sequence[tuple[str, str, str]]) -> list[str]:
+    """Lines of a name, a value and a note on it each; a long value moves no other's note.
+
+    Examples
+    --------
+    >>> named_values([("relative PD", "0.5", "95 % interval 0.4 to 0.6"), ("seconds", "2", "")])
+    ['  relative PD         0.5           95 % interval 0.4 to 0.6', '  seconds             2']
+    """
+    return [f"  {name:<20}{value:<12}  {note}".rstrip() for name, value, note in rows]

@@ -44,6 +44,7 @@ from nanorepro.config import (
 )
 from nanorepro.errors import ConfigError, option, wrong
 from nanorepro.results.plain import finite_or_null
+from nanorepro.text import named_values
 from nanorepro.training.progress import Progress
 from nanorepro.training.signals import Terminated, ends_when_kept
 
@@ -259,15 +260,15 @@ def as_json(result: "Result", files: dict[str, str | None]) -> dict[str, Any]:
 
 def as_table(result: "Result", files: dict[str, str | None]) -> str:
     """What a reader wants to see of a run."""
-    rows = [(name, f"{value:<10}" if ends else value, ends) for name, value, ends in result.rows()]
-    rows += [
+    rows = [
+        *result.rows(),
         ("fingerprint", result.fingerprint, ""),
         ("id", result.config.id, ""),
         ("seconds", f"{result.seconds:.1f} ({result.examples_per_second:,.0f} examples/s)", ""),
         *((name, path or "none", "") for name, path in files.items()),
         ("again", result.provenance["command"], ""),
     ]
-    return "\n".join([result.title, *(f"  {r[0]:<20}" + "  ".join(r[1:]).rstrip() for r in rows)])
+    return "\n".join([result.title, *named_values(rows)])
 
 
 def run(argv: Sequence[str], console: Console) -> int:

@@ -20,7 +20,7 @@ from nanorepro.numerics.streams import stream_key
 from nanorepro.results import labelled, metrics
 from nanorepro.results.bootstrap import mean_interval, mean_intervals
 from nanorepro.results.metrics import EVERY_METRIC, Metric, metrics_of
-from nanorepro.text import counted
+from nanorepro.text import counted, named_values
 
 if TYPE_CHECKING:
     import xarray
@@ -311,8 +311,7 @@ class Result:
         ]
 
     def __repr__(self) -> str:
-        lines = [f"  {name:<20}{value:<12}  {ends}" for name, value, ends in self._summary()]
-        return "\n".join([f"Result: {self.title}", *(line.rstrip() for line in lines)])
+        return "\n".join([f"Result: {self.title}", *named_values(self._summary())])
 
     def _repr_html_(self) -> str:
         cells = "".join(
