@@ -1,15 +1,18 @@
 """Ctrl-C and termination: at once, by an exception, or as soon as a checkpoint is written."""
 
 import contextlib
+import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
 INTERRUPTED, TERMINATED = 130, 143  # exit statuses: 128 and the signal's number
 GRACE = 20.0  # seconds in which a checkpoint must be written; Slurm kills after 30
+TOGETHER = 0.25  # seconds within which two signals are one: `timeout` sends it to the group, too
 Handler = Callable[[int, FrameType | None], Any]
 
 
@@ -41,12 +44,28 @@ def _handled(handlers: dict[int, Handler]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+class _Apart:
+    """Whether a signal is one of its own, and not that of just before sent once more."""
+
+    def __init__(self) -> None:
+        self.last = -math.inf
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        found = now - self.last >= TOGETHER
+        self.last = now if found else self.last
+        return found
+
+
 @contextlib.contextmanager
 def termination_raises() -> Iterator[None]:
     """SIGTERM and SIGHUP raise Terminated, so that files under a temporary name are removed."""
 
+    apart = _Apart()
+
     def end(number: int, frame: FrameType | None) -> None:
-        raise Terminated(number)
+        if apart():
+            raise Terminated(number)
 
     with _handled({n: end for n in _ending() if n != signal.SIGINT}):
         yield
@@ -74,8 +93,11 @@ def ends_when_kept(name: str, begun: Callable[[], bool]) -> Iterator[None]:
     and after `GRACE`.
     """
     timers: list[threading.Timer] = []
+    apart = _Apart()
 
     def end(number: int, frame: FrameType | None) -> None:
+        if not apart():
+            return
         if timers or not begun():
             _exit(name, number)
         timers.append(threading.Timer(GRACE, _exit, (name, number)))
