@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from nanorepro.backends import reference
 from nanorepro.backends.protocols import Backend
 from nanorepro.config import Config
 from nanorepro.data.content import content_of
@@ -9,6 +10,9 @@ from nanorepro.data.given import Given, given_arrays, read_given
 from nanorepro.data.options import ARRAYS
 from nanorepro.data.worlds import World, make_world
 from nanorepro.errors import ConfigError
+from nanorepro.training.sequences import evaluated
+
+FEW = 4096  # examples of which it takes a moment to say which are held out
 
 
 def with_content(config: Config, data: object = None) -> tuple[Config, Given | None]:
@@ -24,7 +28,8 @@ def with_content(config: Config, data: object = None) -> tuple[Config, Given | N
     Raises
     ------
     ConfigError
-        For examples that cannot be read or trained on, and for others than `config.content` says.
+        For examples that cannot be read, trained on or evaluated on, and for others than
+        `config.content` says.
     """
     if data is None and not config.is_given:
         return config, None
@@ -38,7 +43,10 @@ def with_content(config: Config, data: object = None) -> tuple[Config, Given | N
     content = str(found.content)
     if config.content and config.content != content:
         raise changed(config, content)
-    return replace(config, data=config.data if config.is_given else ARRAYS, content=content), found
+    told = replace(config, data=config.data if config.is_given else ARRAYS, content=content)
+    if found.x_eval is None and len(found.y) <= FEW and 0 < told.held_out < len(found.y):
+        evaluated(told, found, reference)  # of many examples a run tells
+    return told, found
 
 
 def _read(config: Config) -> Given:

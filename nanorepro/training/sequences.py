@@ -10,6 +10,7 @@ from nanorepro.data.given import Given
 from nanorepro.data.worlds import World
 from nanorepro.errors import ConfigError
 from nanorepro.numerics.streams import stream_key
+from nanorepro.text import counted
 
 
 class ExampleSequence(Protocol):
@@ -155,7 +156,8 @@ def evaluated(config: Config, given: Given, backend: Backend) -> tuple[np.ndarra
     x, y = given.x[at], given.y[at]
     if y.all() or not y.any():
         right = "another part or seed, or x_eval and y_eval"
-        raise ConfigError(f"the {len(y)} held-out examples are of one class", "holdout", right)
+        held_out = counted(len(y), "held-out example is", "held-out examples are")
+        raise ConfigError(f"{held_out} of one class", "holdout", right)
     return x, y
 
 

@@ -334,3 +334,14 @@ def test_more_weights_than_there_are_are_not_nudged(name, words, elsewhere):
     said = refused(MAINS[name], *given)
     assert "9999 is not allowed; give at most 682, all weights of the model" in said
     assert list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["run", "diverge", "attribute", "sweep"])
+def test_held_out_examples_of_one_class_are_refused_before_anything_is_trained(name, elsewhere):
+    Path("a.csv").write_text("a,b,y\n0,1,1\n1,0,0\n1,1,0\n0,0,0\n0,1,0\n")
+    words = ["--data", "file:a.csv", "--batch", "1", "--pairs", "2"]
+    if name == "sweep":
+        words = ["--grid", "data=file:a.csv", "--grid", "batch=1"]
+    said = refused(MAINS[name], *words)
+    assert "holdout: 1 held-out example is of one class; give another part or seed" in said
+    assert [path.name for path in elsewhere.iterdir()] == ["a.csv"]

@@ -389,7 +389,7 @@ def test_what_is_refused_in_python(data, message):
 def test_what_does_not_go_together():
     with pytest.raises(ConfigError, match="data: the configuration has the quadratic world"):
         trained(replace(SMALL, data="quadratic"))
-    with pytest.raises(ConfigError, match="holdout: the 1 held-out examples are of one class"):
+    with pytest.raises(ConfigError, match="holdout: 1 held-out example is of one class"):
         trained(replace(SMALL, holdout=0.02))
     with pytest.raises(ConfigError, match="content: the examples of file:a have not been read"):
         _ = Config(data="file:a").id
