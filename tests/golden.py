@@ -253,7 +253,8 @@ def streams(config: Config, backend: str, examples: Given | None = None) -> dict
         spec = ModelSpec(config, sampling.FEATURES, 0, model)
         d = spec.dials
         count = config.examples // config.window
-        order = engine.permutations(spec.key("shuffle"), 0, count, config.window)
+        order = np.arange(config.examples, dtype=np.uint64)
+        engine.shuffle(order.reshape(count, config.window), spec.key("shuffle"), 0)
         found[f"shuffle, model {model}"] = digest(np.asarray(order, np.int64))
         both = [("order", d.tree, d.leaf_order), ("units", d.unit_tree, d.unit_order)]
         for stream, tree, leaf_order in both:

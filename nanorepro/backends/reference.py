@@ -28,7 +28,7 @@ RoundingKey = tuple[np.uint64, np.uint64, np.uint64]
 State = tuple[np.ndarray, ...]  # of an accumulator
 
 __all__ = [
-    "Model", "draw", "examples", "exp", "fsum", "log", "pack", "permutations", "shuffle",
+    "Model", "draw", "examples", "exp", "fsum", "log", "pack", "shuffle",
     "shuffle_and_split", "split", "train_models", "uniform",
 ]  # fmt: skip
 
@@ -59,12 +59,6 @@ def shuffle_and_split(
 def split(joined: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
     """Features x (n,) uint32 and labels y (n,) uint8 of joined examples."""
     x[:], y[:] = joined & np.uint64(0xFFFFFFFF), joined >> np.uint64(32)
-
-
-def permutations(key: np.ndarray, first: int, count: int, n: int) -> np.ndarray:
-    """The permutations first, ..., first + count - 1 of count·n examples in rows of n, flat."""
-    rows = [k * n + streams.permutation(key, first + k, n) for k in range(count)]
-    return np.concatenate(rows)
 
 
 class Model:

@@ -23,8 +23,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from nanorepro.config import CONTRACT
 from nanorepro.errors import ConfigError
 from nanorepro.results import files, hdf5, store
-from nanorepro.sweeps import journal, remote
-from nanorepro.sweeps.engines import AHEAD, TRIES, At, Began, Ended, Event, Failed, Fatal, Told
+from nanorepro.sweeps import claims, journal, remote
+from nanorepro.sweeps.engines import (
+    AHEAD,
+    MOST_AHEAD,
+    TRIES,
+    At,
+    Began,
+    Ended,
+    Event,
+    Failed,
+    Fatal,
+    Told,
+)
 from nanorepro.sweeps.folder import Folder
 from nanorepro.sweeps.work import Settings, Task, words
 from nanorepro.text import first_line
@@ -38,7 +49,6 @@ LOOK = 2.0  # seconds between two looks at which workers there are
 PULSE = 0.5  # and at whether the scheduler is there
 ALONE = 10.0  # seconds without a worker after which the user is told
 LOST = 600.0  # and after which the sweep ends
-MOST_AHEAD = 32  # runs given to a worker at a time
 CLOSING = 5.0  # seconds in which the futures must be cancelled
 DAY = 86400.0
 T = TypeVar("T")
@@ -87,7 +97,7 @@ class Cluster:
         self.resources = dict(resources or {})
         self.folder = Folder(self.settings.folder)
         self.sweep = f"nanorepro-{secrets.token_hex(8)}"
-        self.token = self.folder.path / remote.TOKENS / f"{self.sweep}.token"
+        self.token = self.folder.path / claims.FOLDER / f"{self.sweep}.token"
         self.name = f"cluster {address}"
         self.slots = 0
         self.given: dict[str, Submitted] = {}

@@ -21,7 +21,7 @@ from nanorepro.training.checkpoints import Say
 
 TRIES = 3  # times that a run is begun whose workers die
 AHEAD = 0.25  # seconds of work that a worker is given ahead
-MOST_AHEAD = 32  # and runs
+MOST_AHEAD = 32  # and runs, of a worker at a time
 MEMORY = 1 << 30  # bytes after which a worker is replaced by a new one
 PATIENCE = 15.0  # seconds in which workers must have ended
 

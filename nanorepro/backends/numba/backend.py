@@ -3,7 +3,6 @@
 from nanorepro.backends.numba.draws import (
     draw,
     examples,
-    permutations,
     shuffle,
     shuffle_and_split,
     split,
@@ -23,7 +22,6 @@ __all__ = [
     "fsum",
     "log",
     "pack",
-    "permutations",
     "shuffle",
     "shuffle_and_split",
     "split",
