@@ -12,7 +12,7 @@ from nanorepro.backends import reference
 from nanorepro.backends.numba import model as numba_model
 from nanorepro.backends.numba.context import make_context
 from nanorepro.backends.numba.kernels.step import make_step
-from nanorepro.backends.numba.trace import TracedModel
+from nanorepro.backends.numba.traced_model import TracedModel
 from nanorepro.dials import dials
 from nanorepro.specification import ModelSpec, compile_key
 

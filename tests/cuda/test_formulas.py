@@ -8,8 +8,8 @@ from support.ptx.device import Device
 from support.records import assert_same_bits
 
 from nanorepro.backends.cuda import nvrtc
+from nanorepro.backends.cuda.array_namespace import DeviceFunctions, Namespace
 from nanorepro.backends.cuda.formulas import ARGUMENTS, formulas, source_text
-from nanorepro.backends.cuda.trace import DeviceFunctions, Namespace
 from nanorepro.config import Config
 from nanorepro.dials import dials
 from nanorepro.model.activations import ACTIVATIONS

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nanorepro.backends.cuda.trace import TYPES, DeviceFunctions, Namespace, Value
+from nanorepro.backends.cuda.array_namespace import TYPES, DeviceFunctions, Namespace, Value
 from nanorepro.config import Config
 from nanorepro.dials import Dials
 from nanorepro.model.activations import ACTIVATIONS, sigmoid

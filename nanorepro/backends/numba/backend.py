@@ -11,7 +11,7 @@ from nanorepro.backends.numba.draws import (
 from nanorepro.backends.numba.exp_log import exp, fsum, log
 from nanorepro.backends.numba.model import Model, train_models
 from nanorepro.backends.numba.packing import pack
-from nanorepro.backends.numba.trace import TracedModel
+from nanorepro.backends.numba.traced_model import TracedModel
 
 __all__ = [
     "Model",
