@@ -6,7 +6,8 @@
     python -m nanorepro.compare ckpt_a/ 'ckpt_b/model_*.h5'   two series, by their numbers
 
 A and B are files .safetensors, .npz, .npy or .h5 (by content, whatever their names), runs of
-nanorepro, or folders or patterns of such: checkpoints in the order of the numbers in their names.
+nanorepro, or folders or patterns of such: checkpoints in the order of the numbers in their names,
+runs by their ids.
 Shards (x-00001-of-00003) are one file.  Behind # stands a part: of a run PAIR.MODEL or PAIR, of
 another file the beginning of the names of its tensors.  Pickles are never read.
 
