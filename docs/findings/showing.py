@@ -10,7 +10,7 @@ from nanorepro.numerics.streams import stream_key
 from nanorepro.plots.style import BLACK, BLUE, GREEN, GREY, PURPLE, RED, file_of
 from nanorepro.results import statistics, store
 from nanorepro.results.result import Result
-from nanorepro.results.store import replace_file
+from nanorepro.results.files import replace_file
 from nanorepro.training.simulation import simulate
 
 COLOURS = {"identity": BLUE, "relu": RED, "smelu": GREEN, "swish": PURPLE}
