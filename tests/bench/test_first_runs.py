@@ -6,6 +6,7 @@ from bench import first_runs
 from nanorepro.errors import ConfigError
 
 
+@pytest.mark.slow
 def test_a_run_leaves_parts_that_another_links(tmp_path):
     def parts(folder):
         return {path.name for path in folder.glob("*/parts-*/*")}
