@@ -9,8 +9,8 @@ from nanorepro.config import Config
 from nanorepro.numerics.streams import stream_key
 from nanorepro.plots.style import BLACK, BLUE, GREEN, GREY, PURPLE, RED, file_of
 from nanorepro.results import statistics, store
-from nanorepro.results.result import Result
 from nanorepro.results.files import replace_file
+from nanorepro.results.result import Result
 from nanorepro.training.simulation import simulate
 
 COLOURS = {"identity": BLUE, "relu": RED, "smelu": GREEN, "swish": PURPLE}
