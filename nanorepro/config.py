@@ -297,10 +297,11 @@ def check_fields(config: Config, given: Collection[str]) -> None:
             raise ConfigError(f"it is for {where}", name)
 
 
-def unused_options(config: Config, given: Collection[str]) -> str:
-    """The options that were given and change nothing of a run, in a line; empty: there are none."""
-    unused = without_effect(config) - {"data"}  # which says where the examples are
-    names = [option(f.name) for f in fields(config) if f.name in unused and f.name in given]
+def unused_options(configs: Collection[Config], given: Collection[str]) -> str:
+    """The options that were given and change none of the runs, in a line; empty: there are none."""
+    unused = frozenset.intersection(*map(without_effect, configs))
+    unused -= {"data"}  # which says where the examples are
+    names = [option(f.name) for f in fields(Config) if f.name in unused and f.name in given]
     return f"{', '.join(names)}: without effect on this run" if names else ""
 
 

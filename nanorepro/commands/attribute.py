@@ -226,7 +226,7 @@ def run(argv: Sequence[str], console: Console) -> int:
     """Make the runs that are missing, attribute, store, show."""
     options, given = parser().read(argv)
     request = checked(options, given, argv)
-    if unused := unused_options(request.config, given):
+    if unused := unused_options([request.config], given):
         console.warn(unused)
     from nanorepro.results.provenance import provenance
     from nanorepro.sweeps.attributing import Broken, attribute

@@ -304,7 +304,7 @@ def run(argv: Sequence[str], console: Console) -> int:
     """Train, look, store, show."""
     options, given = parser().read(argv)
     request = checked(options, given, argv)
-    if unused := unused_options(request.configs[0], given):
+    if unused := unused_options(request.configs, given):
         console.warn(unused)
     lost: list[str] = []
     found = train(request, lost.append)

@@ -154,10 +154,11 @@ class FigureRequest:
 
     def command_here(self, figure: int | str) -> str:
         """The same, in the folders that were given."""
-        words = {"--out": self.folder, "--report": self.report, "--from-records": self.records,
-                 "--with-records": self.with_records}  # fmt: skip
-        given = [f" {name} {shlex.quote(str(path))}" for name, path in words.items()
-                 if path is not None and path != Path(OUT)]  # fmt: skip
+        words = {
+            "--out": None if self.folder == Path(OUT) else self.folder, "--report": self.report,
+            "--from-records": self.records, "--with-records": self.with_records,
+        }  # fmt: skip
+        given = [f" {name} {shlex.quote(str(path))}" for name, path in words.items() if path]
         return self.command(figure) + "".join(given)
 
 

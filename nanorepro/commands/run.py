@@ -275,7 +275,7 @@ def run(argv: Sequence[str], console: Console) -> int:
     """Train, store, show; what fails after the training loses nothing of what is finished."""
     options, given = parser().read(argv)
     request = checked(options, given)
-    if unused := unused_options(request.config, given):
+    if unused := unused_options([request.config], given):
         console.warn(unused)
     try:
         result = train(request, console)

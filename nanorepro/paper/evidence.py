@@ -15,6 +15,7 @@ from nanorepro.paper import claims, csv_table, observed
 from nanorepro.paper.curves import Size
 from nanorepro.paper.observed import Key, Observed
 from nanorepro.paper.record import Figure, Row
+from nanorepro.results.files import check_regular
 
 if TYPE_CHECKING:
     from nanorepro.results.result import Result
@@ -185,8 +186,7 @@ def record_of(path: Path) -> dict[str, Any]:
 
 def _text(path: Path) -> str:
     try:
-        if path.exists() and not path.is_file():
-            raise ConfigError(f"{str(path)!r}: not a file")
+        check_regular(path)
         if path.stat().st_size > LARGEST:
             raise ConfigError(f"{str(path)!r}: larger than {LARGEST >> 20} MB")
         return path.read_text(encoding="utf-8")

@@ -56,7 +56,7 @@ def over_training(
     none: list[str] = []
     for d, name, colour in zip(found, names, COLOURS, strict=False):
         values = np.array([getattr(pair, field) for pair in d.pairs], np.float64)
-        nowhere = "exactly 0" if (values == 0.0).all() else "0 or, diverged, no number"
+        nowhere = "exactly 0" if (values == 0.0).all() else "0 or diverged"
         values[~((values > 0.0) & np.isfinite(values))] = np.nan
         if not np.isfinite(values).any():
             ax.plot([], [], color=colour, lw=1.8, label=f"{name}: {nowhere}" if name else None)

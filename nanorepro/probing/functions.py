@@ -77,7 +77,8 @@ def load(name: str, dtype: str = "float32") -> Sum:
             try:
                 if number(call(np.array(PROBE).astype(array_type(dtype)))) == sum(PROBE):
                     return _checked(name, call)
-                why = why or f"1, 2, 4 do not give {sum(PROBE):g}"
+                terms = ", ".join(f"{x:g}" for x in PROBE)
+                why = why or f"{terms} do not give {sum(PROBE):g}"
             except (Exception, SystemExit) as error:  # whatever a stranger's function raises
                 why = why or _reason(error)
     raise ConfigError(f"{name} does not sum an array: {why}")

@@ -123,10 +123,15 @@ def checkpoint_of(id: str, folder: str | Path) -> Path:
     return Path(folder) / f"{id}.checkpoint"
 
 
+def check_regular(path: Path) -> None:
+    """Raise OSError for what is no file that ends: a pipe or a device might never."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "not a file")
+
+
 def read_file(path: Path) -> bytes:
     """All bytes of a regular file; raises OSError."""
-    if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe or a device might never end
-        raise OSError(errno.EINVAL, "not a file")
+    check_regular(path)
     return path.read_bytes()
 
 

@@ -6,11 +6,9 @@ of the rest of the line: a line that was torn, or changed, is passed over.  The 
 counts; the journal can be made again from them.
 """
 
-import errno
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any
 
 from nanorepro.config import Config
 from nanorepro.errors import ConfigError
+from nanorepro.results.files import check_regular
 from nanorepro.results.plain import finite_or_null
 from nanorepro.results.result import Result
 from nanorepro.settings import setting_of
@@ -170,16 +169,10 @@ def append(path: Path, text: str) -> None:
         os.close(handle)
 
 
-def _check_file(path: Path) -> None:
-    """Raise OSError for a pipe or the like, which might never end."""
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise OSError(errno.EINVAL, "not a file")
-
-
 def records(path: Path) -> Iterator[dict[str, Any]]:
     """The records of the whole lines of a file, in order; nothing if there is no file."""
     try:
-        _check_file(path)
+        check_regular(path)
         with open(path, encoding="utf-8", errors="replace") as f:
             for text in f:
                 record = unsealed(text)
@@ -212,7 +205,7 @@ class Journal:
             If another version wrote it, or it cannot be read.
         """
         try:
-            _check_file(self.path)
+            check_regular(self.path)
             with open(self.path, "rb") as f:
                 if f.seek(0, os.SEEK_END) < self.offset:  # made anew
                     self.offset, self.entries = 0, {}

@@ -317,6 +317,12 @@ def test_options_without_a_meaning_are_refused_and_those_without_an_effect_told(
     assert call(command, *of_file, *reference)[2] == ""  # nor is --data
 
 
+def test_an_option_that_one_of_two_runs_reads_has_an_effect():
+    words = [*FEW, "--backend", "reference", "--beta", "3"]
+    assert call(MAINS["diverge"], *words, "--by", "act=relu,swish")[2] == ""
+    assert "--beta: without" in call(MAINS["diverge"], *words, "--by", "act=relu,identity")[2]
+
+
 def test_a_field_is_given_once():
     said = refused(MAINS["diverge"], "--by", "act=relu,smelu", "--act", "swish")
     assert "--act: --by sets it; give one of the two" in said
