@@ -73,7 +73,7 @@ def status(words: Sequence[str], console: Console) -> int:
     for damage in damaged:
         console.say(f"damaged: {damage.path}: {damage.reason}")
     for other in folder.others:
-        console.say(f"of another version: {other.path}: {other.reason}")
+        console.say(f"left as it is: {other.path}: {other.reason}")
     for failure in folder.failures().values():
         console.say(
             f"failed {failure.when}, tried {counted(failure.tries, 'time')}: {failure.id}"

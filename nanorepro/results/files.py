@@ -41,6 +41,9 @@ REASONS = {
     "ESTALE": "the network file system has lost it",
 }
 
+NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EISDIR, errno.EINVAL}
+"""What reading says where there is no file; all else is the system's refusal for now."""
+
 DAMAGED = "damaged"
 DAY = 86400.0
 PRIVATE = re.compile(r"\..+\.(?P<host>[^.]*)-(?P<pid>\d+)-[0-9a-f]{8}\.tmp")
@@ -133,6 +136,11 @@ def read_file(path: Path) -> bytes:
     """All bytes of a regular file; raises OSError."""
     check_regular(path)
     return path.read_bytes()
+
+
+def is_refused(error: Exception) -> bool:
+    """Whether the system refused to read a file that may be sound: no permission, too many open."""
+    return isinstance(error, OSError) and error.errno not in {None, *NO_FILE}
 
 
 def remove_stale(folder: Path) -> None:

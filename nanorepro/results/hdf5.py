@@ -36,7 +36,11 @@ SEAL = b"\nsha256 %s\n"
 SEAL_BYTES = len(SEAL % (64 * b"0"))
 
 
-class OtherVersion(ConfigError):
+class LeftAlone(ConfigError):
+    """A file that cannot be read now, of which nothing says that it is damaged."""
+
+
+class OtherVersion(LeftAlone):
     """A sound file that this version of the program cannot read."""
 
 

@@ -12,6 +12,7 @@ from nanorepro.errors import ConfigError
 from nanorepro.results import hdf5
 from nanorepro.results.files import (
     checkpoint_of,
+    is_refused,
     read_file,
     write_new,
 )
@@ -95,10 +96,16 @@ def load(path: str | Path) -> Result:
     except ConfigError as error:
         raise type(error)(str(error), repr(str(path))) from None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        if os.path.islink(path):
-            reason += ", a link"
-        raise ConfigError(reason, repr(str(path)), "a file <id>.h5 of a run") from None
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: Path, error: Exception) -> ConfigError:
+    """The error of a run's file that cannot be read; `LeftAlone` if it may be read another time."""
+    reason = getattr(error, "strerror", None) or str(error)
+    if os.path.islink(path):
+        reason += ", a link"
+    kind = hdf5.LeftAlone if is_refused(error) else ConfigError
+    return kind(reason, repr(str(path)), "a file <id>.h5 of a run")
 
 
 def check(path: str | Path, config: Config) -> Result:

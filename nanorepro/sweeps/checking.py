@@ -9,7 +9,8 @@ from nanorepro.config import Config
 from nanorepro.data.options import FILE
 from nanorepro.errors import ConfigError, shown
 from nanorepro.results import store
-from nanorepro.results.hdf5 import OtherVersion
+from nanorepro.results.files import is_refused
+from nanorepro.results.hdf5 import LeftAlone
 from nanorepro.results.labelled import contents
 from nanorepro.results.result import Result
 from nanorepro.sweeps import journal
@@ -30,7 +31,7 @@ class Verdict:
     damaged : list of Damaged
         Files that are not, moved aside.
     others : list of Damaged
-        Files that another version of the program made, left where they are.
+        Files that another version of the program made, or that cannot be read, left where they are.
     lost : list of str
         Ids of runs of which the journal has a line and the folder no file.
     begun : int
@@ -65,12 +66,13 @@ def verify(folder: Folder, report: Report | None = None) -> Verdict:
             begun += 1
         except FileNotFoundError:
             continue  # its run has just been stored
-        except OtherVersion as error:
+        except LeftAlone as error:
             others.append(Damaged(path, str(error)))
         except ConfigError as error:
             damaged.append(Damaged(path, str(error)))
         except OSError as error:
-            damaged.append(Damaged(path, error.strerror or str(error)))
+            kind = others if is_refused(error) else damaged
+            kind.append(Damaged(path, error.strerror or str(error)))
     moved = [folder.set_aside(one) for one in damaged]
     return Verdict(len(folder.entries), moved, others, lost, begun)
 

@@ -25,7 +25,7 @@ from typing import Any
 from nanorepro.config import Config
 from nanorepro.errors import ConfigError
 from nanorepro.results import files, store
-from nanorepro.results.hdf5 import OtherVersion
+from nanorepro.results.hdf5 import LeftAlone
 from nanorepro.results.result import Result
 from nanorepro.sweeps import journal, reading
 from nanorepro.sweeps.journal import Entry, record_of
@@ -70,7 +70,9 @@ class Folder:
         self.path = Path(path)
         self.journal = journal.Journal(self.path)
         self.entries: dict[str, Entry] = {}
-        self.others: list[Damaged] = []  # files of another version of the program
+        self.others: list[
+            Damaged
+        ] = []  # files that are not damaged and cannot be read: of another version, or not allowed
         self.damaged: list[Damaged] = []  # as `look` found them
 
     def file(self, id: str) -> Path:
@@ -112,7 +114,8 @@ class Folder:
         Raises
         ------
         ConfigError
-            If the journal, or the file of a run among `ids`, was written by another version.
+            If the journal, or the file of a run among `ids`, was written by another version or
+            cannot be read.
         """
         known = self.journal.read()
         files = self.files()
@@ -127,7 +130,7 @@ class Folder:
                     if id not in known or not _agree(made, known[id], full):
                         new.append(made)
                     self.entries[id] = made
-                except OtherVersion as error:  # there, nothing is wrong with it
+                except LeftAlone as error:  # nothing is known to be wrong with it
                     if ids is not None:
                         raise ConfigError(f"{error}; nothing was changed") from None
                     self.others.append(Damaged(self.file(id), _reason(error, self.file(id))))

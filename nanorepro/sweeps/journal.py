@@ -16,6 +16,7 @@ from typing import Any
 
 from nanorepro.config import Config
 from nanorepro.errors import ConfigError
+from nanorepro.results import store
 from nanorepro.results.files import check_regular
 from nanorepro.results.plain import finite_or_null
 from nanorepro.results.result import Result
@@ -124,9 +125,12 @@ def measures(result: Result) -> dict[str, Any]:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with open(path, "rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
+    """SHA-256 of a file, in hex; raises ConfigError."""
+    try:
+        with open(path, "rb") as f:
+            return hashlib.file_digest(f, "sha256").hexdigest()
+    except OSError as error:
+        raise store.unreadable(path, error) from None
 
 
 def line(one: Entry) -> str:

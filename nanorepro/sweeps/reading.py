@@ -16,7 +16,7 @@ from typing import Any
 
 from nanorepro.errors import ConfigError
 from nanorepro.results import store
-from nanorepro.results.hdf5 import OtherVersion
+from nanorepro.results.hdf5 import LeftAlone
 from nanorepro.sweeps import journal
 from nanorepro.sweeps.journal import Entry
 from nanorepro.training.threads import usable_cpus
@@ -104,7 +104,7 @@ class Reading:
 
 def _answered(found: dict[str, Any]) -> Entry:
     if "problem" in found:
-        kind = OtherVersion if found["other"] else ConfigError
+        kind = LeftAlone if found["sound"] else ConfigError
         raise kind(found["problem"], found["field"], found["right"])
     return journal.entry_of(found)
 
@@ -113,9 +113,9 @@ def _answer(folder: Path, id: str) -> str:
     try:
         return journal.line(read(folder, id))
     except ConfigError as error:
-        other = isinstance(error, OtherVersion)
+        sound = isinstance(error, LeftAlone)
         words = {"problem": error.problem, "field": error.field, "right": error.right}
-        return journal.sealed({"id": id, "other": other, **words})
+        return journal.sealed({"id": id, "sound": sound, **words})
 
 
 def main() -> None:

@@ -5,8 +5,9 @@ many minutes and removed when the result is stored.  It holds every model that w
 of its own: streams are counter-based, so that with its step, parameters and optimizer state a model
 goes on to the bits that it would have had, with any backend and any number of threads.
 
-A file that cannot be read, or is not of this run, is moved aside and said; the training then begins
-anew.  One that cannot be written is said, and the training goes on.
+A file that is damaged, or is not of this run, is moved aside and said; the training then begins
+anew.  One that the system does not read is an error, as what is in it may be whole; one that cannot
+be written is said, and the training goes on.
 """
 
 import contextlib
@@ -25,6 +26,7 @@ from nanorepro.errors import ConfigError, wrong
 from nanorepro.results.files import (
     NotWritten,
     checkpoint_of,
+    is_refused,
     read_file,
     replace_file,
     set_aside,
@@ -125,7 +127,10 @@ class Checkpoint:
             if any(one.logits.shape[1] != patterns for one in state.models.values()):
                 raise ConfigError("the number of evaluation patterns is wrong")
         except (ConfigError, OSError) as error:
-            reason = str(error) if isinstance(error, ConfigError) else error.strerror
+            reason = getattr(error, "strerror", None) or str(error)
+            if is_refused(error):
+                right = "a checkpoint that can be read, or move it away to begin anew"
+                raise ConfigError(reason, repr(str(self.path)), right) from None
             self._give_up(reason)
             return {}
         self.models = dict(state.models)
@@ -154,7 +159,7 @@ class Checkpoint:
                     "the file as it was, or remove the checkpoint to begin anew",
                 )
 
-    def _give_up(self, reason: object) -> None:
+    def _give_up(self, reason: str) -> None:
         """Move a file that cannot be used aside, where it is kept."""
         assert self.path is not None
         try:

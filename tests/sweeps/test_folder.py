@@ -1,8 +1,10 @@
 """What else a folder of runs may hold, and what its file system may refuse: nothing is lost."""
 
+import errno
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from support.commands import call
@@ -120,6 +122,41 @@ def test_another_version_and_what_cannot_be_read_change_nothing(what, runs):
         }
         status, out, err = call(command.main, "table", str(runs))
         assert status == 0 and out.count("\n") == len(CONFIGS) and "another version" in err
+
+
+@pytest.mark.parametrize("journalled", [False, True], ids=["read", "digested"])
+@pytest.mark.parametrize("reason", ["EACCES", "EMFILE", "EIO"])
+def test_a_file_that_the_system_does_not_read_stays_where_it_is(
+    reason, journalled, runs, monkeypatch
+):
+    path = runs / f"{CONFIGS[0].id}.h5"
+    if journalled:
+        os.utime(path, ns=(0, 0))  # so that its digest is compared with the journal's
+    else:
+        (runs / journal.NAME).unlink()
+    number = getattr(errno, reason)
+
+    def refusing(read):
+        def reads(where, *rest):
+            if Path(where) == path:
+                raise OSError(number, os.strerror(number))
+            return read(where, *rest)
+
+        return reads
+
+    monkeypatch.setattr(store, "read_file", refusing(store.read_file))
+    monkeypatch.setattr(journal, "open", refusing(open), raising=False)
+    files = sorted(runs.glob("*.h5"))
+    status, out, err = call(command.main, *words(runs, seeds=4))
+    assert (status, out, err.count("\n")) == (2, "", 1), err
+    assert f"{str(path)!r}: {os.strerror(number)}" in err
+    for name in ("status", "verify"):
+        status, out, err = call(command.main, name, "-q", str(runs))
+        assert f"left as it is: {path}: {os.strerror(number)}" in out, (out, err)
+    assert sorted(runs.rglob("*.h5")) == files
+    monkeypatch.undo()
+    assert call(command.main, *words(runs))[0] == 0
+    assert sorted(runs.rglob("*.h5")) == files
 
 
 @pytest.mark.parametrize("name", ["claims", "sweeps"])

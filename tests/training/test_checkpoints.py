@@ -445,6 +445,23 @@ def test_the_checkpoint_of_another_run_is_not_used(tmp_path):
     assert models == {} and f"holds the run {other.id}" in said[0]
 
 
+@pytest.mark.parametrize("reason", ["EACCES", "EMFILE", "EIO"])
+def test_a_file_that_the_system_does_not_read_stays_where_it_is(reason, tmp_path, monkeypatch):
+    state = checkpoints_of(SMALL, tmp_path)
+    number = getattr(errno, reason)
+
+    def refusing(path):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(checkpoints, "read_file", refusing)
+    before = files_of(tmp_path)
+    with pytest.raises(ConfigError, match=os.strerror(number) + "; give a checkpoint that can"):
+        taken(SMALL, tmp_path, patterns_of(state))
+    assert files_of(tmp_path) == before
+    monkeypatch.undo()
+    assert taken(SMALL, tmp_path, patterns_of(state))[0]
+
+
 def test_a_file_that_cannot_be_read_or_moved_is_said(tmp_path):
     path = tmp_path / f"{SMALL.id}.checkpoint"
     path.mkdir()
