@@ -22,6 +22,7 @@ from nanorepro.numerics.formats import significand_bits
 from nanorepro.numerics.plans import is_drawn
 from nanorepro.numerics.streams import stream_key
 from nanorepro.numerics.trees import LEAF_ORDERS
+from nanorepro.results.content import EqualByContent
 from nanorepro.results.statistics import Interval, contrast
 
 MOST = 8  # sources: 256 runs
@@ -193,7 +194,7 @@ def percent(share: Interval) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class Attribution:
+class Attribution(EqualByContent):
     """The prediction difference of every subset of the sources, and what follows.
 
     Attributes

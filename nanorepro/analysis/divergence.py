@@ -27,6 +27,7 @@ from nanorepro.data.given import Given
 from nanorepro.data.worlds import World
 from nanorepro.numerics.streams import stream_key
 from nanorepro.results.bootstrap import mean_interval
+from nanorepro.results.content import EqualByContent
 from nanorepro.results.metrics import average, weight_distance
 from nanorepro.specification import ModelSpec, spec_of
 from nanorepro.training.examples import source_of
@@ -39,8 +40,8 @@ THRESHOLD = 1e-4  # relative PD above which a pair has parted
 SATURATED = 0.1  # part of the greatest distance up to which the growth rate is taken
 
 
-@dataclass(frozen=True)
-class PairDivergence:
+@dataclass(frozen=True, eq=False)
+class PairDivergence(EqualByContent):
     """One pair.
 
     Attributes
@@ -71,8 +72,8 @@ class PairDivergence:
     excess_loss: np.ndarray
 
 
-@dataclass(frozen=True)
-class Divergence:
+@dataclass(frozen=True, eq=False)
+class Divergence(EqualByContent):
     """All pairs of a configuration.
 
     Attributes

@@ -16,6 +16,7 @@ from nanorepro.config import Config
 from nanorepro.dials import dials
 from nanorepro.numerics.single_sums import KINDS, Site, sites, text_of
 from nanorepro.numerics.streams import stream_key
+from nanorepro.results.content import EqualByContent
 from nanorepro.results.statistics import Interval, contrast
 from nanorepro.specification import layers
 
@@ -68,7 +69,7 @@ def runs_of_sums(config: Config) -> list[Config]:
 
 
 @dataclass(frozen=True, eq=False)
-class SingleSums:
+class SingleSums(EqualByContent):
     """PD where one sum alone is not exact.
 
     Attributes

@@ -19,6 +19,7 @@ from nanorepro.model.layers import Parameters
 from nanorepro.numerics.streams import stream_key
 from nanorepro.results import labelled, metrics
 from nanorepro.results.bootstrap import mean_interval, mean_intervals
+from nanorepro.results.content import EqualByContent, same
 from nanorepro.results.metrics import EVERY_METRIC, Metric, metrics_of
 from nanorepro.text import counted, named_values
 
@@ -29,8 +30,8 @@ SHOWN_MODELS = 32
 QUICK = 1024  # pairs whose bootstrap nobody waits for
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, eq=False)
+class Evaluation(EqualByContent):
     """The evaluation set: its distinct patterns x (n,) uint32, their counts and true log-odds.
 
     Of the caller's examples x are their places, each counts once, and instead of log-odds there are
@@ -329,7 +330,7 @@ class Result:
         return self is other or (
             self.fingerprint == other.fingerprint
             and self.config.id == other.config.id
-            and _same_arrays(self._content(absent), other._content(absent))
+            and same(self._content(absent), other._content(absent))
         )
 
     def __hash__(self) -> int:
@@ -365,14 +366,6 @@ def title_of(c: Config) -> str:
     return (
         f"{pairs} of {network}, {examples}, {c.optimizer} {c.lr:g}, {length},"
         f" z = 2^{c.log2_window}, differing in {differ}"
-    )
-
-
-def _same_arrays(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> bool:
-    """Whether they have the same names, shapes and values; all NaN count as one."""
-    return list(one) == list(other) and all(
-        np.array_equal(one[name], other[name], equal_nan=one[name].dtype.kind == "f")
-        for name in one
     )
 
 

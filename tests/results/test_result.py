@@ -4,7 +4,7 @@ import copy
 import json
 import math
 import pickle
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import h5py
 import numpy as np
@@ -13,7 +13,7 @@ import xarray
 from support.results import with_series
 from support.slow import slow_after
 
-from nanorepro import Config, ConfigError, simulate
+from nanorepro import Config, ConfigError, attribute, diverge, simulate
 from nanorepro.commands.run import as_json, as_table
 from nanorepro.plots import overview
 from nanorepro.results import metrics, store
@@ -200,3 +200,32 @@ def test_losses_that_overflow_have_an_average():
 def test_a_mean_of_what_is_no_metric_is_refused(results):
     with pytest.raises(ConfigError, match="name: 'bogus' is not allowed; give .*pd or "):
         results["linear"].mean("bogus")
+
+
+def test_records_of_arrays_are_equal_by_what_they_hold(tmp_path):
+    config = Config(hidden="3", log2_examples=6, log2_eval=4, pairs=2)
+    given = {"backend": "reference", "threads": 1}
+    found = [
+        [
+            simulate(config, **given).evaluation,
+            diverge(config, **given),
+            diverge(config, **given).pairs[1],
+            attribute(config, tmp_path, **given),
+            attribute(config, tmp_path, sums=True, **given).sums,
+        ]
+        for _ in range(2)
+    ]
+    for one, again in zip(*found, strict=True):
+        assert one == again and one == copy.deepcopy(one) and one != 1
+        with pytest.raises(TypeError, match="unhashable"):
+            hash(one)
+        for field in fields(one):
+            value = getattr(one, field.name)
+            if isinstance(value, np.ndarray):
+                other = value.copy()
+                other.flat[-1] += 1
+                assert replace(one, **{field.name: other}) != one, field.name
+                nan = np.full(value.shape, np.nan)
+                a, b = (replace(one, **{field.name: nan.copy()}) for _ in range(2))
+                assert a == b
+    assert len({type(one) for one in found[0]}) == 5
