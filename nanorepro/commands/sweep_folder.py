@@ -51,7 +51,7 @@ def status(words: Sequence[str], console: Console) -> int:
     o, _ = folder_parser("status", "What is finished, what failed and why, what is left.").read(
         words
     )
-    from nanorepro.sweeps.claims import at_work
+    from nanorepro.sweeps.leases import at_work
     from nanorepro.training import checkpoints
 
     folder = existing(o.folder)

@@ -33,7 +33,7 @@ from nanorepro.training.simulation import simulate
 NAME = "nanorepro.figure"  # the command whose runs these are
 
 
-class Failed(RuntimeError):
+class RunsFailed(RuntimeError):
     """Runs that failed; the others are finished."""
 
 
@@ -174,7 +174,7 @@ def train(
     ------
     Broken
         Where a finished run cannot be stored.
-    Failed
+    RunsFailed
         Where runs failed.
     """
     missing = [key for key in keys if stored.find(key) is None]
@@ -211,7 +211,7 @@ def train(
                 failed += runner.run(threads, None, engine, name, progress).failed
     if failed:
         reasons = "; ".join(f"run {failure.id} failed: {failure.reason}" for failure in failed[:3])
-        raise Failed(f"{len(failed)} runs failed; {reasons}")
+        raise RunsFailed(f"{len(failed)} runs failed; {reasons}")
     return [key for key in missing if stored.find(key) is None]
 
 

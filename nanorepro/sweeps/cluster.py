@@ -1,6 +1,6 @@
 """The engine of a cluster: the runs of a sweep as tasks of dask.distributed.
 
-The cluster holds no state that counts.  The sweep claims runs, a worker makes them (`remote`), and
+The cluster holds no state that counts.  The sweep leases runs, a worker makes them (`remote`), and
 what it made is read and checked here before it is finished.  Whatever dies, the same command goes
 on with what is left.
 """
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from nanorepro.config import CONTRACT
 from nanorepro.errors import ConfigError
 from nanorepro.results import files, hdf5, store
-from nanorepro.sweeps import claims, journal, remote
+from nanorepro.sweeps import journal, leases, remote
 from nanorepro.sweeps.engines import (
     AHEAD,
     MOST_AHEAD,
@@ -97,7 +97,7 @@ class Cluster:
         self.resources = dict(resources or {})
         self.folder = Folder(self.settings.folder)
         self.sweep = f"nanorepro-{secrets.token_hex(8)}"
-        self.token = self.folder.path / claims.FOLDER / f"{self.sweep}.token"
+        self.token = self.folder.path / leases.FOLDER / f"{self.sweep}.token"
         self.name = f"cluster {address}"
         self.slots = 0
         self.given: dict[str, Submitted] = {}

@@ -2,7 +2,7 @@
 
     <id>.h5          a finished run         journal.jsonl    one line for each
     failures.jsonl   runs that failed       sweeps/          what was asked for, by which command
-    claims/          runs being made        <id>.checkpoint  a run in the middle of its training
+    leases/          runs being made        <id>.checkpoint  a run in the middle of its training
     damaged/         files moved aside: nothing is ever deleted
 
 Finished means that the file opens, its schema fits and its digest fits.  A run's file is checked in

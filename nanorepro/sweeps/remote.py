@@ -22,7 +22,7 @@ from nanorepro.config import CONTRACT
 from nanorepro.errors import ConfigError
 from nanorepro.results import hdf5, store
 from nanorepro.results.files import read_file
-from nanorepro.sweeps import claims
+from nanorepro.sweeps import leases
 from nanorepro.sweeps.work import Settings, Task, train, words
 from nanorepro.version import __version__
 
@@ -125,7 +125,7 @@ def perform(request: str, start: bytes) -> bytes:
 def sees(folder: Path, token: str) -> bool:
     """Whether a worker sees the folder of the sweep, and not another one of the same name."""
     try:
-        return (folder / claims.FOLDER / f"{token}.token").read_text() == token
+        return (folder / leases.FOLDER / f"{token}.token").read_text() == token
     except (OSError, ValueError):
         return False
 

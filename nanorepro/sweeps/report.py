@@ -16,9 +16,9 @@ from nanorepro.pages import page
 from nanorepro.pages.page import printable
 from nanorepro.results.metrics import average, metrics_of_all
 from nanorepro.settings import setting_of
-from nanorepro.sweeps.claims import at_work
 from nanorepro.sweeps.folder import Damaged, Failure, Folder
 from nanorepro.sweeps.journal import ABSENT, Entry
+from nanorepro.sweeps.leases import at_work
 from nanorepro.sweeps.pooled import Axes, pairs_of, shown
 from nanorepro.sweeps.table import axes, ordered, value_of
 from nanorepro.training.progress import clock

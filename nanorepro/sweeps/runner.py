@@ -1,6 +1,6 @@
 """The runs of a sweep that are not finished, made by an engine: what is lost by nothing.
 
-The folder holds all state.  A run is claimed, made, stored under its name as a whole, and written
+The folder holds all state.  A run is leased, made, stored under its name as a whole, and written
 into the journal; whatever is killed at whatever moment, the same call goes on with what is left.
 """
 
@@ -14,10 +14,10 @@ from typing import Protocol, TextIO
 
 from nanorepro.config import Config
 from nanorepro.results.files import NotWritten
-from nanorepro.sweeps.claims import Claims
 from nanorepro.sweeps.engines import At, Began, Ended, Engine, Event, Fatal, Local, Told
 from nanorepro.sweeps.folder import Damaged, Failure, Folder
 from nanorepro.sweeps.journal import Entry
+from nanorepro.sweeps.leases import Leases
 from nanorepro.sweeps.progress import SweepProgress
 from nanorepro.sweeps.work import Settings, Task
 from nanorepro.training.calibration import shortest
@@ -161,7 +161,7 @@ class Runner:
         try:
             self._prepare()
             with contextlib.ExitStack() as stack:
-                self.claims = stack.enter_context(Claims(self.folder.path))
+                self.leases = stack.enter_context(Leases(self.folder.path))
                 slots = min(threads, len(self.pending))
                 made: Engine = engine or Local(self.settings, slots)
                 stack.enter_context(made)
@@ -205,7 +205,7 @@ class Runner:
         """Give the engine the next run that nobody else has."""
         task = self.pending.popleft()
         id = task.config.id
-        if not self.claims.take(id):
+        if not self.leases.take(id):
             self.elsewhere.append(task)
             self.progress.elsewhere = len(self.elsewhere)
             return
@@ -220,7 +220,7 @@ class Runner:
 
     def _leave_out(self, task: Task) -> None:
         """Do not make a run."""
-        self.claims.release(task.config.id)
+        self.leases.release(task.config.id)
         self.left_out.append(task)
         self.progress.leave_out(task)
 
@@ -228,7 +228,7 @@ class Runner:
         """Whether another sweep has finished a run meanwhile."""
         if not self.folder.find(task.config.id):
             return False
-        self.claims.release(task.config.id)
+        self.leases.release(task.config.id)
         self.progress.end_run(task, trained=False)
         return True
 
@@ -249,7 +249,7 @@ class Runner:
             self._ended(task, event.entry, event.trained)
         else:
             del self.working[event.id]
-            self.claims.release(event.id)
+            self.leases.release(event.id)
             failure = self.folder.fail(task.config, event.reason, event.tries)
             self.failed.append(failure)
             self.say(f"run {event.id} failed: {event.reason}")
@@ -258,7 +258,7 @@ class Runner:
     def _ended(self, task: Task, entry: Entry, trained: bool) -> None:
         del self.working[entry.id]
         self.folder.entries[entry.id] = entry
-        self.claims.release(entry.id)
+        self.leases.release(entry.id)
         self.trained += trained
         self.progress.end_run(task, trained)
 
@@ -268,7 +268,7 @@ class Runner:
             task = self.elsewhere.popleft()
             if self.folder.file(task.config.id).exists():
                 self._there(task)
-            elif self.claims.take(task.config.id):
+            elif self.leases.take(task.config.id):
                 if not self._there(task):
                     self.pending.append(task)
             elif self.limit and self.limit.over():

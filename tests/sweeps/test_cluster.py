@@ -91,7 +91,7 @@ def test_a_sweep_on_two_workers_has_the_bits_of_a_local_one(dask, expected, tmp_
     assert engines == {f"cluster {dask.address}, worker {name}" for name in ("a", "b")}
     assert all(origin["threads"] == "1" and "--cluster" in origin["sweep"] for origin in origins)
     assert all({"host", "cpu", "source", "started", "ended"} <= set(o) for o in origins)
-    assert {p.name for p in folder.iterdir() if p.is_dir()} == {"sweeps"}  # no claims are left
+    assert {p.name for p in folder.iterdir() if p.is_dir()} == {"sweeps"}  # no leases are left
     again = call(command.main, *words(folder, dask.address), "-q")
     assert again[1] == f"8 of 8 runs are finished in {folder}/, 0 of them new\n"
 
@@ -131,9 +131,9 @@ def test_a_plan_for_a_cluster_writes_nothing_and_keeps_no_connection(dask, tmp_p
 
 
 def test_a_connection_is_ended_if_the_folder_cannot_be_written(dask, tmp_path):
-    (tmp_path / "claims").write_text("no folder")
+    (tmp_path / "leases").write_text("no folder")
     engine = Cluster(Settings(str(tmp_path), "reference"), dask.address)
-    with pytest.raises(OSError, match="claims"), engine:
+    with pytest.raises(OSError, match="leases"), engine:
         pass
     assert engine.loop.is_closed()
 
@@ -309,14 +309,14 @@ def test_a_signal_ends_the_sweep_and_the_runs_at_work(number, status, dask, tmp_
         [sys.executable, "-m", "nanorepro.sweep", *given, "-q"],
         env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    claims = tmp_path / "claims"
-    until(lambda: claims.exists() and len([p for p in claims.iterdir() if len(p.name) == 16]) >= 4)
+    leases = tmp_path / "leases"
+    until(lambda: leases.exists() and len([p for p in leases.iterdir() if len(p.name) == 16]) >= 4)
     time.sleep(0.5)
     child.send_signal(number)
     out, err = child.communicate(timeout=30)
     assert (child.returncode, out) == (status, ""), err
     assert "0 of 4 runs are finished; to go on: python -m nanorepro.sweep --grid" in err
-    assert err.count("\n") == 2 and not claims.exists()
+    assert err.count("\n") == 2 and not leases.exists()
     # the workers have been freed: runs of seconds do not stand behind those of hours
     begin = time.monotonic()
     assert run(tmp_path / "next", dask, TASKS[:2])[0].trained == 2
@@ -342,7 +342,7 @@ def test_a_scheduler_that_dies_is_one_line_and_nothing_is_lost(expected, tmp_pat
             run(folder, dask, tasks, Fragile)
         assert {c.id for c in CONFIGS[:3]} <= set(prints(folder))
         assert prints(folder).items() <= expected.items()
-        assert not (folder / "claims").exists()
+        assert not (folder / "leases").exists()
     finally:
         dask.close()
 

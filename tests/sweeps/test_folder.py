@@ -159,7 +159,7 @@ def test_a_file_that_the_system_does_not_read_stays_where_it_is(
     assert sorted(runs.rglob("*.h5")) == files
 
 
-@pytest.mark.parametrize("name", ["claims", "sweeps"])
+@pytest.mark.parametrize("name", ["leases", "sweeps"])
 def test_a_file_where_a_folder_should_be_is_one_line(name, runs):
     (runs / name).write_text("a letter")
     status, out, err = call(command.main, *words(runs, seeds=4))

@@ -20,9 +20,9 @@ from nanorepro.errors import ConfigError
 from nanorepro.results import hdf5, store
 from nanorepro.sweeps import journal
 from nanorepro.sweeps.checking import verify
-from nanorepro.sweeps.claims import Claims
 from nanorepro.sweeps.engines import TRIES, Began, Local, Process, ThisProcess
 from nanorepro.sweeps.folder import Folder
+from nanorepro.sweeps.leases import Leases
 from nanorepro.sweeps.progress import SweepProgress
 from nanorepro.sweeps.runner import Broken, Runner, sweep
 from nanorepro.sweeps.work import Settings, Task
@@ -345,7 +345,7 @@ def test_a_limit_leaves_runs_out_in_the_order_given(expected, tmp_path):
 
 
 def test_a_limit_waits_for_no_other_sweep(tmp_path):
-    with Claims(tmp_path) as others:
+    with Leases(tmp_path) as others:
         assert others.take(CONFIGS[0].id)
         found, _ = limited(tmp_path, Few(5))
     assert found.left_out == TASKS[:1] and found.trained == 5
@@ -400,7 +400,7 @@ def test_two_sweeps_in_one_folder_share_the_runs(undisturbed, tmp_path):
     assert sum(int(text.split(" of them new")[0].split()[-1]) for text in said) == 12
     assert prints(tmp_path) == undisturbed
     lines = (tmp_path / journal.NAME).read_text().splitlines()
-    assert len(lines) == 12 and not (tmp_path / "claims").exists()
+    assert len(lines) == 12 and not (tmp_path / "leases").exists()
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -412,7 +412,7 @@ def test_a_signal_ends_it_and_it_says_how_to_go_on(number, status, tmp_path):
     assert child.returncode == status, err
     assert "of 40 runs are finished; to go on: python -m nanorepro.sweep --grid seed=0,1" in err
     assert "Traceback" not in err and out == ""
-    assert not (tmp_path / "claims").exists()
+    assert not (tmp_path / "leases").exists()
     prints(tmp_path)
 
 

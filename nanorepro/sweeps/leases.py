@@ -1,8 +1,8 @@
 """Who does which run, where several sweeps share a folder: files that only one can make.
 
-`claims/<id>` names its owner, a sweep whose own file `claims/<owner>.owner` it touches while it
-lives.  A claim whose owner is gone is void.  No locks are needed, which shared file systems often
-do not have; the worst that a mistaken claim can do is that a run is done twice, to the same bits.
+`leases/<id>` names its owner, a sweep whose own file `leases/<owner>.owner` it touches while it
+lives.  A lease whose owner is gone is void.  No locks are needed, which shared file systems often
+do not have; the worst that a mistaken lease can do is that a run is done twice, to the same bits.
 """
 
 import contextlib
@@ -13,13 +13,13 @@ import threading
 import time
 from pathlib import Path
 
-FOLDER = "claims"
+FOLDER = "leases"
 BEAT = 10.0  # seconds between two signs of life
 DEAD = 90.0  # seconds without one after which the owner on another machine is taken for gone
 
 
-class Claims:
-    """The claims of one sweep in a folder; a context in which it is alive."""
+class Leases:
+    """The leases of one sweep in a folder; a context in which it is alive."""
 
     def __init__(self, folder: Path):
         self.folder = folder / FOLDER
@@ -29,7 +29,7 @@ class Claims:
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self._live, daemon=True)
 
-    def __enter__(self) -> "Claims":
+    def __enter__(self) -> "Leases":
         self.folder.mkdir(parents=True, exist_ok=True)
         self._touch(self._file(self.owner))
         for path in self.folder.iterdir():  # what sweeps left that were killed
@@ -52,7 +52,7 @@ class Claims:
             self.folder.rmdir()  # which only succeeds if nobody else is there
 
     def take(self, name: str) -> bool:
-        """Claim a run; False if another sweep has it."""
+        """Take a run; False if another sweep has it."""
         if name in self.held:
             return True
         path = self.folder / name
@@ -72,14 +72,14 @@ class Claims:
         return False
 
     def release(self, name: str) -> None:
-        """Give a claim up."""
+        """Give a lease up."""
         with contextlib.suppress(OSError):
             if (self.folder / name).read_text(errors="replace") in (self.owner, ""):
                 (self.folder / name).unlink()
         self.held.discard(name)  # afterwards: whatever interrupts this, it is done again
 
     def is_void(self, path: Path, now: float) -> bool:
-        """Whether the owner of a claim is gone at a time."""
+        """Whether the owner of a lease is gone at a time."""
         try:
             owner = path.read_text(errors="replace")
             age = now - path.stat().st_mtime
@@ -102,7 +102,7 @@ class Claims:
         return self.is_void(path, self._now())
 
     def _remove(self, path: Path) -> None:
-        """Remove a void claim, unless somebody has just put a claim of their own in its place."""
+        """Remove a void lease, unless somebody has just taken one in its place."""
         aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.void")
         try:
             os.rename(path, aside)
@@ -115,7 +115,7 @@ class Claims:
             aside.unlink()
 
     def _put_back(self, aside: Path, path: Path) -> None:
-        """Give a claim its name again, unless somebody has it by now; raises OSError."""
+        """Give a lease its name again, unless somebody has it by now; raises OSError."""
         try:
             os.link(aside, path)
         except FileExistsError:
@@ -173,7 +173,7 @@ def _started(process: int) -> int | None:
 
 
 def at_work(folder: Path) -> list[str]:
-    """The runs that are claimed by sweeps which are alive."""
-    looker = Claims(folder)
+    """The runs that are leased by sweeps which are alive."""
+    looker = Leases(folder)
     found = sorted(p for p in looker.folder.glob("*") if len(p.name) == 16)
     return [path.name for path in found if not looker.is_void(path, now=time.time())]
