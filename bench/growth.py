@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -59,7 +60,7 @@ def seconds_of_run(changed: dict, given) -> float:
     return median([seconds_of(call, given.seconds) for _ in range(given.rounds)])
 
 
-def seconds_of_training(changed: dict, given, examples: int = 1 << 13) -> float:
+def seconds_of_training(changed: dict, given, examples: int) -> float:
     """Seconds of one model's training."""
     from nanorepro.specification import ModelSpec
     from nanorepro.training.simulation import load_backend
@@ -103,78 +104,92 @@ def weights(hidden: Sequence[int]) -> float:
     return float(sum(a * b + b for a, b in zip(widths[:-1], widths[1:], strict=True)))
 
 
-def series(given) -> list[Series]:
-    """All measurements."""
-    few = given.quick
-    found = []
+def powers_of_two(first: int, last: int, step: int = 1) -> tuple[int, ...]:
+    """2^first, ..., 2^last."""
+    return tuple(1 << k for k in range(first, last + 1, step))
 
-    def add(name: str, axis: str, values: Sequence[int], measure: Callable, work: Callable):
+
+def hidden(widths: Sequence[int]) -> dict[str, str]:
+    return {"hidden": ",".join(map(str, widths))}
+
+
+def of_length(examples: int, given) -> float:
+    return seconds_of_run({"pairs": 1, "log2_examples": examples.bit_length() - 1}, given)
+
+
+def of_width(width: int, given) -> float:
+    examples = max(1 << 8, (1 << 18) // width)
+    return seconds_of_training(hidden((width, width)), given, examples) / examples
+
+
+def of_depth(layers: int, given) -> float:
+    return seconds_of_training(hidden([16] * layers), given, 1 << 13) / (1 << 13)
+
+
+def of_compiling(layers: int, given) -> float:
+    return seconds_of_compiling(hidden([16] * layers)["hidden"])
+
+
+def of_batch(batch: int, given) -> float:
+    return seconds_of_training({"batch": batch}, given, 1 << 13) / ((1 << 13) // batch)
+
+
+def of_window(window: int, given) -> float:
+    log2 = 14 if given.quick else 21
+    changed = {"pairs": 1, "log2_examples": log2, "log2_window": window.bit_length() - 1}
+    return seconds_of_run(changed, given)
+
+
+def of_pairs(pairs: int, given) -> float:
+    return seconds_of_run({"pairs": pairs, "log2_examples": 14 if given.quick else 19}, given)
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What grows: its values, those with `--quick`, the seconds of each, its work in any unit."""
+
+    axis: str
+    values: tuple[int, ...]
+    few: tuple[int, ...]
+    seconds: Callable[[int, Any], float]
+    work: Callable[[int], float]
+    per: str = ""
+
+    def measured(self, name: str, given) -> Series:
+        values = list(self.few if given.quick else self.values)
         seconds = []
         for value in values:
-            seconds.append(measure(value))
+            seconds.append(self.seconds(value, given))
             print(f"{name} {value}: {seconds[-1]:.4g} s", flush=True)
-        found.append(Series(name, axis, list(values), seconds, [float(work(v)) for v in values]))
+        return Series(name, self.axis, values, seconds, [float(self.work(v)) for v in values])
 
-    def hidden(widths) -> dict:
-        return {"hidden": ",".join(map(str, widths))}
 
-    wanted = given.quantities
-    if "T" in wanted:
-        sizes = [1 << k for k in (range(14, 18) if few else range(14, 24))]
-
-        def of_length(t):
-            return seconds_of_run({"pairs": 1, "log2_examples": t.bit_length() - 1}, given)
-
-        add("T", "examples T (one pair)", sizes, of_length, lambda t: t)
-    if "width" in wanted:
-        sizes = [1 << k for k in (range(2, 6) if few else range(2, 11))]
-
-        def of_width(w):
-            return seconds_of_training(hidden((w, w)), given, max(1 << 8, (1 << 18) // w))
-
-        def per_example(w):
-            return of_width(w) / max(1 << 8, (1 << 18) // w)
-
-        add("width", "width of two hidden layers", sizes, per_example, lambda w: weights((w, w)))
-    if "depth" in wanted:
-        sizes = [1, 2, 4] if few else [1, 2, 4, 8, 16, 32]
-
-        def of_depth(n):
-            return seconds_of_training(hidden([16] * n), given) / (1 << 13)
-
-        add("depth", "hidden layers of 16", sizes, of_depth, lambda n: weights([16] * n))
-    if "compile" in wanted:
-        sizes = [4, 8, 16] if few else [4, 8, 16, 64]
-
-        def of_layers(n):
-            return seconds_of_compiling(hidden([16] * n)["hidden"])
-
-        add("compile", "hidden layers of 16, compiled", sizes, of_layers, lambda n: 1)
-    if "batch" in wanted:
-        sizes = [16, 32, 64] if few else [1 << k for k in range(0, 11)]
-
-        def of_batch(s):
-            return seconds_of_training({"batch": s}, given) / ((1 << 13) // s)
-
-        add("batch", "mini-batch (seconds a step)", sizes, of_batch, lambda s: s)
-    if "window" in wanted:
-        sizes = [1 << k for k in (range(0, 4) if few else range(0, 16, 3))]
-        log2 = 14 if few else 21
-
-        def of_window(z):
-            changed = {"pairs": 1, "log2_examples": log2, "log2_window": z.bit_length() - 1}
-            return seconds_of_run(changed, given)
-
-        add("window", f"window z (T = 2^{log2})", sizes, of_window, lambda z: 1)
-    if "pairs" in wanted:
-        sizes = [1, 2, 4] if few else [1, 2, 4, 8, 16, 32]
-        log2 = 14 if few else 19
-
-        def of_pairs(n):
-            return seconds_of_run({"pairs": n, "log2_examples": log2}, given)
-
-        add("pairs", f"pairs (T = 2^{log2})", sizes, of_pairs, lambda n: n)
-    return found
+QUANTITIES = {
+    "T": Quantity(
+        "examples T (one pair)", powers_of_two(14, 23), powers_of_two(14, 17), of_length, float
+    ),
+    "width": Quantity(
+        "width of two hidden layers", powers_of_two(2, 10), powers_of_two(2, 5), of_width,
+        lambda w: weights((w, w)), " per example",
+    ),
+    "depth": Quantity(
+        "hidden layers of 16", powers_of_two(0, 5), powers_of_two(0, 2), of_depth,
+        lambda n: weights([16] * n), " per example",
+    ),
+    "compile": Quantity(
+        "hidden layers of 16, compiled", (4, 8, 16, 64), (4, 8, 16), of_compiling, lambda n: 1.0
+    ),
+    "batch": Quantity(
+        "mini-batch (seconds a step)", powers_of_two(0, 10), powers_of_two(4, 6), of_batch, float
+    ),
+    "window": Quantity(
+        "window z (T = 2^21, quick: 2^14)", powers_of_two(0, 15, 3), powers_of_two(0, 3), of_window,
+        lambda z: 1.0,
+    ),
+    "pairs": Quantity(
+        "pairs (T = 2^19, quick: 2^14)", powers_of_two(0, 5), powers_of_two(0, 2), of_pairs, float
+    ),
+}  # fmt: skip
 
 
 def picture(found: Sequence[Series], title: str):
@@ -184,7 +199,6 @@ def picture(found: Sequence[Series], title: str):
 
     from nanorepro.plots.style import BLUE, GREY, STYLE
 
-    units = {"width": "seconds per example", "depth": "seconds per example"}
     columns = min(3, len(found))
     rows = -(-len(found) // columns)
     with matplotlib.rc_context(STYLE):
@@ -197,7 +211,7 @@ def picture(found: Sequence[Series], title: str):
             axes.loglog(one.values, one.seconds, "o-", color=BLUE, label=labels[1])
             axes.set_xscale("log", base=2)
             axes.set_xlabel(one.axis)
-            axes.set_ylabel(units.get(one.name, "seconds"))
+            axes.set_ylabel("seconds" + QUANTITIES[one.name].per)
             low = min(min(one.seconds), min(work)) / 2
             axes.set_ylim(low, 3 * max(max(one.seconds), max(work)))
             axes.legend(loc="upper left")
@@ -209,12 +223,11 @@ def picture(found: Sequence[Series], title: str):
 
 def run(argv: Sequence[str] | None) -> int:
     parser = harness.Parser("bench.growth", __doc__, rounds=3, seconds=0.1)
-    names = ("T", "width", "depth", "compile", "batch", "window", "pairs")
-    parser.names("--quantities", names, "what grows")
+    parser.names("--quantities", tuple(QUANTITIES), "what grows")
     given = parser.read(argv)
     head = harness.begin(given)
     print(head)
-    found = series(given)
+    found = [QUANTITIES[name].measured(name, given) for name in given.quantities]
     lines = [("quantity", "from", "to", "exponent", "of the work", "no worse")]
     for s in found:
         fine = s.exponent <= s.of_the_work + SLACK
