@@ -2,7 +2,7 @@
 
 All imports count, those inside functions too, which only put off when a module is read.  Imports
 for type checkers alone (`if TYPE_CHECKING:`) run nowhere: they make no circle, but they name what a
-module knows of, and count as others do for the order of the rooms.
+module knows of, and count as others do for the order of the packages.
 """
 
 import ast
@@ -14,7 +14,7 @@ import pytest
 import nanorepro
 
 ROOT = Path(nanorepro.__file__).parent
-# From the bottom up: a room imports itself and rooms before it (docs/architecture.md).
+# From the bottom up: a package imports itself and those before it (docs/architecture.md).
 ORDER = (
     "version", "text", "errors", "parsing", "settings", "numerics", "data", "model", "dials",
     "config",
@@ -62,8 +62,8 @@ def imported(name: str, source: str, known: set[str], types: bool = True) -> Ite
         yield from (n for n in names if n.split(".")[0] == "nanorepro" and n != name)
 
 
-def room(name: str) -> str:
-    """The room that a module belongs to."""
+def package_of(name: str) -> str:
+    """The package that a module belongs to."""
     parts = name.split(".")
     first = parts[1] if len(parts) > 1 else "entry points"
     return first if first in ORDER else "entry points"
@@ -79,12 +79,12 @@ def graph(types: bool = True) -> dict[str, set[str]]:
 
 
 def upwards(edges: dict[str, set[str]]) -> list[str]:
-    """Imports of a room from a later one; nobody imports the package itself but entry points."""
+    """Imports of a package from a later one; only entry points import `nanorepro` itself."""
     return [
         f"{name} imports {other}"
         for name, others in edges.items()
         for other in sorted(others)
-        if ORDER.index(room(other)) > ORDER.index(room(name))
+        if ORDER.index(package_of(other)) > ORDER.index(package_of(name))
     ]
 
 
