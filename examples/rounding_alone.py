@@ -4,8 +4,8 @@ Both models of a pair start from the same values and see the same examples in th
 only the order in which a gradient is summed over a mini-batch differs.  First in float32, for every
 tree with every accumulator; `exact` once, because its sums have the same bits in any tree.  Then by
 precision, from 6 significand bits to float64's 53, for a tower without kinks (identity) and one
-with kinks (ReLU).  Draws runs/rounding_alone.png.  Of its 50 s on two cores with an empty cache
-nearly all is compilation, of 25 kernels; left out for it are widths like the paper's tower's.
+with kinks (ReLU).  Draws runs/rounding_alone.png.  With an empty cache nearly all of its time is
+compilation, of 25 kernels; left out for it are widths like the paper's tower's.
 """
 
 from concurrent.futures import ProcessPoolExecutor

@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import Field, dataclass, fields, replace
 from typing import Any
 
-from nanorepro.data.options import FILE, DataSettings, check_source
+from nanorepro.data.options import ARRAYS, FILE, DataSettings, check_source
 from nanorepro.dials import Dials, DialSettings, check_dials, dials
 from nanorepro.errors import ConfigError, option, wrong
 from nanorepro.model.activations import ACTIVATIONS
@@ -34,6 +34,7 @@ BACKENDS = ("numba", "reference", "cupy")
 CHECKPOINT_MINUTES = 10.0  # between two checkpoints inside a run, by default
 MOST_CHECKPOINT_MINUTES = 10**6
 MOST_THREADS = 1024
+MOST_PER_OCTAVE = 64
 OF_WORLDS = ("log2_examples", "log2_eval", "paper")  # options of what files decide
 OF_FILES = ("epochs", "holdout", "pair_examples")  # and of what there is of files only
 WIDTH = range(1, 65537)
@@ -216,6 +217,8 @@ class Config(DialSettings, OptimizerSettings, PairSettings, DataSettings, ModelS
             For a field that is unknown, because a newer version made the record, or a value that is
             not allowed.
         """
+        if not isinstance(record, Mapping):
+            raise wrong("record", record, "fields by their names")
         known = {f.name: setting_of(f).absent for f in fields(cls)}
         if unknown := sorted(str(name) for name in set(record) - set(known)):
             raise ConfigError(
@@ -306,11 +309,18 @@ def unused_options(configs: Collection[Config], given: Collection[str]) -> str:
 
 
 def command(config: Config, module: str = "nanorepro.run") -> str:
-    """The command that makes this run: every option that is not at its default."""
+    """The command that makes this run: every option that is not at its default.
+
+    Of examples that are arrays, the call in Python.
+    """
     changed = {
         f.name: value for f in fields(config) if (value := getattr(config, f.name)) != f.default
     }
     changed.pop("warm_start", None)  # a fingerprint, where the command takes a file
+    if config.data == ARRAYS:
+        name = module.removeprefix("nanorepro.").replace("run", "simulate")
+        given = ", ".join(f"{k}={v!r}" for k, v in changed.items() if k not in ("data", "content"))
+        return f"{name}(Config({given}), data=...)  # arrays of digest {config.content}"
     return " ".join([f"python -m {module}", *_options(changed)])
 
 
@@ -329,6 +339,12 @@ def _options(record: Mapping[str, Any]) -> list[str]:
     return [f"{option(name)} {shlex.quote(str(value))}" for name, value in record.items()]
 
 
+def check_config(config: object) -> None:
+    """Raise ConfigError unless an argument `config` is a configuration."""
+    if not isinstance(config, Config):
+        raise wrong("config", config, "a nanorepro.Config")
+
+
 def with_paper_sizes(config: Config) -> Config:
     """The same run at the paper's sizes: T = 2^26, N = 2^16, 16 pairs."""
     return replace(config, log2_examples=26, log2_eval=16, pairs=16)
@@ -337,14 +353,17 @@ def with_paper_sizes(config: Config) -> Config:
 def _plain(f: "Field[Any]", value: Any) -> Any:
     """A field's value as its declared type; numbers may arrive as NumPy's or as text."""
     kind: type = type(f.default)
+    boolean = type(value).__name__ in ("bool", "bool_")  # Python's, or NumPy's
     if f.name == "hidden" and isinstance(value, tuple | list):
+        if not value:
+            raise wrong(f.name, value, "a width at least; without hidden layers {model=linear}")
         value = ",".join(map(str, value))
     if f.name == "differ" and isinstance(value, set | frozenset | tuple | list):
         value = ",".join(sorted(map(str, value))) or "none"
-    if f.name == "eval_every" and not isinstance(value, bool):
+    if f.name == "eval_every" and not boolean:
         with contextlib.suppress(TypeError):  # what is no whole number is to be text
             value = str(operator.index(value))
-    if f.name == "fma" and isinstance(value, bool):
+    if f.name == "fma" and boolean:
         value = "on" if value else "off"
     if kind is str:
         if not isinstance(value, str):
@@ -352,16 +371,16 @@ def _plain(f: "Field[Any]", value: Any) -> Any:
         return value
     try:
         if isinstance(value, str):
-            return whole_number(value) if kind is int else real_number(value)
-        if isinstance(value, bool) or (kind is int and not hasattr(value, "__index__")):
+            return whole_number(value) if kind is int else real_number(value) + 0.0  # no -0.0
+        if boolean or (kind is int and not hasattr(value, "__index__")):
             raise TypeError
         number = int(value.__index__()) if kind is int else float(value)
         if not math.isfinite(number):
             raise ValueError
     except (TypeError, ValueError, OverflowError):
-        right = "a whole number" if kind is int else "a finite number"
+        right = "a whole number" if kind is int else "a finite decimal number, such as 0.1 or 1e-7"
         raise wrong(f.name, value, right) from None
-    return number + 0  # -0.0 is 0.0
+    return number + 0
 
 
 def _plain_kind(value: str) -> str:

@@ -16,10 +16,9 @@ import nanorepro
 ROOT = Path(nanorepro.__file__).parent
 # From the bottom up: a package imports itself and those before it (docs/architecture.md).
 ORDER = (
-    "version", "text", "errors", "parsing", "settings", "numerics", "data", "model", "dials",
-    "config",
-    "specification", "results", "backends", "training", "analysis", "probing", "plots",
-    "pages", "sweeps", "paper", "commands", "entry points",
+    "version", "text", "errors", "parsing", "arguments", "settings", "numerics", "data", "model",
+    "dials", "config", "specification", "results", "backends", "training", "analysis", "probing",
+    "plots", "pages", "sweeps", "paper", "commands", "entry points",
 )  # fmt: skip
 # A kernel imports no other kernel; the table that picks them imports all.
 KERNELS = "nanorepro.backends.numba.kernels."

@@ -1,6 +1,7 @@
 """Two runs, checkpoints or series of them compared: configurations first, numbers second."""
 
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from nanorepro.analysis.difference import TensorDifference, angle_between, measu
 from nanorepro.analysis.matching import Matching, Mismatch, Rules, match, square
 from nanorepro.analysis.replicates import exchangeable_tensors, notes_on_replicates, replicates_of
 from nanorepro.analysis.rounding_test import LEVEL, RoundingTest, gram, rounding_test
+from nanorepro.arguments import function_or_none, number_between
 from nanorepro.data.tensors.record import FORMATS, TensorFile
 from nanorepro.errors import ConfigError, shown, wrong
 from nanorepro.results.plain import finite_or_null
@@ -56,9 +58,9 @@ class CheckpointDifference:
 
     @property
     def equal(self) -> bool:
-        """Whether both have the same tensors, bit for bit; all NaN count as one."""
+        """Whether both have the same tensors, at least one, bit for bit; all NaN count as one."""
         others = self.mismatches or self.only_a or self.only_b
-        return not others and all(t.equal for t in self.tensors)
+        return bool(self.tensors) and not others and all(t.equal for t in self.tensors)
 
     @property
     def largest_ulp(self) -> float:
@@ -216,8 +218,8 @@ def compare(
     (False, 1.0)
     """
     rules = rules_of(rename, transpose)
-    if not 0.0 < level < 1.0:
-        raise wrong("level", level, "a number above 0 and below 1")
+    level = number_between("level", level, 0.0, 1.0, "a number above 0 and below 1")
+    function_or_none("progress", progress, "a function of numbers compared and in all")
     one, other = compared(a, "a"), compared(b, "b")
     others = replicates_of(replicates, one, other)
     pairs, only_a, only_b, notes = paired(one, other)
@@ -302,10 +304,24 @@ def rules_of(
         if old.count("*") < new.count("*"):
             problem = f"{shown(new)} has more * than {shown(old)}"
             raise ConfigError(problem, "rename", "as many in both")
-    if not isinstance(transpose, Mapping):
-        transpose = dict.fromkeys([transpose] if isinstance(transpose, str) else transpose)
-    axes = {name: None if v is None else tuple(v) for name, v in transpose.items()}
-    return Rules(pairs, axes)
+    return Rules(pairs, _axes_of(transpose))
+
+
+def _axes_of(transpose: object) -> dict[str, tuple[int, ...] | None]:
+    """The order of the axes of each tensor that is transposed, None where it is reversed."""
+    try:
+        given: Mapping[Any, Any]
+        if isinstance(transpose, Mapping):
+            given = transpose
+        else:
+            names = [transpose] if isinstance(transpose, str) else transpose
+            given = dict.fromkeys(names)  # type: ignore[call-overload]
+        axes = {n: None if v is None else tuple(map(operator.index, v)) for n, v in given.items()}
+        if all(isinstance(name, str) for name in axes):
+            return axes
+    except TypeError:
+        pass
+    raise wrong("transpose", transpose, "names of tensors, or the order of the axes by name")
 
 
 def paired(

@@ -89,6 +89,8 @@ class Divergence(EqualByContent):
     comparable : bool
         Whether the two models of a pair see the same examples in each mini-batch, so that branches
         and training losses can be compared.
+    per_octave : int
+        How many of `steps` there are from one to twice as many.
     """
 
     config: Config
@@ -96,6 +98,7 @@ class Divergence(EqualByContent):
     threshold: float
     pairs: tuple[PairDivergence, ...]
     comparable: bool
+    per_octave: int = PER_OCTAVE
 
     @cached_property
     def growth_rates(self) -> tuple[float, ...]:
@@ -177,7 +180,9 @@ class Divergence(EqualByContent):
     def command(self) -> str:
         """The command that makes this again."""
         words = command(self.config, "nanorepro.diverge")
-        return words if self.threshold == THRESHOLD else f"{words} --threshold {self.threshold!r}"
+        if self.threshold != THRESHOLD:
+            words += f" --threshold {self.threshold!r}"
+        return words if self.per_octave == PER_OCTAVE else f"{words} --per-octave {self.per_octave}"
 
     def as_record(self) -> dict[str, Any]:
         """All of it as plain values, as JSON has them; NaN stays."""

@@ -233,9 +233,10 @@ def run(argv: Sequence[str], console: Console) -> int:
 
     try:
         found = attribute(
-            request.config, request.folder, request.backend, request.threads, request.floor,
-            request.sums, None if request.quiet else sys.stderr, console.warn,
-            request.checkpoint_minutes, request.command,
+            request.config, request.folder, backend=request.backend, threads=request.threads,
+            floor=request.floor, sums=request.sums, say=console.warn,
+            stream=None if request.quiet else sys.stderr, command=request.command,
+            checkpoint_minutes=request.checkpoint_minutes,
         )  # fmt: skip
     except Broken as error:
         console.warn(f"what is finished is kept; to go on: {request.command}")

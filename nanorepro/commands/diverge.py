@@ -33,7 +33,14 @@ from nanorepro.commands.options import (
     quiet_option,
     threads_option,
 )
-from nanorepro.config import PARTS, Config, check_fields, check_sequence, unused_options
+from nanorepro.config import (
+    MOST_PER_OCTAVE,
+    PARTS,
+    Config,
+    check_fields,
+    check_sequence,
+    unused_options,
+)
 from nanorepro.errors import ConfigError, option, shown, wrong
 from nanorepro.results.plain import finite_or_null
 from nanorepro.text import counted, in_columns
@@ -132,7 +139,7 @@ def checked(options: Options, given: Collection[str], words: Sequence[str]) -> R
     if options.backend not in ("numba", "reference"):
         raise wrong("backend", options.backend, "numba or reference, which can be traced")
     threshold = positive("--threshold", options.threshold)
-    per_octave = whole("--per-octave", options.per_octave, 1, 64)
+    per_octave = whole("--per-octave", options.per_octave, 1, MOST_PER_OCTAVE)
     threads = check_threads(options.threads)
     config = Config(**{f.name: getattr(options, f.name) for f in fields(Config)})
     axis, values = axis_of(options.by)

@@ -47,7 +47,7 @@ def examples_of(name: str, a: object, pack: Pack = pack) -> tuple[np.ndarray, in
 
 def labels_of(name: str, a: object) -> np.ndarray:
     """The caller's labels (n,) as uint8; raises ConfigError for all but 0 and 1, or -1 and +1."""
-    y = numbers(name, array_of(name, a, 1, in_array), in_array)
+    y = numbers(name, array_of(name, dense(name, a), 1, in_array), in_array)
     below = -1.0 if (y == -1.0).any() else 0.0
     wrong = (y != 1.0) & (y != below)
     if wrong.any():
@@ -111,6 +111,9 @@ def dense(name: str, a: Any) -> Any:
     if not (hasattr(a, "tocsr") and hasattr(a, "nnz")):
         return a
     rows = a.tocsr()
+    if not rows.has_canonical_format:  # several entries of one place are their sum
+        rows = rows.copy()
+        rows.sum_duplicates()
     if rows.dtype.kind in "buif" and not ((rows.data != 0) & (rows.data != 1)).any():
         rows = rows.astype(np.uint8)
     return rows.toarray()

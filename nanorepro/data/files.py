@@ -6,6 +6,7 @@ are evaluation examples, by 0 which are not, and all others are features, in the
 """
 
 import csv
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -203,8 +204,9 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
     """Refuse a table without a label, without features, or with a name twice."""
     if not names:
         raise refused(path, "it is empty", "a first line with the names of the columns")
+    known = Counter(names)
     for name in names:
-        if not name or names.count(name) > 1:
+        if not name or known[name] > 1:
             what = f"{shown(name)} is there twice" if name else "a column has no name"
             raise refused(path, what, "each column a name of its own in the first line")
     if LABEL not in names:

@@ -110,6 +110,8 @@ def given_arrays(data: object) -> Given:
     """
     if not isinstance(data, Sequence) or len(data) not in (2, 4):
         problem = f"{shown(type(data).__name__)} is not allowed"
+        if isinstance(data, Sequence) and not isinstance(data, str | bytes):
+            problem = f"{len(data)} arrays are not allowed"
         raise ConfigError(problem, "data", "(x, y) or (x, y, x_eval, y_eval)")
     arrays = dict(zip(ARRAYS, data, strict=False))
     if (arrays.get("x_eval") is None) != (arrays.get("y_eval") is None):

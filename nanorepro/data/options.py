@@ -84,7 +84,7 @@ class DataSettings:
         found = content_of(self.content)
         if found is None:
             problem = f"the examples of {self.data} have not been read"
-            raise ConfigError(problem, "content", "a configuration that `with_content` returned")
+            raise ConfigError(problem, "content", "the `config` of a result, which has read them")
         return found
 
     @property

@@ -29,7 +29,7 @@ from nanorepro.results.labelled import (
     variables,
 )
 from nanorepro.results.metrics import metrics_of
-from nanorepro.results.result import Evaluation, Result, fingerprint
+from nanorepro.results.result import Evaluation, Result, check_fingerprint, fingerprint
 from nanorepro.specification import layers
 
 SEAL = b"\nsha256 %s\n"
@@ -45,7 +45,8 @@ class OtherVersion(LeftAlone):
 
 
 def encode(result: Result) -> bytes:
-    """The file of a result."""
+    """The file of a result; raises ConfigError where `check_fingerprint` does."""
+    check_fingerprint(result)
     with h5py.File("in memory", "w", driver="core", backing_store=False) as f:
         _write(result, f.id)
         f.flush()

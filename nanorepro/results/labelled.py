@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nanorepro.config import CONTRACT, Config
 from nanorepro.dials import dials
+from nanorepro.errors import ConfigError
 from nanorepro.model.layers import shapes
 from nanorepro.results.metrics import metrics_of
 from nanorepro.results.provenance import provenance
@@ -118,17 +120,24 @@ def attributes(result: "Result") -> dict[str, Any]:
         "relative_pd_interval": np.array(result.relative_pd_interval),
         "excess_loss": result.excess_loss,
         "excess_loss_interval": np.array(result.excess_loss_interval),
-        "provenance": json.dumps({**provenance(result.config), **result.provenance}),
+        "provenance": json.dumps(result.provenance or provenance(result.config)),
     }
+
+
+def xarray_module() -> Any:
+    """The library, which is wanted only here; raises ConfigError where it is not installed."""
+    try:
+        return import_module("xarray")
+    except ImportError:
+        problem = "xarray is not installed; pip install 'nanorepro[xarray]'"
+        raise ConfigError(problem) from None
 
 
 def to_xarray(result: "Result") -> "xarray.Dataset":
     """`Result.to_xarray`."""
-    import xarray
-
     along = coordinates(result)
     named, arrays = variables(result.config), contents(result)
-    return xarray.Dataset(
+    dataset: xarray.Dataset = xarray_module().Dataset(
         {
             name: (variable.dims, arrays[name], variable.attributes)
             for name, variable in named.items()
@@ -137,6 +146,7 @@ def to_xarray(result: "Result") -> "xarray.Dataset":
         {name: (name, values, meaning) for name, (values, meaning) in along.items()},
         attributes(result),
     )
+    return dataset
 
 
 def dtype_of(config: Config, model: int) -> str:

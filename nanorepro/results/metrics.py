@@ -182,13 +182,13 @@ def constant_loss(log_odds: Logits, counts: np.ndarray) -> float:
     """Excess loss of the best constant prediction, the mean of p_θ."""
     truth = predicted(log_odds)
     p = mean(truth.p, counts, truth.fsum)
-    return excess_loss(truth, np.array([math.log(p / (1.0 - p))]), counts)
+    return excess_loss(truth, truth.log(np.array([p / (1.0 - p)])), counts)
 
 
 def constant_log_loss(labels: np.ndarray, counts: np.ndarray, fsum: Sum = fsum) -> float:
     """Log loss of the best constant prediction, the share of the labels that are 1."""
     p = mean(labels.astype(np.float64), counts, fsum)
-    return log_loss(np.full(len(labels), math.log(p / (1.0 - p))), labels, counts)
+    return log_loss(np.full(len(labels), log(np.array([p / (1.0 - p)]))[0]), labels, counts)
 
 
 def is_stuck(loss: float, constant: float) -> bool:

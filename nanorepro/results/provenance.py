@@ -17,7 +17,7 @@ LIBRARIES = ("numpy", "numba", "llvmlite", "h5py")
 def provenance(config: Config) -> dict[str, str]:
     """The command that makes a result again, versions, CPU, host, engine, source digest."""
     return {
-        "command": command(config),
+        "command": _command(config),
         "nanorepro": __version__,
         "python": platform.python_version(),
         "system": platform.platform(),
@@ -27,6 +27,14 @@ def provenance(config: Config) -> dict[str, str]:
         "source": source_digest(),
         **{name: _version(name) for name in LIBRARIES},
     }
+
+
+def _command(config: Config) -> str:
+    """The command that makes a result again; a file that it does not know is FILE."""
+    words = command(config)
+    if not config.warm_start:
+        return words
+    return f"{words} --warm-start FILE  # the run of fingerprint {config.warm_start}"
 
 
 @cache

@@ -3,7 +3,7 @@
 import hashlib
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 
 from nanorepro.config import Config
 from nanorepro.data.options import ARRAYS, FILE
-from nanorepro.errors import wrong
+from nanorepro.errors import ConfigError, wrong
 from nanorepro.model.activations import ACTIVATIONS
 from nanorepro.model.layers import Parameters
 from nanorepro.numerics.streams import stream_key
@@ -44,8 +44,8 @@ class Evaluation(EqualByContent):
     labels: np.ndarray | None = None
 
 
-@dataclass(frozen=True)
-class Pair:
+@dataclass(frozen=True, eq=False)
+class Pair(EqualByContent):
     """What one pair gave at one checkpoint: the metrics of predictions, an attribute each.
 
     `pair.pd` is a number, `pair.loss` a tuple of two, one for each model; `pair.stuck` and
@@ -57,6 +57,7 @@ class Pair:
     if TYPE_CHECKING:
         pd: float = field(init=False)
         loss: tuple[float, float] = field(init=False)
+        auc: tuple[float, float] = field(init=False)  # of the caller's examples
         churn: float = field(init=False)
         disagreement: float = field(init=False)
         stuck: tuple[bool, bool] = field(init=False)
@@ -108,7 +109,7 @@ class Result:
 
     Notes
     -----
-    Two results are equal if they have the same configuration and the same parameters, measures,
+    Two results are equal if they are the same run by its id and have the same parameters, measures,
     evaluation set and last logits, bit for bit (all NaN count as one); who computed them, when and
     how fast does not matter, nor do metrics that are absent of one.  A result is hashed by its
     fingerprint.  Pairs with a diverged model count in no average.
@@ -138,6 +139,21 @@ class Result:
     seconds: float
     provenance: dict[str, Any] = field(default_factory=dict)
     absent: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        for array in self._arrays():
+            array.setflags(write=False)  # it is compared, hashed and stored by what it holds
+
+    def _arrays(self) -> Iterator[np.ndarray]:
+        """Every array."""
+        yield self.logits
+        yield from self.measures.values()
+        for models in self.parameters:
+            for record in models:
+                yield from record.values()
+        for value in vars(self.evaluation).values():
+            if value is not None:
+                yield value
 
     @property
     def metrics(self) -> dict[str, Metric]:
@@ -183,8 +199,9 @@ class Result:
 
     @property
     def examples_per_second(self) -> float:
-        """Training examples a second, each counted once for every model."""
-        return 2 * self.config.pairs * self.config.examples / self.seconds
+        """Training examples a second, each counted once for every model that was trained."""
+        models = self.config.pairs * (1 if "first_models" in self.provenance else 2)
+        return models * self.config.examples / self.seconds if self.seconds else math.inf
 
     @property
     def relative_pd(self) -> float:
@@ -367,6 +384,13 @@ def title_of(c: Config) -> str:
         f"{pairs} of {network}, {examples}, {c.optimizer} {c.lr:g}, {length},"
         f" z = 2^{c.log2_window}, differing in {differ}"
     )
+
+
+def check_fingerprint(result: Result) -> None:
+    """Raise ConfigError unless a result's parameters are those of its fingerprint."""
+    if fingerprint(result.parameters) != result.fingerprint:
+        problem = f"the parameters of run {result.config.id} are not those of its fingerprint"
+        raise ConfigError(problem, "", "a result as `simulate` or `load` gave it")
 
 
 def fingerprint(parameters: Sequence[Sequence[Parameters]]) -> str:

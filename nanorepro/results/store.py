@@ -7,8 +7,9 @@ import contextlib
 import os
 from pathlib import Path
 
+from nanorepro.arguments import folder_or_file
 from nanorepro.config import Config, command
-from nanorepro.errors import ConfigError
+from nanorepro.errors import ConfigError, wrong
 from nanorepro.results import hdf5
 from nanorepro.results.files import (
     checkpoint_of,
@@ -49,7 +50,8 @@ def save(result: Result, folder: str | Path) -> Path:
     Conflict
         If the file there holds another result of the same configuration: it is kept.
     ConfigError
-        If the file there is none of this program, or damaged: it is kept.
+        If the file there is none of this program, or damaged: it is kept.  If the parameters are
+        not those of the fingerprint.
     NotWritten
         An OSError whose message says in a line what the system refuses; nothing is left behind.
 
@@ -64,6 +66,9 @@ def save(result: Result, folder: str | Path) -> Path:
     ...     path.name == f"{config.id}.h5", load(path) == result
     (True, True)
     """
+    if not isinstance(result, Result):
+        raise wrong("result", result, "a Result, as `simulate` returns it")
+    folder = folder_or_file("folder", folder, "the path of a folder")
     path = path_of(result.config, folder)
     _write(result, path)
     with contextlib.suppress(OSError):
@@ -90,7 +95,7 @@ def load(path: str | Path) -> Result:
         For a file that is missing, truncated, damaged, foreign or inconsistent, and for one of
         another contract or of a newer version.
     """
-    path = Path(path)
+    path = folder_or_file("path", path, "the path of a file <id>.h5 of a run")
     try:
         return hdf5.decode(read_file(path))
     except ConfigError as error:
@@ -138,7 +143,10 @@ def _write(result: Result, path: Path) -> None:
             pass
     stored = check(path, result.config)
     if stored != result:
+        if stored.fingerprint == result.fingerprint:
+            what = f"the same parameters ({result.fingerprint}) with other measures"
+        else:
+            what = f"fingerprint {stored.fingerprint} there, {result.fingerprint} here"
         raise Conflict(
-            f"{str(path)!r} holds another result under the same id and was left as it is:"
-            f" fingerprint {stored.fingerprint} there, {result.fingerprint} here"
+            f"{str(path)!r} holds another result under the same id and was left as it is: {what}"
         )

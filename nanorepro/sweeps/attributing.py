@@ -7,6 +7,7 @@ from typing import TextIO
 import numpy as np
 
 from nanorepro.analysis.attribution import Attribution, attribution, wanted
+from nanorepro.arguments import folder_or_file, function_or_none, number_between
 from nanorepro.config import CHECKPOINT_MINUTES, Config, check_sequence
 from nanorepro.errors import ConfigError, wrong
 from nanorepro.results.result import Result
@@ -14,6 +15,7 @@ from nanorepro.specification import of_first_models
 from nanorepro.sweeps.folder import Folder
 from nanorepro.sweeps.runner import Broken, sweep
 from nanorepro.sweeps.work import Settings, Task
+from nanorepro.training.checkpoints import check_minutes
 from nanorepro.training.examples import with_content
 from nanorepro.training.simulation import simulate
 from nanorepro.training.threads import number_of_threads
@@ -24,6 +26,7 @@ NAME = "nanorepro.attribute"
 def attribute(
     config: Config,
     folder: str | Path | None = None,
+    *,
     backend: str = "numba",
     threads: int | str | None = None,
     floor: float | None = None,
@@ -89,8 +92,14 @@ def attribute(
     >>> [(e.source.name, e.idle) for e in found.effects], found.nothing.value
     ([('init', False), ('order', True)], 0.0)
     """
-    if floor is not None and not 0.0 < floor < 1.0:
-        raise wrong("floor", floor, "a number above 0 and below 1")
+    if floor is not None:
+        floor = number_between("floor", floor, 0.0, 1.0, "a number above 0 and below 1")
+    if not isinstance(sums, bool):
+        raise wrong("sums", sums, "True or False")
+    function_or_none("say", say, "a function of a line of text")
+    checkpoint_minutes = check_minutes(checkpoint_minutes)
+    if folder is not None:
+        folder = folder_or_file("folder", folder, "the path of a folder")
     if data is not None and folder is not None:
         raise ConfigError("runs of a folder read a file", "data", "{data=file:NAME} in its place")
     config, _ = with_content(config, data)

@@ -455,7 +455,7 @@ class Cluster:
             except Exception:
                 continue  # a scheduler that is going; the next look tells
             for address in sorted(set(self.unfit) - before):
-                name = _named(address, there[address].get("name"))
+                name = _named(address, there.get(address, {}).get("name"))
                 self.arrived.put(Told(f"worker {name} is not used: it {self.unfit[address]}"))
             self.fit &= set(there)
             if self.slots:

@@ -24,9 +24,15 @@ from nanorepro.analysis.divergence import (
     steps_measured,
 )
 from nanorepro.analysis.parting import Branch, LossParting, Parting, Weight, comparable
+from nanorepro.arguments import (
+    folder_or_file,
+    function_or_none,
+    number_between,
+    whole_within,
+)
 from nanorepro.backends import load_backend
 from nanorepro.backends.protocols import Traces
-from nanorepro.config import Config, check_sequence
+from nanorepro.config import MOST_PER_OCTAVE, Config, check_sequence
 from nanorepro.errors import ConfigError, wrong
 from nanorepro.results.files import NotWritten
 from nanorepro.results.provenance import provenance
@@ -104,8 +110,12 @@ def diverge(
     check_sequence(config)
     if config.warm_start:
         raise ConfigError("no warm start here", "warm_start", "none")
-    if not 0.0 < threshold < math.inf:
-        raise wrong("threshold", threshold, "a number above 0")
+    threshold = number_between("threshold", threshold, 0.0, math.inf, "a number above 0")
+    per_octave = whole_within("per_octave", per_octave, 1, MOST_PER_OCTAVE)
+    function_or_none("progress", progress, "a function of examples done and in all")
+    function_or_none("say", say, "a function of a line of text")
+    if folder is not None:
+        folder = folder_or_file("folder", folder, "the path of a folder")
     engine = load_backend(backend)
     if not isinstance(engine, Traces):
         raise wrong("backend", backend, "numba or reference, which can be traced")
@@ -123,7 +133,7 @@ def diverge(
         config, engine, given, steps, number_of_threads(threads), progress,
         kept.read(steps) if kept is not None else {}, keep,
     )  # fmt: skip
-    return Divergence(config, steps, float(threshold), pairs, comparable(config))
+    return Divergence(config, steps, threshold, pairs, comparable(config), per_octave)
 
 
 class KeptPairs:

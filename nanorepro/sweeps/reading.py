@@ -10,6 +10,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,14 @@ MANY = 500  # files from which on more than one process reads
 
 
 def environment() -> dict[str, str]:
-    """The environment of another process of this package."""
-    root = str(Path(__file__).resolve().parents[2])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    """The environment of another process of this package.
+
+    What is installed is found anyway, and would in PYTHONPATH come before the standard library.
+    """
+    root = Path(__file__).resolve().parents[2]
+    if str(root) in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
+        return dict(os.environ)
+    paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nanorepro.arguments import folder_or_file
 from nanorepro.errors import ConfigError, shown
 from nanorepro.results import store
+from nanorepro.results.labelled import xarray_module
 from nanorepro.results.metrics import EVERY_METRIC
 from nanorepro.sweeps.folder import Folder
 from nanorepro.sweeps.journal import ABSENT, Entry
@@ -41,7 +43,8 @@ def entries(folder: Folder) -> list[Entry]:
     """The finished runs, in a fixed order; raises ConfigError if there are none."""
     folder.look()
     if not folder.entries:
-        raise ConfigError(f"{str(folder.path)!r}: no finished runs there; give a folder of runs")
+        what = "; ".join(["no finished runs there", *left_out(folder)])
+        raise ConfigError(f"{str(folder.path)!r}: {what}; give a folder of runs")
     return ordered(folder.entries.values())
 
 
@@ -153,7 +156,12 @@ def open_results(folder: str | Path) -> "xarray.Dataset":
     Raises
     ------
     ConfigError
-        If there are no finished runs, or a newer version wrote the folder.
+        If there are no finished runs, a newer version wrote the folder, or xarray is not installed.
+
+    Notes
+    -----
+    What is read of files that the folder's journal does not have is added to it, so that the next
+    time they need not be opened.
 
     Examples
     --------
@@ -166,9 +174,9 @@ def open_results(folder: str | Path) -> "xarray.Dataset":
     ...     open_results(folder).relative_pd.dims
     ('seed',)
     """
-    import xarray
-
-    if not Path(folder).is_dir():
+    library = xarray_module()
+    folder = folder_or_file("folder", folder, "the path of a folder of runs")
+    if not folder.is_dir():
         raise ConfigError(f"{shown(str(folder))} is no folder", "folder", "the folder of the runs")
     place = Folder(folder)
     found = entries(place)
@@ -185,7 +193,8 @@ def open_results(folder: str | Path) -> "xarray.Dataset":
         coordinates["step"] = ("step", steps, {"long_name": "mini-batches trained on"})
         variables |= {n: ((*cells.dims, "step", *own), *rest) for n, (own, *rest) in series.items()}
     same = {n: value_of(found[0], n) for n in ABSENT if n not in cells.coordinates}
-    return xarray.Dataset(variables, coordinates, same)
+    dataset: xarray.Dataset = library.Dataset(variables, coordinates, same)
+    return dataset
 
 
 @dataclass(frozen=True)

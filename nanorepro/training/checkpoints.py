@@ -12,6 +12,7 @@ be written is said, and the training goes on.
 
 import contextlib
 import os
+import sys
 import threading
 import time
 import warnings
@@ -75,7 +76,9 @@ class Checkpoint:
     backend : str
         What trains, for the provenance.
     say : callable, optional
-        Takes a line that the user should see; `warnings.warn` if None.
+        Takes a line that the user should see, also from another thread; `warnings.warn` if None.
+        Where it raises, as under a filter that makes warnings errors, the line goes to the standard
+        error, and the training goes on.
     """
 
     def __init__(
@@ -89,7 +92,7 @@ class Checkpoint:
         self.config, self.backend = config, backend
         self.interval = 60.0 * check_minutes(minutes)
         self.path = checkpoint_of(config.id, folder) if folder and self.interval else None
-        self.say: Say = say or (lambda text: warnings.warn(text, stacklevel=2))
+        self.say = harmless(say or (lambda text: warnings.warn(text, stacklevel=5)))
         self.begin, self.before = time.perf_counter(), 0.0
         self.started, self.resumed = now(), ""
         self.models: dict[tuple[int, int], Snapshot] = {}
@@ -241,6 +244,19 @@ class Checkpoint:
 
     def _all_answered(self) -> bool:
         return self.ended.is_set() or all(r >= self.round for r in self.answered.values())
+
+
+def harmless(say: Say) -> Say:
+    """Say a line; what goes wrong with that ends no training and hides no other error."""
+
+    def said(text: str) -> None:
+        try:
+            say(text)
+        except Exception:
+            with contextlib.suppress(OSError, AttributeError):  # closed, or there is none
+                print(text, file=sys.stderr)
+
+    return said
 
 
 def now() -> str:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from nanorepro.backends import reference
 from nanorepro.backends.protocols import Backend
-from nanorepro.config import Config
+from nanorepro.config import Config, check_config
 from nanorepro.data.content import content_of
 from nanorepro.data.given import Given, given_arrays, read_given
 from nanorepro.data.options import ARRAYS
@@ -31,6 +31,7 @@ def with_content(config: Config, data: object = None) -> tuple[Config, Given | N
         For examples that cannot be read, trained on or evaluated on, and for others than
         `config.content` says.
     """
+    check_config(config)
     if data is None and not config.is_given:
         return config, None
     if data is None and config.data == ARRAYS:

@@ -7,7 +7,7 @@ import numpy as np
 
 from nanorepro.backends import load_backend
 from nanorepro.backends.protocols import Backend
-from nanorepro.config import Config
+from nanorepro.config import Config, check_config
 from nanorepro.data.arrays import examples_of, labels_of
 from nanorepro.errors import ConfigError
 from nanorepro.model.layers import Parameters
@@ -43,7 +43,7 @@ def fit(
     x : array_like (n, d)
         Examples of d features, 0 and 1 or real numbers, of which the nearest float32 is taken: an
         array, a nested list, a data frame, or a SciPy sparse array; n a multiple of config.batch,
-        d any number from 1 (even for the wide model).
+        d any number from 1, for the wide model an even one.
     y : array_like (n,)
         Labels, 0 and 1, or -1 and +1.
     parameters : record or list of records
@@ -81,6 +81,7 @@ def fit(
     >>> predict(config, [[0, 1], [1, 0]], trained, backend="reference") > 0
     array([False,  True])
     """
+    check_config(config)
     engine = load_backend(backend)
     taken, spec = _examples(config, x, engine)
     labels = labels_of("y", y)
@@ -129,6 +130,7 @@ def predict(
     >>> predict(config, [[0, 1, 1]], initial_parameters(config, features=3), backend="reference")
     array([0.], dtype=float32)
     """
+    check_config(config)
     engine = load_backend(backend)
     taken, spec = _examples(config, x, engine)
     records = check_records(spec, parameters)

@@ -1,14 +1,14 @@
 """Records of parameters: those before training, and the caller's, checked and rounded."""
 
-import operator
 from collections.abc import Mapping
 
 import numpy as np
 
+from nanorepro.arguments import whole_within
 from nanorepro.backends.nudge import nudge_step, nudged
-from nanorepro.config import Config
+from nanorepro.config import Config, check_config
 from nanorepro.data.options import WORLD_FEATURES
-from nanorepro.errors import ConfigError, wrong
+from nanorepro.errors import ConfigError
 from nanorepro.model.initial_values import initial_values
 from nanorepro.model.layers import Parameters, shapes
 from nanorepro.numerics import numpy_arrays
@@ -18,20 +18,6 @@ from nanorepro.numerics.streams import uniform
 from nanorepro.specification import ModelSpec
 
 MOST_FEATURES = 1 << 20
-
-
-def whole_within(name: str, value: object, low: int, high: int) -> int:
-    """An integer of Python or NumPy from low to high; raises ConfigError for anything else."""
-    try:
-        if isinstance(value, bool | np.bool_):
-            raise TypeError
-        found = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        found = low - 1
-    if not low <= found <= high:
-        right = f"a whole number from {low} to {high}" if low < high else f"{low}"
-        raise wrong(name, value, right)
-    return found
 
 
 def initial_parameters(
@@ -72,6 +58,7 @@ def initial_parameters(
     >>> {name: value.shape for name, value in initial_parameters(config, features=7).items()}
     {'w0': (7, 2), 'b0': (2,), 'w1': (2, 1), 'b1': (1,)}
     """
+    check_config(config)
     pair = whole_within("pair", pair, 0, config.pairs - 1)
     model = whole_within("model", model, 0, 1)
     spec = ModelSpec(config, whole_within("features", features, 1, MOST_FEATURES), pair, model)

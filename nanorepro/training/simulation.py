@@ -8,6 +8,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
+from nanorepro.arguments import folder_or_file, function_or_none
 from nanorepro.backends import load_backend
 from nanorepro.backends.protocols import (
     Backend,
@@ -20,10 +21,10 @@ from nanorepro.backends.protocols import (
 from nanorepro.config import CHECKPOINT_MINUTES, Config, check_sequence
 from nanorepro.data.given import Given
 from nanorepro.data.options import FILE
-from nanorepro.errors import ConfigError
+from nanorepro.errors import ConfigError, wrong
 from nanorepro.model.layers import Parameters
 from nanorepro.results.provenance import provenance
-from nanorepro.results.result import Result, fingerprint
+from nanorepro.results.result import Result, check_fingerprint, fingerprint
 from nanorepro.specification import ModelSpec, of_first_models, spec_of
 from nanorepro.training.checkpoints import Checkpoint, Say, now
 from nanorepro.training.example_stream import ExampleStream
@@ -278,11 +279,18 @@ def simulate(
     """
     config, given = with_content(config, data)
     check_sequence(config)
+    function_or_none("progress", progress, "a function of examples done and in all")
+    function_or_none("say", say, "a function of a line of text")
+    if firsts is not None and not isinstance(firsts, Result):
+        raise wrong("firsts", firsts, "a Result, as `simulate` returns it")
+    if checkpoint_folder is not None:
+        right = "the path of a folder"
+        checkpoint_folder = folder_or_file("checkpoint_folder", checkpoint_folder, right)
     threads = number_of_threads(threads)
     engine = load_backend(backend)
     _check_start(config, start)
     checkpoint = Checkpoint(config, checkpoint_folder, checkpoint_minutes, backend, say)
-    known = first_models(config, firsts) if firsts else {}
+    known = first_models(config, firsts) if firsts is not None else {}
     simulation = Simulation(config, engine, start, progress, checkpoint, given, known)
     jobs = jobs_of(simulation.models, threads, isinstance(engine, TrainsGroups))
     with checkpoint:
@@ -299,7 +307,7 @@ def simulate(
         origin["examples"] = str(Path(config.data.removeprefix(FILE)).absolute())
     if checkpoint.resumed:
         origin["resumed"] = checkpoint.resumed
-    if firsts:
+    if firsts is not None:
         origin["first_models"] = f"those of run {firsts.config.id}"
     if isinstance(engine, TrainsGroups):
         origin["device"] = engine.device()
@@ -321,12 +329,14 @@ def simulate(
 def first_models(config: Config, other: Result) -> dict[tuple[int, int], Snapshot]:
     """The first model of every pair, trained, from another run that has the same.
 
-    Raises ConfigError where it has others, or not all that is to be measured of them.
+    Raises ConfigError where it has others, or not all that is to be measured of them, and where its
+    parameters are not those of its fingerprint.
     """
     own, theirs = of_first_models(config), of_first_models(other.config)
     if own.id != theirs.id or config.checkpoints != config.checkpoints[-1:]:
         right = "a run that differs in the second models only, without a series"
         raise ConfigError(f"run {other.config.id} has other first models", "firsts", right)
+    check_fingerprint(other)
     found = {}
     for k, (first, _) in enumerate(other.parameters):
         logits = other.logits[k, 0, -1:].astype(next(iter(first.values())).dtype)
@@ -337,8 +347,8 @@ def first_models(config: Config, other: Result) -> dict[tuple[int, int], Snapsho
 def _check_start(config: Config, start: Start | None) -> None:
     if (start is None) == bool(config.warm_start):
         raise ConfigError(
-            "the fingerprint in Config and the parameters to start from go together",
-            "warm_start",
+            "the fingerprint in Config(warm_start=) and the parameters to start from go together",
+            "start" if config.warm_start == "" else "warm_start",
             "both or neither",
         )
     if start is None:

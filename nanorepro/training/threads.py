@@ -8,9 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from nanorepro.arguments import whole_within
 from nanorepro.backends.protocols import Interrupted
 from nanorepro.config import MOST_THREADS
-from nanorepro.training.parameters import whole_within
 
 Progress = Callable[[int, int], None]
 K = TypeVar("K")

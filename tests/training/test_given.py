@@ -361,7 +361,7 @@ def test_what_is_refused_on_the_command_line(words, said, file, tmp_path):
 
 NOT_EXAMPLES = [
     (X, "data: 'ndarray' is not allowed; give (x, y) or (x, y, x_eval, y_eval)"),
-    ((X, Y, X), "data: 'tuple' is not allowed"),
+    ((X, Y, X), "data: 3 arrays are not allowed"),
     ((X, Y, X, None), "data: x_eval and y_eval go together"),
     ((X, Y[:-1]), "data: x has 30 rows, y 29 labels"),
     ((X[0], Y), "x: shape (5,) is wrong"),

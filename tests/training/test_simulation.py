@@ -179,7 +179,7 @@ def test_a_start_that_does_not_fit_is_refused():
     assert simulate(warm, "reference", 1, start=start).config == warm
     infinite = [[record, {**record, "b0": np.full(3, np.inf, np.float32)}]]
     for config, given, message in [
-        (SMALL, start, "warm_start: the fingerprint .* go together; give both or neither"),
+        (SMALL, start, "start: the fingerprint .* go together; give both or neither"),
         (warm, None, "warm_start: the fingerprint .* go together; give both or neither"),
         (warm, [], r"start: not the parameters of a run; give records \[pair\]\[model\]"),
         (warm, [[record]], r"start: not the parameters of a run"),

@@ -24,6 +24,9 @@ def tensors_of(arrays: Mapping[str, Any], what: str) -> TensorFile:
         except Exception as error:
             problem = f"{shown(name)} is no array ({type(error).__name__})"
             raise ConfigError(problem, what, "arrays of numbers by their names") from None
+        if np.ma.is_masked(value):
+            problem = f"{shown(name)} has masked values"
+            raise ConfigError(problem, what, "arrays of numbers by their names")
         format = _format(array.dtype)
         if format is None:
             problem = f"{shown(name)} is of type {array.dtype}, no numbers"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from nanorepro.errors import wrong
 from nanorepro.model.optimizers.shared import EpsilonSetting, Optimizer, RateSetting
 from nanorepro.numerics.array_namespace import ArrayNamespace, Function
+from nanorepro.numerics.formats import significand_bits
 from nanorepro.settings import setting
 
 if TYPE_CHECKING:
@@ -63,10 +64,14 @@ def power(base: float, n: "np.ndarray") -> "np.ndarray":
     return found
 
 
-def check(setting: AdamSettings) -> None:
-    """A weight whose gradients have all been 0 would be divided by ε = 0."""
-    if setting.epsilon == 0.0:
-        raise wrong("epsilon", setting.epsilon, "a number above 0 with {optimizer=adam}")
+def check(config: Any) -> None:
+    """A weight whose gradients have all been 0 would be divided by ε = 0, or ε rounded to 0."""
+    for precision in config.precision.split(","):
+        p = significand_bits(precision)
+        half = 2.0 ** -(126 + p) if precision != "float64" else 0.0  # of the least number above 0
+        if config.epsilon <= half:
+            right = f"a number above {half:.2g}" + (f" in {precision}" if half else "")
+            raise wrong("epsilon", config.epsilon, f"{right} with {{optimizer=adam}}")
 
 
 ADAM = Optimizer(
