@@ -8,9 +8,10 @@ import numpy as np
 from nanorepro.config import Config
 from nanorepro.numerics.streams import stream_key
 from nanorepro.plots.style import BLACK, BLUE, GREEN, GREY, PURPLE, RED, file_of
-from nanorepro.results import statistics, store
+from nanorepro.results import store
 from nanorepro.results.files import replace_file
 from nanorepro.results.result import Result
+from nanorepro.results.studentized import Interval, contrast
 from nanorepro.training.simulation import simulate
 
 COLOURS = {"identity": BLUE, "relu": RED, "smelu": GREEN, "swish": PURPLE}
@@ -49,29 +50,29 @@ def run(config: Config, o: argparse.Namespace) -> Result:
     return found
 
 
-def mean(values: np.ndarray) -> statistics.Interval:
+def mean(values: np.ndarray) -> Interval:
     """The mean over pairs of values that are not negative, with its 95 % interval."""
     values = np.asarray(values, float)
     if not values.any():
-        return statistics.Interval(0.0, 0.0, 0.0)
-    found = statistics.contrast(values[None], np.ones(1), KEY)
-    return statistics.Interval(*np.exp(found).tolist())
+        return Interval(0.0, 0.0, 0.0)
+    found = contrast(values[None], np.ones(1), KEY)
+    return Interval(*np.exp(found).tolist())
 
 
-def ratio(first: np.ndarray, second: np.ndarray) -> statistics.Interval:
+def ratio(first: np.ndarray, second: np.ndarray) -> Interval:
     """The mean of one over that of the other, of the same pairs, with its 95 % interval."""
     rows = np.array([first, second], float)
-    found = statistics.contrast(rows, np.array([1.0, -1.0]), KEY)
-    return statistics.Interval(*np.exp(found).tolist())
+    found = contrast(rows, np.array([1.0, -1.0]), KEY)
+    return Interval(*np.exp(found).tolist())
 
 
-def slope(x: np.ndarray, rows: np.ndarray) -> statistics.Interval:
+def slope(x: np.ndarray, rows: np.ndarray) -> Interval:
     """d log y/d x of means over pairs, rows (x, pair), with its 95 % interval."""
     x = x - x.mean()
-    return statistics.contrast(rows, x / (x @ x), KEY)
+    return contrast(rows, x / (x @ x), KEY)
 
 
-def shown(of: statistics.Interval, digits: int = 3) -> str:
+def shown(of: Interval, digits: int = 3) -> str:
     return f"{of.value:.{digits}g} [{of.low:.{digits}g}, {of.high:.{digits}g}]"
 
 

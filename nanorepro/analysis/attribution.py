@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from nanorepro.analysis.shapley import interaction_weights, members, shapley_weights
-from nanorepro.analysis.single_sums import SingleSums, mean_of, runs_of_sums, single_sums
+from nanorepro.analysis.single_sums import SingleSums, runs_of_sums, single_sums
 from nanorepro.config import ROLES, Config, command
 from nanorepro.dials import Dials, dials
 from nanorepro.errors import ConfigError, wrong
@@ -23,7 +23,7 @@ from nanorepro.numerics.plans import is_drawn
 from nanorepro.numerics.streams import stream_key
 from nanorepro.numerics.trees import LEAF_ORDERS
 from nanorepro.results.content import EqualByContent
-from nanorepro.results.statistics import Interval, contrast
+from nanorepro.results.studentized import Interval, contrast, mean_of
 
 MOST = 8  # sources: 256 runs
 MATTERS = 0.1  # part of the whole from which an interaction is named

@@ -26,9 +26,9 @@ from nanorepro.config import Config, command
 from nanorepro.data.given import Given
 from nanorepro.data.worlds import World
 from nanorepro.numerics.streams import stream_key
-from nanorepro.results.bootstrap import mean_interval
 from nanorepro.results.content import EqualByContent
 from nanorepro.results.metrics import average, weight_distance
+from nanorepro.results.studentized import mean_of
 from nanorepro.specification import ModelSpec, spec_of
 from nanorepro.training.examples import source_of
 from nanorepro.training.measuring import Measurer
@@ -129,7 +129,7 @@ class Divergence(EqualByContent):
         known = [v for v in values if math.isfinite(v)]
         if len(known) < 2:
             return average(known), (math.nan, math.nan)
-        return average(known), mean_interval(known, stream_key(self.config.seed, "bootstrap"))
+        return average(known), mean_of(known, stream_key(self.config.seed, "bootstrap"))[1:]
 
     @cached_property
     def diverged(self) -> tuple[int, ...]:

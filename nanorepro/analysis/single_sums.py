@@ -17,7 +17,7 @@ from nanorepro.dials import dials
 from nanorepro.numerics.single_sums import KINDS, Site, sites, text_of
 from nanorepro.numerics.streams import stream_key
 from nanorepro.results.content import EqualByContent
-from nanorepro.results.statistics import Interval, contrast
+from nanorepro.results.studentized import Interval, contrast, mean_of
 from nanorepro.specification import layers
 
 SUFFICES = 0.5  # part of the decades of PD from which a sum is named
@@ -206,15 +206,6 @@ def _more_in_pairs(first: np.ndarray, other: np.ndarray) -> bool:
         return True
     chance = sum(math.comb(up + down, k) for k in range(up, up + down + 1)) / 2.0 ** (up + down)
     return chance <= 1.0 - LEVEL
-
-
-def mean_of(row: np.ndarray, key: np.ndarray) -> Interval:
-    """Mean PD over the pairs that have one, with its interval; 0 where all are 0."""
-    row = row[np.isfinite(row)]
-    if len(row) and not row.any():
-        return Interval(0.0, 0.0, 0.0)
-    ends = contrast(row[None], np.ones(1), key)
-    return Interval(*(math.exp(end) if end < 700.0 else end for end in ends))
 
 
 def single_sums(config: Config, pd: Mapping[str, np.ndarray], floor: float) -> SingleSums:

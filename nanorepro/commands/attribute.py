@@ -50,7 +50,7 @@ from nanorepro.training.signals import Terminated
 
 if TYPE_CHECKING:
     from nanorepro.analysis.attribution import Attribution
-    from nanorepro.results.statistics import Interval
+    from nanorepro.results.studentized import Interval
 
 NAME = "nanorepro.attribute"
 HIDDEN = ("warm_start", "eval_every")  # fields of Config that have no meaning here
@@ -120,8 +120,8 @@ def parser() -> RecordParser:
             " same command, and not made twice.  Told are PD with each source alone and with all"
             " but it;\nits Shapley value, the mean of what it adds over all orders in which sources"
             " can be added, as a share of\nthe whole, of log PD and of PD; and pairs of sources"
-            " whose joint effect is not the sum of both.\nIntervals are 95 % bootstrap intervals"
-            " over pairs."
+            " whose joint effect is not the sum of both.\nIntervals are 95 % studentized bootstrap"
+            " intervals over pairs."
         ),
         epilog="Examples: python -m nanorepro.attribute --model tower\n"
         "          python -m nanorepro.attribute --differ init,shuffle,order --leaf-order random"

@@ -18,6 +18,7 @@ from nanorepro.paper.quantities import (
     Quantity,
 )
 from nanorepro.results import statistics
+from nanorepro.results.studentized import Interval, contrast
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot tell at this size"
 ALPHA, BEYOND = 0.05, 0.001  # of the tests that losses are equal, and of those that they are not
@@ -74,7 +75,7 @@ def mean(of: Quantity, change: Callable[[np.ndarray], np.ndarray] = lambda x: x)
 
     def estimate(runs: Observations) -> Estimate:
         row = change(runs[0][of])[None]
-        return Estimate(*statistics.contrast(row, np.ones(1), key_of(runs[0]), log=False))
+        return Estimate(*contrast(row, np.ones(1), key_of(runs[0]), log=False))
 
     return Statistic((of,), estimate)
 
@@ -83,13 +84,13 @@ def positive_mean(of: Quantity) -> Statistic:
     """The mean over pairs of a quantity that is not negative."""
 
     def estimate(runs: Observations) -> Estimate:
-        found = statistics.contrast(runs[0][of][None], np.ones(1), key_of(runs[0]))
+        found = contrast(runs[0][of][None], np.ones(1), key_of(runs[0]))
         return _exp(found)
 
     return Statistic((of,), estimate)
 
 
-def _exp(found: statistics.Interval) -> Estimate:
+def _exp(found: Interval) -> Estimate:
     """The estimate of a quantity from that of its logarithm."""
     with np.errstate(over="ignore"):
         return Estimate(*np.exp(found).tolist())
@@ -97,7 +98,7 @@ def _exp(found: statistics.Interval) -> Estimate:
 
 def _ratio(of: Quantity, first: Observed, second: Observed, level: float = 0.95) -> Estimate:
     rows = np.array([first[of], second[of]])
-    found = statistics.contrast(rows, np.array([1.0, -1.0]), key_of(first), level=level)
+    found = contrast(rows, np.array([1.0, -1.0]), key_of(first), level=level)
     return _exp(found)
 
 
@@ -144,7 +145,7 @@ def all_over_learned(of: Quantity) -> Statistic:
         (run,) = runs
         x, learned = run[of], 1.0 - run[STUCK]
         rows = np.array([x, learned, x * learned])
-        return _exp(statistics.contrast(rows, np.array([1.0, 1.0, -1.0]), key_of(run)))
+        return _exp(contrast(rows, np.array([1.0, 1.0, -1.0]), key_of(run)))
 
     return Statistic((of, STUCK), estimate)
 
@@ -209,7 +210,7 @@ def slope_in_examples(share: float = 0.0) -> Statistic:
         x = (x - x.mean()) / ((x - x.mean()) @ (x - x.mean()))
         rows = np.array([run.series[s] for run in runs for s in steps])
         weights = np.concatenate([x, -share * x]) if share else x
-        return Estimate(*statistics.contrast(rows, weights, key_of(runs[0])))
+        return Estimate(*contrast(rows, weights, key_of(runs[0])))
 
     return Statistic((PD,), estimate, series=True)
 

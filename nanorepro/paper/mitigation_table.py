@@ -11,9 +11,9 @@ import numpy as np
 from nanorepro.numerics.streams import stream_key
 from nanorepro.paper.mitigations import BASE, MITIGATIONS
 from nanorepro.paper.record import Row
-from nanorepro.results import statistics
 from nanorepro.results.metrics import average
 from nanorepro.results.plain import finite_or_null
+from nanorepro.results.studentized import contrast
 from nanorepro.text import in_columns
 
 COLUMNS = (
@@ -86,7 +86,7 @@ def ratio(
     pairs = np.array([[r[column] for r in of] for of in (own, base)], float)[:, some]
     if pairs.shape[1] and not pairs[0].any() and pairs[1].any():
         return 0.0, 0.0, 0.0
-    found = statistics.contrast(pairs, np.array([1.0, -1.0]), stream_key(seed, "bootstrap"))
+    found = contrast(pairs, np.array([1.0, -1.0]), stream_key(seed, "bootstrap"))
     with np.errstate(over="ignore"):
         value, low, high = np.exp(found).tolist()
     return value, low, high

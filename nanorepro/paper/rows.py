@@ -9,9 +9,9 @@ from nanorepro.paper import csv_table
 from nanorepro.paper.curves import Size, run_keys
 from nanorepro.paper.quantities import correlation_of, first_layer_cosine
 from nanorepro.paper.record import Row
-from nanorepro.results import statistics
 from nanorepro.results.metrics import average
 from nanorepro.results.result import Result
+from nanorepro.results.studentized import contrast
 
 Runs = dict[tuple[str, int], Result]
 Plotted = tuple[tuple[str, str], ...]
@@ -51,9 +51,7 @@ def curve_rows(plotted: Plotted, size: Size, runs: Runs) -> list[Row]:
 
 def interval(r: Result, values: Sequence[float]) -> tuple[float | str, float | str]:
     """The 95 % interval of the mean over pairs of what is not negative; empty where unknown."""
-    found = statistics.contrast(
-        np.array([values], float), np.ones(1), stream_key(r.config.seed, "bootstrap")
-    )
+    found = contrast(np.array([values], float), np.ones(1), stream_key(r.config.seed, "bootstrap"))
     with np.errstate(over="ignore"):
         low, high = np.exp(found.low), np.exp(found.high)
     known = np.isfinite(low) and np.isfinite(high)

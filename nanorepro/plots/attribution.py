@@ -17,7 +17,7 @@ from nanorepro.numerics.single_sums import KINDS
 from nanorepro.plots.style import BLACK, BLUE, CYAN, GREY, RED, YLORBR, settings
 from nanorepro.results.metrics import METRICS
 from nanorepro.results.result import title_of
-from nanorepro.results.statistics import Interval
+from nanorepro.results.studentized import Interval
 
 EDGE = 0.02  # where on the axis an exact 0 is marked
 ABOVE = 18.0  # points between axes and title, for the legend

@@ -198,12 +198,13 @@ def _aside(ax: Axes, x: np.ndarray, height: float, gid: str, label: str, colour:
 
 
 def _mean(ax: Axes, result: Result) -> None:
-    """The mean over pairs as a line and its bootstrap interval as a band."""
+    """The mean over pairs as a line and its interval as a band, to the rim where it is infinite."""
     low, high = result.relative_pd_interval
     if len(result.finite()) > 1:
         label = "mean, 95 % interval"
-        bottom = max(low, ax.get_ylim()[0])
-        ax.axhspan(bottom, high, color=YELLOW, alpha=0.3, lw=0, gid="interval", zorder=0)
+        bottom, top = ax.get_ylim()
+        ends = max(low, bottom), min(high, top)
+        ax.axhspan(*ends, color=YELLOW, alpha=0.3, lw=0, gid="interval", zorder=0)
         ax.axhline(result.relative_pd, color=YELLOW, lw=1.4, gid="mean", label=label, zorder=1)
 
 

@@ -18,16 +18,16 @@ from nanorepro.model.activations import ACTIVATIONS
 from nanorepro.model.layers import Parameters
 from nanorepro.numerics.streams import stream_key
 from nanorepro.results import labelled, metrics
-from nanorepro.results.bootstrap import mean_interval, mean_intervals
 from nanorepro.results.content import EqualByContent, same
 from nanorepro.results.metrics import EVERY_METRIC, Metric, metrics_of
+from nanorepro.results.studentized import mean_of
 from nanorepro.text import counted, named_values
 
 if TYPE_CHECKING:
     import xarray
 
 SHOWN_MODELS = 32
-QUICK = 1024  # pairs whose bootstrap nobody waits for
+QUICK = 1024  # pairs whose intervals nobody waits for
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,13 +218,13 @@ class Result:
 
     @property
     def relative_pd_interval(self) -> tuple[float, float]:
-        """95 % bootstrap interval of the relative PD, over pairs."""
-        return self.intervals["pd"]
+        """95 % interval of the relative PD, over pairs; NaN of a single one."""
+        return self.interval_of("pd")
 
     @property
     def excess_loss_interval(self) -> tuple[float, float]:
-        """95 % bootstrap interval of the excess loss, over pairs; NaN where that is."""
-        return (math.nan, math.nan) if self.config.is_given else self.intervals["loss"]
+        """95 % interval of the excess loss, over pairs; NaN where that is, and of a single one."""
+        return (math.nan, math.nan) if self.config.is_given else self.interval_of("loss")
 
     def mean(self, name: str) -> float:
         """The mean of a metric over the finite pairs, and models, after the last step.
@@ -237,18 +237,25 @@ class Result:
 
     @cached_property
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """95 % bootstrap intervals of the means of all metrics, by the same resamples of pairs."""
+        """95 % intervals of the means of all metrics, over pairs (`results.studentized`)."""
         names = [name for name, metric in self.metrics.items() if not metric.flag]
-        rows = []
-        for name in names:
-            values = self._finite_values(name)
-            rows.append((values[:, 0] + values[:, 1]) / 2 if values.ndim == 2 else values)
-        key = stream_key(self.config.seed, "bootstrap")
-        return dict(zip(names, mean_intervals(rows, key), strict=True))
+        return {name: self.interval_of(name) for name in names}
 
-    def interval(self, values: Sequence[float]) -> tuple[float, float]:
-        """95 % bootstrap interval of the mean of values of pairs."""
-        return mean_interval(values, stream_key(self.config.seed, "bootstrap"))
+    def interval_of(self, name: str) -> tuple[float, float]:
+        """95 % interval of the mean of a metric over pairs, computed once."""
+        known: dict[str, tuple[float, float]] = vars(self).setdefault("_intervals", {})
+        if name not in known:
+            values = self._finite_values(name)
+            known[name] = self.interval(
+                (values[:, 0] + values[:, 1]) / 2 if values.ndim == 2 else values
+            )
+        return known[name]
+
+    def interval(self, values: Sequence[float] | np.ndarray) -> tuple[float, float]:
+        """95 % interval of the mean of values of pairs; NaN of a single one."""
+        if len(values) < 2:
+            return math.nan, math.nan
+        return mean_of(values, stream_key(self.config.seed, "bootstrap"))[1:]
 
     def _finite_values(self, name: str) -> np.ndarray:
         """The values (pair, [model]) of a metric after the last step, of the finite pairs."""

@@ -1,6 +1,6 @@
 """The graphs of a report: relative PD against each axis that varied, and against the loss.
 
-A graph shows every pair as a point, means over pairs with their 95 % bootstrap intervals, and what
+A graph shows every pair as a point, means over pairs with their 95 % intervals, and what
 stands at each place when it is pointed at.
 """
 

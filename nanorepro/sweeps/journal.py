@@ -87,8 +87,6 @@ def entry(result: Result, path: Path) -> Entry:
     """The entry of a result that is stored in a file."""
     found = os.stat(path)
     loss = "log_loss" if result.config.is_given else "excess_loss"
-    low, high = result.relative_pd_interval
-    low_loss, high_loss = result.intervals["loss"]
     return Entry(
         id=result.config.id,
         sha256=digest(path),
@@ -98,13 +96,15 @@ def entry(result: Result, path: Path) -> Entry:
         fingerprint=result.fingerprint,
         backend=result.backend,
         seconds=result.seconds,
-        summary={
-            "relative_pd": result.relative_pd,
-            "relative_pd_interval": [low, high],
-            loss: result.mean("loss"),
-            f"{loss}_interval": [low_loss, high_loss],
-            "constant_loss": result.constant_loss,
-        },
+        summary=finite_or_null(
+            {
+                "relative_pd": result.relative_pd,
+                "relative_pd_interval": result.relative_pd_interval,
+                loss: result.mean("loss"),
+                f"{loss}_interval": result.interval_of("loss"),
+                "constant_loss": result.constant_loss,
+            }
+        ),
         measures=measures(result),
         provenance=dict(result.provenance),
     )

@@ -1,4 +1,4 @@
-"""What a folder's runs gave at each value of an axis: means over pairs with bootstrap intervals."""
+"""What a folder's runs gave at each value of an axis: means over pairs with intervals."""
 
 import math
 from collections import defaultdict
@@ -10,8 +10,8 @@ import numpy as np
 
 from nanorepro.numerics.streams import stream_key
 from nanorepro.pages.page import printable
-from nanorepro.results.bootstrap import mean_intervals
 from nanorepro.results.metrics import average
+from nanorepro.results.studentized import mean_of
 from nanorepro.sweeps.journal import Entry
 from nanorepro.sweeps.table import value_of
 
@@ -71,7 +71,7 @@ class Cell:
     stuck : ndarray of bool
         Of the same pairs.
     mean, low, high : float
-        Mean of the PD over these pairs and its 95 % bootstrap interval; NaN of none.
+        Mean of the PD over these pairs and its 95 % interval; NaN of none.
     """
 
     value: Any
@@ -102,26 +102,15 @@ def cells(runs: Sequence[Pairs], axis: str, by: str | None) -> list[Cell]:
         groups[value_of(run.entry, axis), of].append(run)
     values = {k: np.concatenate([r.pd[r.finite] for r in g]) for k, g in groups.items()}
     stuck = {k: np.concatenate([r.stuck[r.finite] for r in g]) for k, g in groups.items()}
-    ends = _intervals({k: v for k, v in values.items() if len(groups[k]) > 1})
-    for key, group in groups.items():
-        if len(group) == 1:
-            ends[key] = interval_of(group[0].entry, "relative_pd")
+    key = stream_key(0, "bootstrap")
+    ends = {
+        k: interval_of(g[0].entry, "relative_pd") if len(g) == 1 else mean_of(values[k], key)[1:]
+        for k, g in groups.items()
+    }
     return [
-        Cell(*key, tuple(group), values[key], stuck[key], average(values[key].tolist()), *ends[key])
-        for key, group in groups.items()
+        Cell(*k, tuple(g), values[k], stuck[k], average(values[k].tolist()), *ends[k])
+        for k, g in groups.items()
     ]
-
-
-def _intervals(values: Mapping[Any, np.ndarray]) -> dict[Any, tuple[float, float]]:
-    """The interval of the mean of each group; groups of one size share their resamples."""
-    by_size: dict[int, list[Any]] = defaultdict(list)
-    for key, of in values.items():
-        by_size[len(of)].append(key)
-    found: dict[Any, tuple[float, float]] = {}
-    for keys in by_size.values():
-        intervals = mean_intervals([values[k] for k in keys], stream_key(0, "bootstrap"))
-        found |= dict(zip(keys, intervals, strict=True))
-    return found
 
 
 def interval_of(entry: Entry, name: str) -> tuple[float, float]:

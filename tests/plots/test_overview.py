@@ -62,12 +62,15 @@ def test_pd_by_pair(result):
     assert {"stuck", "exactly 0", "exactly 0, stuck", "diverged"} <= names
 
 
-def test_the_interval_is_the_bootstraps(result):
-    ax = overview.overview(result).axes[1]
-    (band,) = (p for p in ax.patches if p.get_gid() == "interval")
-    low, high = result.relative_pd_interval
-    assert band.get_y() == max(low, ax.get_ylim()[0])
-    assert band.get_y() + band.get_height() == pytest.approx(high)
+def test_the_interval_is_the_results_within_the_axis(result):
+    fake = edited(result)  # of its four pairs two have a PD of 0
+    assert fake.relative_pd_interval[1] == np.inf > result.relative_pd_interval[1]
+    for one in (result, fake):
+        ax = overview.overview(one).axes[1]
+        (band,) = (p for p in ax.patches if p.get_gid() == "interval")
+        (low, high), (bottom, top) = one.relative_pd_interval, ax.get_ylim()
+        assert band.get_y() == max(low, bottom)
+        assert band.get_y() + band.get_height() == pytest.approx(min(high, top))
 
 
 @pytest.mark.parametrize("options", [{"pairs": 1}, {"pairs": 3, "lr": 1e12}], ids=str)

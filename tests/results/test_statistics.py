@@ -9,7 +9,7 @@ from support import coverage
 from support.slow import slow_after
 
 from nanorepro.numerics.streams import stream_key
-from nanorepro.results import statistics
+from nanorepro.results import statistics, studentized
 
 KEY = stream_key(0, "bootstrap")
 RATIO = np.array([1.0, -1.0])
@@ -34,7 +34,7 @@ def test_percentile_interval_of_heavy_tails_does_not_cover():
 
 def test_interval_where_nothing_is_skewed_is_students():
     values = np.random.default_rng(0).normal(10.0, 1.0, (1, 200))
-    found = statistics.contrast(values, np.ones(1), KEY, log=False)
+    found = studentized.contrast(values, np.ones(1), KEY, log=False)
     theirs = stats.ttest_1samp(values[0], 0.0).confidence_interval()
     assert (found.low, found.high) == pytest.approx(tuple(theirs), abs=0.02)
     assert found.value == pytest.approx(values.mean())
@@ -42,11 +42,11 @@ def test_interval_where_nothing_is_skewed_is_students():
 
 def test_interval_does_not_depend_on_the_scale():
     pairs = np.exp(np.random.default_rng(1).normal(size=(2, 16)))
-    found = statistics.contrast(pairs, RATIO, KEY)
-    small = statistics.contrast(pairs * np.array([[2.0**-600], [2.0**-300]]), RATIO, KEY)
+    found = studentized.contrast(pairs, RATIO, KEY)
+    small = studentized.contrast(pairs * np.array([[2.0**-600], [2.0**-300]]), RATIO, KEY)
     shift = -300 * math.log(2.0)
     assert small == pytest.approx([x + shift for x in found])
-    assert statistics.contrast(pairs, RATIO, KEY) == found
+    assert studentized.contrast(pairs, RATIO, KEY) == found
     assert found.low < found.value == pytest.approx(np.log(pairs[0].mean() / pairs[1].mean()))
 
 
@@ -55,12 +55,12 @@ def test_interval_of_means_has_the_scale_of_its_values(exponent):
     pairs = np.exp(np.random.default_rng(1).normal(size=(2, 16)))
     unit = 2.0**exponent
     rounded = pairs * unit / unit  # as subnormal numbers have fewer bits
-    found = statistics.contrast(rounded, RATIO, KEY, log=False)
-    scaled = statistics.contrast(rounded * unit, RATIO, KEY, log=False)
+    found = studentized.contrast(rounded, RATIO, KEY, log=False)
+    scaled = studentized.contrast(rounded * unit, RATIO, KEY, log=False)
     assert scaled == pytest.approx([x * unit for x in found], rel=1e-6 if exponent < -1000 else 0)
     assert scaled.low < scaled.value < scaled.high
     share = [
-        statistics.contrast(some, np.array([1.0, 0.0]), KEY, log=False, whole=np.ones(2))
+        studentized.contrast(some, np.array([1.0, 0.0]), KEY, log=False, whole=np.ones(2))
         for some in (rounded, rounded * unit)
     ]
     assert share[0] == share[1]
@@ -69,16 +69,16 @@ def test_interval_of_means_has_the_scale_of_its_values(exponent):
 
 def test_interval_of_few_or_degenerate_pairs():
     one, same = np.ones((2, 1)), np.full((2, 5), 3.0)
-    assert all(map(math.isnan, statistics.contrast(one, RATIO, KEY)))
-    assert statistics.contrast(same, RATIO, KEY) == pytest.approx((0.0, 0.0, 0.0))
+    assert all(map(math.isnan, studentized.contrast(one, RATIO, KEY)))
+    assert studentized.contrast(same, RATIO, KEY) == pytest.approx((0.0, 0.0, 0.0))
     zero = np.array([[0.0, 0.0, 0.0, 0.0], [1.0, 2.0, 1.0, 2.0]])
-    assert all(map(math.isnan, statistics.contrast(zero, RATIO, KEY)))
+    assert all(map(math.isnan, studentized.contrast(zero, RATIO, KEY)))
     # where nearly all are zero nothing is known but the mean itself
     zero[0, 0] = 1.0
-    found = statistics.contrast(zero, RATIO, KEY)
+    found = studentized.contrast(zero, RATIO, KEY)
     assert found.low == -math.inf and found.high == math.inf
     some = np.array([[1.0, math.nan, 3.0, 2.0], [1.0, 1e300, 1.0, 1.0]])
-    assert statistics.contrast(some, RATIO, KEY).value == pytest.approx(math.log(2.0))
+    assert studentized.contrast(some, RATIO, KEY).value == pytest.approx(math.log(2.0))
 
 
 def test_wilsons_interval_and_rank_correlation():
@@ -138,14 +138,14 @@ def test_shares_of_a_whole_add_up_and_are_exact_where_pairs_are_equal():
     rows = np.random.default_rng(5).lognormal(0.0, 1.0, (3, 16)) + 1.0
     whole = np.array([1.0, 1.0, 1.0])
     for log in (True, False):
-        parts = [statistics.contrast(rows, w, key, log, whole=whole) for w in np.eye(3)]
+        parts = [studentized.contrast(rows, w, key, log, whole=whole) for w in np.eye(3)]
         assert sum(p.value for p in parts) == pytest.approx(1.0)
         assert all(p.low < p.value < p.high for p in parts)
         equal = np.repeat([[1.0], [2.0], [5.0]], 4, axis=1)
-        same = statistics.contrast(equal, np.array([0.0, 1.0, 0.0]), key, log, whole=whole)
+        same = studentized.contrast(equal, np.array([0.0, 1.0, 0.0]), key, log, whole=whole)
         right = np.log(2.0) / np.log(10.0) if log else 0.25
         assert same == pytest.approx((right,) * 3)
-        assert np.isnan(statistics.contrast(equal, whole, key, log, whole=0.0 * whole).value)
+        assert np.isnan(studentized.contrast(equal, whole, key, log, whole=0.0 * whole).value)
 
 
 @pytest.mark.parametrize("log", slow_after(1, [True, False]))

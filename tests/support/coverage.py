@@ -11,7 +11,7 @@ from scipy import stats
 
 from nanorepro.analysis.shapley import shapley_weights
 from nanorepro.numerics.streams import stream_key
-from nanorepro.results import statistics
+from nanorepro.results.studentized import contrast
 
 Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
@@ -83,7 +83,7 @@ def _scipy(x: np.ndarray, k: int, method: str) -> tuple[float, float]:
 def studentized(x: np.ndarray, k: int) -> tuple[float, float]:
     """The interval that is used."""
     weights = np.array([1.0, -1.0])
-    _, low, high = statistics.contrast(x, weights, stream_key(k, "bootstrap"), count=999)
+    _, low, high = contrast(x, weights, stream_key(k, "bootstrap"), count=999)
     return low, high
 
 
@@ -123,7 +123,7 @@ def share_misses(spread: float, log: bool, n: int, trials: int) -> tuple[int, in
         normal = np.random.default_rng([n, k]).standard_normal((len(MEDIANS), n))
         rows = scaled(MEDIANS[:, None] * np.exp(spread * normal))
         key = stream_key(k, "bootstrap")
-        _, low, high = statistics.contrast(rows, weights, key, log, count=999, whole=whole)
+        _, low, high = contrast(rows, weights, key, log, count=999, whole=whole)
         below += truth < low
         above += truth > high
     return below, above

@@ -41,7 +41,7 @@ def test_a_dimension_for_each_field_that_varies(runs):
         at = data.sel(seed=config.seed, differ=config.differ, pairs=config.pairs)
         assert at.id == config.id and at.fingerprint == result.fingerprint
         assert at.relative_pd == result.relative_pd
-        assert tuple(at.excess_loss_interval.values) == result.excess_loss_interval
+        np.testing.assert_array_equal(at.excess_loss_interval, result.excess_loss_interval)
         pd = at.pd.values
         np.testing.assert_array_equal(pd[: config.pairs], [p.pd for p in result.pairs])
         assert np.isnan(pd[config.pairs :]).all()
