@@ -1,8 +1,7 @@
 """The public API, as a user, a type checker and `help` see it."""
 
-import doctest
-import importlib
 import inspect
+import io
 import pydoc
 import subprocess
 import sys
@@ -12,18 +11,25 @@ import numpy as np
 import pytest
 
 import nanorepro
-from nanorepro import Config, ConfigError
+from nanorepro import (
+    Config,
+    ConfigError,
+    attribute,
+    compare,
+    diverge,
+    fit,
+    initial_parameters,
+    load,
+    open_results,
+    predict,
+    save,
+    simulate,
+)
 from tests.support.processors import environment
 
 NAMES = [
     "Config", "ConfigError", "Result", "attribute", "compare", "diverge", "fit",
     "initial_parameters", "load", "open_results", "predict", "save", "simulate",
-]  # fmt: skip
-MODULES = [
-    "nanorepro", "nanorepro.analysis.comparison", "nanorepro.results.result",
-    "nanorepro.results.store", "nanorepro.training.fitting",
-    "nanorepro.sweeps.attributing", "nanorepro.training.parameters",
-    "nanorepro.training.simulation",
 ]  # fmt: skip
 
 
@@ -79,13 +85,6 @@ def test_every_function_says_what_it_takes_and_gives(name):
         assert f"\n{parameter} : " in text or f"\n{parameter}, " in text, f"{name}: {parameter}"
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_the_examples_run(name, monkeypatch):
-    module = importlib.import_module(name)
-    results = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
-    assert results.attempted > 0 and results.failed == 0
-
-
 @pytest.mark.slow
 def test_a_type_checker_sees_the_names(tmp_path):
     assert (Path(nanorepro.__file__).parent / "py.typed").exists()
@@ -99,6 +98,7 @@ def test_a_type_checker_sees_the_names(tmp_path):
         "reveal_type(one['w0'])\nreveal_type(many[0])\nreveal_type(result.pairs[0].pd)\n"
         "reveal_type(load(save(result, 'runs')).relative_pd)\n"
         "result.no_such\n"
+        "from nanorepro import simulte\n"
     )
     command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path), str(source)]
     done = subprocess.run(
@@ -107,7 +107,8 @@ def test_a_type_checker_sees_the_names(tmp_path):
     seen = [line.partition(": ")[2] for line in done.stdout.splitlines() if "user.py" in line]
     assert [line.partition("note: Revealed type is ")[2] for line in seen[2:4]] == ['"float"'] * 2
     assert "ndarray" in seen[0] and "dict[" in seen[1]
-    assert seen[4].startswith('error: "Result" has no attribute "no_such"') and len(seen) == 5
+    assert seen[4].startswith('error: "Result" has no attribute "no_such"') and len(seen) == 6
+    assert seen[5].startswith('error: Module "nanorepro" has no attribute "simulte"')
 
 
 def test_numbers_and_lists_of_any_kind_are_taken_or_refused():
@@ -117,6 +118,63 @@ def test_numbers_and_lists_of_any_kind_are_taken_or_refused():
                   {"eval_every": True}, {"eval_every": np.array([1, 2])}):  # fmt: skip
         with pytest.raises(ConfigError, match=f"^{next(iter(wrong))}: .*; give "):
             Config(**wrong)
+
+
+SMALL = Config(model="linear", log2_examples=5, log2_eval=2, pairs=1)
+REFERENCE = {"backend": "reference", "threads": 1}
+
+
+@pytest.mark.parametrize("config", [None, {}, "tower", 1])
+def test_what_is_no_configuration_is_one_line(config):
+    record = {"w0": np.zeros((1, 1)), "b0": np.zeros(1)}
+    for call in (
+        lambda: simulate(config), lambda: diverge(config), lambda: attribute(config),
+        lambda: initial_parameters(config), lambda: fit(config, [[1]], [1], record),
+        lambda: predict(config, [[1]], record),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=r"^config: .* is not allowed; give a nanorepro"):
+            call()
+
+
+ANOTHER_KIND = {
+    "path": lambda result: [load(None), load(b"runs"), load(io.BytesIO())],
+    "folder": lambda result: [save(result, None)],
+    "folder ": lambda result: [open_results(1)],
+    "folder  ": lambda result: [diverge(SMALL, folder=1, backend="reference")],
+    "folder   ": lambda result: [attribute(SMALL, 1, backend="reference")],
+    "result": lambda result: [save(1, "runs")],
+    "checkpoint_folder": lambda result: [simulate(SMALL, checkpoint_folder=1, **REFERENCE)],
+    "firsts": lambda result: [simulate(SMALL, firsts=1, **REFERENCE)],
+    "progress": lambda result: [simulate(SMALL, progress=1, **REFERENCE)],
+    "say": lambda result: [simulate(SMALL, say="no", **REFERENCE)],
+    "say ": lambda result: [attribute(SMALL, say=1, backend="reference")],
+    "checkpoint_minutes": lambda result: [attribute(SMALL, checkpoint_minutes=-1)],
+    "sums": lambda result: [attribute(SMALL, sums="no", backend="reference")],
+    "floor": lambda result: [attribute(SMALL, floor="a", backend="reference")],
+    "threshold": lambda result: [diverge(SMALL, threshold="a", backend="reference")],
+    "per_octave": lambda result: [diverge(SMALL, per_octave=0, backend="reference")],
+    "per_octave ": lambda result: [diverge(SMALL, per_octave=1.5, backend="reference")],
+    "per_octave  ": lambda result: [diverge(SMALL, per_octave=True, backend="reference")],
+    "level": lambda result: [compare({"w": [1.0]}, {"w": [1.0]}, level="a")],
+    "transpose": lambda result: [compare({"w": [1.0]}, {"w": [1.0]}, transpose=1)],
+    "transpose ": lambda result: [compare({"w": [1.0]}, {"w": [1.0]}, transpose={"w": 1})],
+    "record": lambda result: [Config.from_record([1])],
+    "lr": lambda result: [Config(lr=np.bool_(True))],
+    "hidden": lambda result: [Config(hidden=[])],
+}
+
+
+@pytest.fixture(scope="module")
+def result():
+    return simulate(SMALL, **REFERENCE)
+
+
+@pytest.mark.parametrize("name", ANOTHER_KIND)
+def test_an_argument_of_another_kind_is_one_line(name, result, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=rf"^{name.strip()}: .* is not allowed; give "):
+        ANOTHER_KIND[name](result)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_config_is_read_by_its_fields():

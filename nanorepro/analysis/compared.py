@@ -81,7 +81,10 @@ def compared(what: Any, argument: str) -> Compared:
         file = tensors_of(what, argument)
         return Compared(argument, (CheckpointTensors("", None, lambda: file),))
     if isinstance(what, str | os.PathLike):
-        return of_path(os.fspath(what))
+        try:
+            return of_path(os.fspath(what))
+        except PermissionError as error:
+            raise ConfigError(f"{shown(os.fspath(what))}: {error.strerror}") from None
     if isinstance(what, Sequence) and len(what):
         parts = [compared(one, f"{argument}[{k}]") for k, one in enumerate(what)]
         if any(part.series for part in parts):

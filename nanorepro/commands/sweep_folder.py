@@ -114,7 +114,8 @@ def verify(words: Sequence[str], console: Console) -> int:
         with FileProgress(sys.stderr, "reading ...", f"{NAME} verify") as progress:
             found = check(folder, progress)
     for damaged in found.damaged:
-        console.say(f"bad: {damaged.path}: {damaged.reason}; moved to {damaged.moved}")
+        moved = f"; moved to {damaged.moved}" if damaged.moved else ""
+        console.say(f"bad: {damaged.path}: {damaged.reason}{moved}")
     for other in found.others:
         console.say(f"left as it is: {other.path}: {other.reason}")
     for id in found.lost:

@@ -131,6 +131,9 @@ def array_of(name: str, a: object, axes: int, place: Place | None = None) -> np.
         reason = " ".join(str(error).split())[:LONGEST]
         right = f"an array of {_axes(axes)} with all values"
         raise ConfigError(f"not an array ({reason})", name, right) from None
+    if array.ndim == 0:
+        kind = shown(type(a).__name__)
+        raise ConfigError(f"a {kind} is no array", name, f"an array of {_axes(axes)}")
     if axes == 1 and array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]  # a column, as files and data frames have one
     if array.ndim != axes or 0 in array.shape:

@@ -6,6 +6,7 @@ are evaluation examples, by 0 which are not, and all others are features, in the
 """
 
 import csv
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -138,7 +139,7 @@ def _csv(path: Path) -> dict[str, np.ndarray]:
             _check_names(path, names)
             values = list(_numbers(path, rows, names))
     except UnicodeDecodeError:
-        raise refused(path, "not text in UTF-8") from None
+        raise refused(path, "not text in UTF-8", "the table saved as UTF-8") from None
     except csv.Error as error:
         raise refused(path, f"not a table ({error})") from None
     except OSError as error:
@@ -181,6 +182,8 @@ def _parquet(path: Path) -> dict[str, np.ndarray]:
         raise refused(path, "Parquet is read by pyarrow, which is not installed", right) from None
     try:
         table = pyarrow.parquet.read_table(path)
+    except PermissionError as error:
+        raise refused(path, os.strerror(error.errno or 0)) from None
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise refused(path, f"not a whole Parquet file ({first_line(error)})") from None
     names = [name.strip() for name in table.column_names]
@@ -200,10 +203,16 @@ def _parquet(path: Path) -> dict[str, np.ndarray]:
     return found
 
 
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "|"}
+
+
 def _check_names(path: Path, names: Sequence[str]) -> None:
     """Refuse a table without a label, without features, or with a name twice."""
     if not names:
         raise refused(path, "it is empty", "a first line with the names of the columns")
+    for separator, what in SEPARATORS.items():
+        if len(names) == 1 and separator in names[0]:
+            raise refused(path, f"its columns are separated by {what}", "commas in their place")
     known = Counter(names)
     for name in names:
         if not name or known[name] > 1:
@@ -214,6 +223,10 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
         raise refused(path, f"no column is named y (there are {listed})", "the label that name")
     if not set(names) - {LABEL, EVALUATION}:
         raise refused(path, "it has no column of features")
+    for name in names:
+        if name.lower() == EVALUATION != name:
+            right = f"it the name {EVALUATION}, or another one if it is a feature"
+            raise refused(path, f"column {shown(name)} is nearly named {EVALUATION}", right)
 
 
 def _of_table(
@@ -230,7 +243,8 @@ def _of_table(
         raise refused(path, f"column 'eval', row {row} is {which[row]:g} ({PLACES})", "0 or 1")
     for_evaluation = which == 1.0
     if not for_evaluation.any():
-        return {"x": x, "y": y}, names
+        right = "1 for the evaluation examples, or leave the column out to have some drawn"
+        raise refused(path, "column 'eval' is 0 in every row", right)
     if for_evaluation.all():
         raise refused(path, "column 'eval' is 1 in every row", "0 for the training examples")
     training = ~for_evaluation
@@ -260,7 +274,12 @@ def check_examples(
         if len(arrays[x]) != len(arrays[y]):
             raise _refused(source, f"{x} has {len(arrays[x])} rows, {y} {len(arrays[y])} labels")
         if not arrays[x].size:
-            raise _refused(source, f"{x} is empty, of shape {arrays[x].shape}")
+            few = (
+                "no rows of numbers"
+                if x == "x" and source is not None and source.suffix.lower() in TABLES
+                else ""
+            )
+            raise _refused(source, few or f"{x} is empty, of shape {arrays[x].shape}")
         if arrays[x].shape[1] != len(names):
             raise _refused(source, f"{x} has {arrays[x].shape[1]} columns, x has {len(names)}")
         found[x] = _features(source, x, arrays[x], names)
@@ -269,7 +288,10 @@ def check_examples(
     least, most = found["x"].min(axis=0), found["x"].max(axis=0)
     if (least == most).any():
         k = int(np.argmax(least == most))
-        problem = f"feature {shown(names[k])} is {least[k]:g} in all training examples"
+        problem = f"feature {shown(names[k])} is {least[k] + 0.0:g} in all training examples"
+        if np.ptp(arrays["x"][:, k]) > 0.0:
+            problem += " as float32 has them"
+            raise _refused(source, problem, "it centred and scaled, or leave it out")
         raise _refused(source, problem, "features that vary, leaving it out")
     both = [x for x in (found["x"], found["x_eval"]) if x is not None]
     binary = all(bool(((x == 0.0) | (x == 1.0)).all()) for x in both)

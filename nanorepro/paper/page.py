@@ -21,7 +21,7 @@ COLUMNS = (
 
 
 def figures_page(
-    records: Sequence[Record], folder: Path, measured: Callable[[Record], str]
+    records: Sequence[Record], folder: Path, measured: Callable[[Record], str], again: str
 ) -> bytes:
     """The page of the figures that were drawn.
 
@@ -33,6 +33,8 @@ def figures_page(
         Where its pictures and notes are.
     measured : callable
         What was measured of a part of a claim, in words.
+    again : str
+        The command that makes the page.
     """
     found = [(r["figure"], claim) for r in records for claim in r["claims"]]
     runs = {run["id"]: run for record in records for run in runs_of(record)}
@@ -47,6 +49,7 @@ def figures_page(
         cell=cell,
         runs_of=runs_of,
         measured=measured,
+        again=again,
     )
 
 

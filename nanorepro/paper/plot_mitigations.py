@@ -18,6 +18,7 @@ COLOURS = {
     "arithmetic": BLUE, "examples": YELLOW,
 }  # fmt: skip
 FAMILY = {m.name: m.family for m in MITIGATIONS}
+FAR = 4.0  # how many times farther than the points an interval's end may lie to be in the frame
 SMALL = 5.0  # a marker's size where nothing more than the baseline is trained
 
 
@@ -32,11 +33,15 @@ def panels(table: Sequence[Row], title: str, note: str) -> Figure:
         if not of:
             ax.text(0.5, 0.5, "no pair learned", ha="center", transform=ax.transAxes)
         ends = np.array([r[f"pd_ratio{e}"] for r in of for e in ("", "_low", "_high")], float)
-        across = np.array([r["loss_ratio"] for r in of] or [1.0], float)  # intervals go beyond
+        across = np.array([r["loss_ratio"] for r in of] or [1.0], float)
+        bars = [r[f"loss_ratio_{end}"] for r in of for end in ("low", "high")]
+        known = [end for end in bars if end is not None and end > 0.0]
+        within = np.clip([*known, *across], across.min() / FAR, across.max() * FAR)
+        low, high = within.min(), within.max()
         ax.set_yscale("log")
         around(ax.set_ylim, ends)
         ax.set_xscale("log")
-        ax.set_xlim(across.min() / 1.25, 1.5 * across.max())
+        ax.set_xlim(low / 1.25, max(1.5 * across.max(), 1.1 * high))
         ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
         ax.xaxis.set_minor_formatter(NullFormatter())

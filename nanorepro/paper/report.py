@@ -4,6 +4,7 @@ The page is made of the records alone, so it can be made again from what is stor
 """
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -127,7 +128,9 @@ def shown(record: dict[str, Any], files: str, again: str) -> str:
     """
     lines = [f"figure {record['figure']}: {record['title']}; {record['size']}".rstrip("; ")]
     for claim in record["claims"]:
-        lines.append(f"  {claim['verdict'].upper()}: {claim['words']}")
+        there = any(part["measured"] is not None for part in claim["parts"])
+        verdict = claim["verdict"] if there else "not measured"
+        lines.append(f"  {verdict.upper()}: {claim['words']}")
         for part in claim["parts"]:
             paper = f"paper: {part['expected']} -> {part['verdict']}"
             lines.append(f"      {what(part)}: {measured(part)}; {paper}")
@@ -159,12 +162,15 @@ def write_report(page: Path) -> None:
     folder = page.with_suffix("")
     found = [folder / f"figure{f}.json" for f in FIGURES]
     records = [json.loads(p.read_text(encoding="utf-8")) for p in found if p.exists()]
+    again = f"python -m nanorepro.figure N --report {shlex.quote(page.name)}"
+    if len(records) == 1:
+        again = f"{records[0]['command']} --report {shlex.quote(str(page))}"
     if page.suffix.lower() == ".html":
         from nanorepro.paper.page import figures_page
 
-        replace_file(page, figures_page(records, folder, measured))
+        replace_file(page, figures_page(records, folder, measured, again))
         return
-    lines = ["# The paper, reproduced", "", *summary(records, folder)]
+    lines = ["# The paper, reproduced", "", *summary(records, folder, again)]
     for record in records:
         lines += section(record, folder)
     replace_file(page, ("\n".join(lines).rstrip() + "\n").encode("utf-8", "backslashreplace"))
@@ -173,14 +179,14 @@ def write_report(page: Path) -> None:
 JUDGED = "intervals.md"  # how, in a page of its own beside the pictures
 
 
-def summary(records: list[dict[str, Any]], folder: Path) -> list[str]:
+def summary(records: list[dict[str, Any]], folder: Path, again: str) -> list[str]:
     """What the page is, and the verdicts of all claims."""
     verdicts = [c["verdict"] for r in records for c in r["claims"]]
     runs = {run["id"]: run for record in records for run in runs_of(record)}
     hours = sum(run["seconds"] for run in runs.values()) / 3600
     cpus = sorted({run["cpu"] for run in runs.values()})
     lines = [
-        "Made by `python -m nanorepro.figure ... --report`; every number comes from the stored runs"
+        f"Made by `{again}`; every number comes from the stored runs"
         " whose ids and fingerprints stand below each figure. A figure's record has the command of"
         " each run.",
         "",

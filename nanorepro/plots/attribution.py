@@ -66,7 +66,9 @@ def _alone(ax: Axes, found: Attribution, effects: Sequence[Effect]) -> None:
     ax.set_xscale("log")
     ax.set_xlim(min(positive) / ROOM**2, max(positive) * ROOM)
     if whole.value > 0.0:
-        ax.axvspan(whole.low, whole.high, color=GREY, alpha=0.4, lw=0, gid="whole interval")
+        left, right = ax.get_xlim()
+        ends = max(whole.low, left), min(whole.high, right)
+        ax.axvspan(*ends, color=GREY, alpha=0.4, lw=0, gid="whole interval")
         ax.axvline(whole.value, color=BLACK, lw=1.0, label="all sources", gid="whole")
     ax.axvline(found.floor, color=GREY, lw=1.0, ls="--", label="unit roundoff", gid="floor")
     for y, e in enumerate(effects):
@@ -83,8 +85,10 @@ def _point(ax: Axes, value: Interval, y: float, colour: str, face: str, label: s
         ax.plot([], [], "o", label=label, **style)
     if value.value > 0.0:
         ax.plot([value.value], [y], "o", **style)
-        if math.isfinite(value.low) and math.isfinite(value.high):
-            ax.plot([value.low, value.high], [y, y], color=colour, lw=1.2, gid="interval")
+        if not math.isnan(value.low) and not math.isnan(value.high):
+            left, right = ax.get_xlim()  # beyond which an end of which nothing is known lies
+            ends = [max(value.low, left / ROOM), min(value.high, right * ROOM)]
+            ax.plot(ends, [y, y], color=colour, lw=1.2, gid="interval")
     elif value.value == 0.0:
         edge = ax.get_yaxis_transform()
         ax.plot([EDGE], [y], "<", transform=edge, **style)

@@ -8,12 +8,13 @@ intervals here are studentized, on a logarithmic scale where the values are posi
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 from nanorepro.numerics.streams import words
-from nanorepro.results.bootstrap import RESAMPLES, resamples
+from nanorepro.results.bootstrap import KEPT, RESAMPLES, resamples
 
 ROUNDING = 1e-12  # what is less of the estimates, with means of about 1, is rounding
 MIXED = 1.5  # deviations below over those above from which a row is of two kinds of pairs
@@ -220,7 +221,7 @@ def _lognormal(
         truth = float((weights @ logs) / (share.weights @ logs))
     done, n = 0, rows.shape[1]
     for picked in resamples(key, n, count):
-        z = _normals(key, done, (len(rows), *picked.shape))
+        z = _normals(key.tobytes(), done, (len(rows), *picked.shape))
         z = np.einsum("ij,jrp->irp", mix, z)
         z *= np.where(z > 0.0, above[:, :, None], below[:, :, None])
         estimates, errors = _studentize(np.exp(z) * there[:, picked], weights, True, share)
@@ -236,11 +237,14 @@ def _mean_square(d: np.ndarray, some: np.ndarray) -> np.ndarray:
     return found
 
 
-def _normals(key: np.ndarray, first: int, shape: tuple[int, ...]) -> np.ndarray:
+@lru_cache(maxsize=KEPT)
+def _normals(key: bytes, first: int, shape: tuple[int, ...]) -> np.ndarray:
     """Standard normal numbers from the Philox words of block 1; resamples have block 0's."""
     from scipy import special
 
-    high, low = words(key, np.arange(first, first + math.prod(shape)), block=1)[:2]
+    counters = np.arange(first, first + math.prod(shape))
+    high, low = words(np.frombuffer(key, np.uint64), counters, block=1)[:2]
     uniform = (high.astype(np.float64) * 2.0**32 + low.astype(np.float64) + 0.5) * 2.0**-64
     found: np.ndarray = special.ndtri(np.minimum(uniform, 1.0 - 2.0**-53)).reshape(shape)
+    found.setflags(write=False)
     return found

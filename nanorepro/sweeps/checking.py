@@ -50,8 +50,7 @@ def verify(folder: Folder, report: Report | None = None) -> Verdict:
 
     Checkpoints of runs in the middle of their training are files, too.
 
-    The journal is made whole from the files.  Raises ConfigError for a folder of a newer version,
-    OSError if something cannot be moved.
+    The journal is made whole from the files.  Raises ConfigError for a folder of a newer version.
     """
     known = journal.read(folder.path)
     damaged = folder.look(report=report, full=True)
@@ -73,16 +72,16 @@ def verify(folder: Folder, report: Report | None = None) -> Verdict:
         except OSError as error:
             kind = others if is_refused(error) else damaged
             kind.append(Damaged(path, error.strerror or str(error)))
-    moved = [folder.set_aside(one) for one in damaged]
-    return Verdict(len(folder.entries), moved, others, lost, begun)
+    return Verdict(len(folder.entries), list(map(folder.put_away, damaged)), others, lost, begun)
 
 
 def named(folder: Folder, id: str) -> Result:
     """The stored run whose id begins so; raises ConfigError if that is none or several."""
     ids = sorted(name for name in folder.files() if id and name.startswith(id))
     if len(ids) != 1:
-        found = "several begin so: " + ", ".join(ids[:3]) if ids else "there is none"
-        raise ConfigError(f"no run {shown(id)} in {str(folder.path)!r}: {found}; give its id")
+        where = str(folder.path)
+        found = f"several runs in {where!r} begin with {shown(id)}: {', '.join(ids[:3])}"
+        raise ConfigError(f"{found if ids else f'no run {shown(id)} in {where!r}'}; give its id")
     return store.load(folder.file(ids[0]))
 
 

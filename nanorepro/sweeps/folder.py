@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
@@ -192,6 +193,14 @@ class Folder:
         """Move a damaged file into `damaged/`, where it is kept; raises OSError."""
         return replace(damaged, moved=files.set_aside(damaged.path))
 
+    def put_away(self, damaged: Damaged) -> Damaged:
+        """The same, where it may be impossible: the reason then says so."""
+        try:
+            return self.set_aside(damaged)
+        except OSError as error:
+            reason = f"{damaged.reason}; cannot be moved aside ({error.strerror})"
+            return replace(damaged, reason=reason)
+
     def fail(self, config: Config, reason: str, tries: int) -> Failure:
         """Keep why a run failed; raises OSError."""
         when = datetime.now(UTC).isoformat(timespec="seconds")
@@ -223,6 +232,30 @@ class Folder:
         text = json.dumps({"command": command, "first": when, "runs": runs})
         files.replace_file(path, text.encode())
 
+    def _here(self, command: str) -> str:
+        """A command as it goes on in this folder, which may have been copied or renamed."""
+        try:
+            words = shlex.split(command)
+        except ValueError:  # not as a shell has it
+            return command
+        if words[:2] != ["python", "-m"]:
+            return command
+        for k, word in enumerate(words):
+            if word == "--out" and k + 1 < len(words):
+                same = _same_folder(words[k + 1], self.path)
+                words[k + 1] = words[k + 1] if same else str(self.path)
+            elif word.startswith("--out="):
+                same = _same_folder(word.removeprefix("--out="), self.path)
+                words[k] = word if same else f"--out={self.path}"
+            else:
+                continue
+            return command if same else shlex.join(words)
+        return (
+            command
+            if _same_folder("runs", self.path)
+            else f"{command} --out {shlex.quote(str(self.path))}"
+        )
+
     def sweeps(self) -> Iterator[dict[str, Any]]:
         """What was asked for: records of `command`, `first` and `runs`, the oldest first."""
         found = []
@@ -230,9 +263,15 @@ class Folder:
             try:
                 record = json.loads(path.read_bytes())
                 found.append({name: record[name] for name in ("command", "first", "runs")})
+                found[-1]["command"] = self._here(str(record["command"]))
             except (OSError, ValueError, KeyError, TypeError):
                 continue  # a file of somebody else
         yield from sorted(found, key=lambda r: str(r["first"]))
+
+
+def _same_folder(name: str, path: Path) -> bool:
+    """Whether a name that a command was given is that of a folder here."""
+    return os.path.abspath(name) == os.path.abspath(path)
 
 
 def _agree(a: Entry, b: Entry, full: bool) -> bool:

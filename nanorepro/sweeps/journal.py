@@ -225,6 +225,8 @@ class Journal:
             self.offset, self.entries = 0, {}
         except OSError as error:
             right = "move it away, it is made anew"
+            right = "the permission to read it" if isinstance(error, PermissionError) else right
+            right = f"give {right}" if isinstance(error, PermissionError) else right
             raise ConfigError(f"{str(self.path)!r}: {error.strerror}; {right}") from None
         return self.entries
 

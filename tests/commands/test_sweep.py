@@ -62,7 +62,7 @@ def test_a_plan_writes_nothing(runs, tmp_path, capsys):
          "160,000 runs are more than 100,000; give --yes if they are meant"),
         (["--gird", "act=relu"], "did you mean --grid?"),
         (["status", "nowhere"], "'nowhere' is not a folder; give the folder of a sweep's runs"),
-        (["replay", "abc", "--out", "."], "no run 'abc' in '.': there is none; give its id"),
+        (["replay", "abc", "--out", "."], "no run 'abc' in '.'; give its id"),
         (["table", ".", "--to", "x.xls"], "--to: 'x.xls' is not allowed; give a file name .csv"),
     ],
 )  # fmt: skip

@@ -154,7 +154,8 @@ BAD = [
     (pd.DataFrame({"a": []}), "a table without rows; give at least one example"),
     (pd.DataFrame(), r"shape \(0, 0\) is wrong; give 2 axes, not empty"),
     (pd.Series([0, 1]), r"shape \(2,\) is wrong"),
-    ({"a": [0, 1]}, r"shape \(\) is wrong"),
+    ({"a": [0, 1]}, "a 'dict' is no array; give an array of 2 axes"),
+    ((row for row in [[0, 1]]), "a 'generator' is no array; give an array of 2 axes"),
     (np.array([[0, object()]], object), "object object"),
     (np.array([[10**400]], object), "is not allowed; give numbers that float32 holds"),
 ]  # fmt: skip

@@ -126,7 +126,11 @@ def test_what_is_wrong_in_arrays(change, message, tmp_path):
         ("a,y,eval\n1,0,1\n2,1,1\n", "column 'eval' is 1 in every row"),
         ('a,y\n"1,0\n', "not a table"),
         (b"a,y\n\xff,1\n", "not text in UTF-8"),
-        ("a,y\n", "x is empty"),
+        ("a,y\n", "no rows of numbers"),
+        ("a;y\n1;0\n", "its columns are separated by semicolons; give commas"),
+        ("a\ty\n1\t0\n", "its columns are separated by tabs; give commas"),
+        ("a,y,Eval\n1,0,0\n", "column 'Eval' is nearly named eval; give it the name eval"),
+        ("a,y,eval\n1,0,0\n0,1,0\n", "column 'eval' is 0 in every row; give 1"),
     ],
 )
 def test_what_is_wrong_in_tables(text, message, tmp_path):

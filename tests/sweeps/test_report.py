@@ -48,10 +48,11 @@ def rows_of(tree):
     return heads, [[c.text for c in body.children[0].children] for body in runs.all("tbody")]
 
 
-def test_it_says_what_was_run_what_is_missing_and_why(tree):
+def test_it_says_what_was_run_what_is_missing_and_why(tree, folder):
     text = " ".join(tree.all("main")[0].text.split())
     assert "15 runs finished: 120 models" in text
-    assert "python -m nanorepro.sweep grid.toml 15 of 18 runs finished" in text
+    command = f"python -m nanorepro.sweep grid.toml --out {folder.path}"
+    assert f"{command} 15 of 18 runs finished" in text
     (missing,) = (t for t in tree.all("table") if t.get("id") is None and GRID[-1].id in t.text)
     reasons = {r.children[0].text: r.children[1].text for r in missing.all("tbody")[0].all("tr")}
     assert reasons[GRID[-1].id] == "failed, tried 3 times: MemoryError: nothing left"
