@@ -1,5 +1,6 @@
 """A mistake is named as its maker knows it: the field in Python, the option in a shell."""
 
+import math
 import pickle
 from dataclasses import fields
 
@@ -51,6 +52,23 @@ def test_other_fields_are_named_likewise():
     assert caught.value.on_command_line().endswith("nearest, the only one with --precision float64")
     with pytest.raises(ConfigError, match=r"at most 1 with log2_examples=6: a window fits in it"):
         check_sequence(Config(log2_examples=6, log2_window=5))
+
+
+@pytest.mark.parametrize(
+    ("precision", "least"), [("float32", 2.0**-149), ("bits:8", 2.0**-133), ("float64", 5e-324)]
+)
+def test_an_epsilon_that_is_rounded_to_0_is_refused(precision, least):
+    """Half of the least number above 0 is rounded to 0, which is even; what is more is not."""
+    given = {"optimizer": "adam", "precision": f"{precision},float64"}
+    if precision == "float64":
+        given["precision"] = "float64"
+    Config(**given, epsilon=least)
+    refused = [0.0] if precision == "float64" else [0.0, least / 2, least / 4]
+    for epsilon in refused:
+        with pytest.raises(ConfigError, match=r"^epsilon: .*; give a number above .* optimizer='adam'$"):
+            Config(**given, epsilon=epsilon)
+    if precision != "float64":
+        Config(**given, epsilon=math.nextafter(least / 2, 1.0))
 
 
 def test_a_value_cannot_pose_as_a_field():

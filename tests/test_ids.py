@@ -79,6 +79,14 @@ GIVEN = {"data": "file:a.npz", "content": CONTENT}
 OF_GIVEN = {"content", "epochs", "holdout", "pair_examples"}  # without effect in a world
 
 
+@pytest.mark.parametrize("text", ["-0", "-0.0", "-0e0"])
+@pytest.mark.parametrize("field", ["momentum", "decay", "epsilon"])
+def test_a_zero_has_one_id_whatever_its_sign(field, text):
+    given = {"optimizer": "adagrad" if field == "epsilon" else "sgd"}
+    ids = {Config(**given, **{field: value}).id for value in (text, 0, 0.0, -0.0, "0")}
+    assert len(ids) == 1
+
+
 @pytest.mark.parametrize(("id", "options"), IDS)
 def test_an_id_stays(id, options):
     assert Config(**options).id == id, canonical(Config(**options))

@@ -171,6 +171,15 @@ def test_first_models_are_trained_once_and_the_runs_are_as_ever(stored, tmp_path
     assert (trained.count(0), trained.count(1)) == (2, 2 * len(plain))
 
 
+def test_first_models_that_were_changed_are_refused():
+    config = Config(model="linear", log2_examples=6, log2_eval=4, pairs=2, differ="init")
+    result = simulate(config, "reference", 1)
+    none = [[{n: 0.0 * a for n, a in m.items()} for m in pair] for pair in result.parameters]
+    with pytest.raises(ConfigError, match="are not those of its fingerprint"):
+        simulate(replace(config, differ="none"), "reference", 1,
+                 firsts=replace(result, parameters=none))  # fmt: skip
+
+
 def test_other_first_models_are_refused():
     config = Config(hidden="3", log2_examples=5, log2_eval=4, pairs=1, differ="none")
     result = simulate(config, "reference", 1)

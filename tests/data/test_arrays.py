@@ -113,7 +113,24 @@ def test_labels_of_any_kind(labels):
     assert found.dtype == np.uint8 and found.tolist() == [0, 1, 1]
 
 
-@pytest.mark.parametrize("labels", [[[0], [1], [1]], pd.DataFrame({"y": [False, True, True]})])
+def test_several_entries_of_one_place_of_a_sparse_array_are_their_sum():
+    entries = np.ones(257), np.array([0] * 256 + [1]), np.array([0, 257])
+    counts = sparse.csr_array(entries, shape=(1, 2))
+    assert examples_of("x", counts)[0].tolist() == [[256.0, 1.0]]
+    assert len(counts.data) == 257  # the caller's is as it was
+    entries = np.ones(2, bool), np.array([0, 0]), np.array([0, 2])
+    assert not examples_of("x", sparse.csr_array(entries, shape=(1, 2)))[2]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [[0], [1], [1]],
+        pd.DataFrame({"y": [False, True, True]}),
+        sparse.csr_array([[0], [1], [1]]),
+    ],
+    ids=["list", "frame", "sparse"],
+)
 def test_labels_in_one_column(labels):
     assert labels_of("y", labels).tolist() == [0, 1, 1]
 

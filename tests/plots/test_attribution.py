@@ -1,5 +1,7 @@
 """The picture of an attribution: what is plotted is what was measured."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -60,6 +62,18 @@ def test_the_responsible_sum_has_a_frame_and_every_sum_its_pd():
     assert {text for at, text in texts.items() if at != (1, 2)} == {"0"}
     [frame] = [p for p in ax.patches if p.get_gid() == "sufficient"]
     assert frame.get_x() < 1 < frame.get_x() + frame.get_width()
+
+
+def test_an_interval_without_an_end_goes_to_the_rim():
+    of = found()
+    pd = of.pd.copy()
+    pd[1, 1:] = 0.0  # of the first source alone: one pair of six
+    figure = attribution(dataclasses.replace(of, pd=pd))
+    left = figure.axes[0]
+    drawn = [line[:, 0] for line in lines(left, "interval")]
+    assert len(drawn) == 5  # of three sources two means each, but the nudge alone: exactly 0
+    low, high = left.get_xlim()
+    assert sum(ends[0] < low and ends[1] > high for ends in drawn) == 1
 
 
 @pytest.mark.parametrize("what", ["diverged", "nothing"])

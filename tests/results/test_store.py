@@ -126,10 +126,33 @@ def test_other_bits_under_the_same_id_are_an_error(results, tmp_path):
     before = path.read_bytes()
     changed = {**result.measures, "weight_distance": result.measures["weight_distance"] + 1.0}
     other = replace(result, measures=changed)
-    with pytest.raises(store.Conflict, match="another result under the same id"):
+    with pytest.raises(store.Conflict, match="the same parameters .* with other measures"):
         store.save(other, tmp_path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == [path.name]
+
+
+def test_what_a_result_holds_cannot_be_changed(results, tmp_path):
+    for result in (results["tower"], store.load(store.save(results["tower"], tmp_path))):
+        arrays = [result.logits, *result.measures.values(), result.evaluation.counts]
+        arrays += [a for pair in result.parameters for record in pair for a in record.values()]
+        for array in arrays:
+            with pytest.raises(ValueError, match="read-only"):
+                array[...] = 0
+
+
+def test_parameters_that_are_not_those_of_the_fingerprint_are_not_stored(results, tmp_path):
+    result = results["linear"]
+    halved = [[{n: a * 0.5 for n, a in m.items()} for m in pair] for pair in result.parameters]
+    with pytest.raises(ConfigError, match="not those of its fingerprint; give a result as"):
+        store.save(replace(result, parameters=halved), tmp_path)
+    assert os.listdir(tmp_path) == []
+    store.save(result, tmp_path)
+
+
+def test_the_provenance_is_that_of_the_result(results, tmp_path):
+    elsewhere = replace(results["linear"], provenance={"host": "elsewhere"})
+    assert store.load(store.save(elsewhere, tmp_path)).provenance == {"host": "elsewhere"}
 
 
 def test_a_file_that_appears_meanwhile_is_not_replaced(results, tmp_path, monkeypatch):

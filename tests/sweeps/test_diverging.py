@@ -49,6 +49,16 @@ def same(one, other):
     return repr(one.as_record()) == repr(other.as_record())
 
 
+def test_the_command_names_what_is_not_at_its_default():
+    config = Config(model="linear", log2_examples=6, log2_eval=4, pairs=1)
+    found = diverge(config, backend="reference", per_octave=1, threshold=0.5)
+    assert found.command.endswith("--threshold 0.5 --per-octave 1")
+    assert found.per_octave == 1 and "--per-octave" not in replace(found, per_octave=4).command
+    given = diverge(Config(model="linear", epochs=4, batch=4, pairs=1), backend="reference",
+                    data=(np.eye(8, dtype=int), [0, 1] * 4))  # fmt: skip
+    assert given.command.startswith("diverge(Config(") and "data=...)" in given.command
+
+
 def test_a_second_call_trains_nothing_and_says_the_same(tmp_path, trained):
     first, plain = look(tmp_path), diverge(SMALL, "reference", 1)
     assert trained == [0, 1, 2, 0, 1, 2]

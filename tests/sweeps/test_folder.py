@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,7 +12,7 @@ from support.commands import call
 
 from nanorepro import Config, open_results, simulate
 from nanorepro.commands import sweep as command
-from nanorepro.results import hdf5, store
+from nanorepro.results import files, hdf5, store
 from nanorepro.sweeps import journal
 from nanorepro.sweeps.folder import Folder
 from nanorepro.sweeps.runner import sweep
@@ -146,17 +147,45 @@ def test_a_file_that_the_system_does_not_read_stays_where_it_is(
 
     monkeypatch.setattr(store, "read_file", refusing(store.read_file))
     monkeypatch.setattr(journal, "open", refusing(open), raising=False)
-    files = sorted(runs.glob("*.h5"))
+    there = sorted(runs.glob("*.h5"))
     status, out, err = call(command.main, *words(runs, seeds=4))
     assert (status, out, err.count("\n")) == (2, "", 1), err
     assert f"{str(path)!r}: {os.strerror(number)}" in err
     for name in ("status", "verify"):
         status, out, err = call(command.main, name, "-q", str(runs))
         assert f"left as it is: {path}: {os.strerror(number)}" in out, (out, err)
-    assert sorted(runs.rglob("*.h5")) == files
+    assert sorted(runs.rglob("*.h5")) == there
     monkeypatch.undo()
     assert call(command.main, *words(runs))[0] == 0
-    assert sorted(runs.rglob("*.h5")) == files
+    assert sorted(runs.rglob("*.h5")) == there
+
+
+def test_what_cannot_be_moved_aside_is_told_and_the_rest_is_checked(runs, monkeypatch):
+    path = runs / f"{CONFIGS[0].id}.h5"
+    path.chmod(0o644)
+    path.write_bytes(b"torn")
+
+    def refusing(path):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(files, "set_aside", refusing)
+    status, out, err = call(command.main, "verify", "-q", str(runs))
+    assert (status, err) == (1, "") and f"bad: {path}: " in out
+    assert f"cannot be moved aside ({os.strerror(errno.EROFS)})\n" in out
+    assert "2 files are sound, 1 bad, 0 lost" in out and path.exists()
+
+
+@pytest.mark.parametrize("given", [["--out", "here"], ["--out=here"], []], ids=str)
+def test_a_folder_that_was_moved_is_named_in_the_command_that_goes_on(given, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = Path("here" if given else "runs")
+    command = " ".join(["python -m nanorepro.sweep grid.toml", *given])
+    Folder(first).remember(command, CONFIGS)
+    assert [s["command"] for s in Folder(first).sweeps()] == [command]
+    first.rename("a moved one")
+    (moved,) = (s["command"] for s in Folder("a moved one").sweeps())
+    assert shlex.split(moved)[:4] == command.split()[:4]
+    assert moved.endswith("--out 'a moved one'") or moved.endswith("'--out=a moved one'")
 
 
 @pytest.mark.parametrize("name", ["leases", "sweeps"])

@@ -448,6 +448,29 @@ def test_the_checkpoint_of_another_run_is_not_used(tmp_path):
     assert models == {} and f"holds the run {other.id}" in said[0]
 
 
+def test_what_is_said_ends_no_training_and_hides_no_other_error(tmp_path, monkeypatch, capsys):
+    def refusing(text):
+        raise ValueError(text)
+
+    def full(path, data):
+        raise files.NotWritten(path, OSError(errno.ENOSPC, "no space"))
+
+    def interrupted(folder):
+        def progress(done, total):
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            simulate(SMALL, **REFERENCE, progress=progress, checkpoint_folder=folder, say=refusing)
+        return capsys.readouterr().err
+
+    assert "of the run is kept in" in interrupted(tmp_path)
+    result = simulate(SMALL, **REFERENCE, checkpoint_folder=tmp_path, say=refusing)
+    assert_same_result(result, simulate(SMALL, **REFERENCE))
+    assert "goes on from" in capsys.readouterr().err
+    monkeypatch.setattr(checkpoints, "replace_file", full)
+    assert "no checkpoint: " in interrupted(tmp_path / "full")
+
+
 @pytest.mark.parametrize("reason", ["EACCES", "EMFILE", "EIO"])
 def test_a_file_that_the_system_does_not_read_stays_where_it_is(reason, tmp_path, monkeypatch):
     state = checkpoints_of(SMALL, tmp_path)

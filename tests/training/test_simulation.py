@@ -172,6 +172,13 @@ def test_the_progress_counts_each_example_for_each_model():
 # Starts.
 
 
+def test_a_warm_start_records_a_command_that_asks_for_the_file():
+    start = [[initial_parameters(SMALL)] * 2]
+    warm = Config(**{**vars(SMALL), "warm_start": fingerprint(start)})
+    words = simulate(warm, "reference", 1, start=start).provenance["command"]
+    assert words.endswith(f" --warm-start FILE  # the run of fingerprint {warm.warm_start}")
+
+
 def test_a_start_that_does_not_fit_is_refused():
     record = initial_parameters(SMALL)
     start = [[record, record]]
