@@ -65,7 +65,9 @@ def test_an_epsilon_that_is_rounded_to_0_is_refused(precision, least):
     Config(**given, epsilon=least)
     refused = [0.0] if precision == "float64" else [0.0, least / 2, least / 4]
     for epsilon in refused:
-        with pytest.raises(ConfigError, match=r"^epsilon: .*; give a number above .* optimizer='adam'$"):
+        with pytest.raises(
+            ConfigError, match=r"^epsilon: .*; give a number above .* optimizer='adam'$"
+        ):
             Config(**given, epsilon=epsilon)
     if precision != "float64":
         Config(**given, epsilon=math.nextafter(least / 2, 1.0))

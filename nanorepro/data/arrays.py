@@ -56,6 +56,19 @@ def labels_of(name: str, a: object) -> np.ndarray:
     return (y == 1.0).astype(np.uint8)
 
 
+def check_aligned(x: Any, y: Any, name: str) -> None:
+    """Raise ConfigError if the rows of two tables have the same labels in another order.
+
+    Rows are taken by their places.
+    """
+    if not all(hasattr(getattr(a, "index", None), "equals") for a in (x, y)):
+        return  # no tables of pandas
+    one, other = x.index, y.index
+    if len(one) == len(other) and not one.equals(other) and set(one) == set(other):
+        right = "both in one order, as by y.loc[x.index], or arrays, which have no index"
+        raise ConfigError("the indexes of x and y have another order", name, right)
+
+
 def numbers(name: str, array: np.ndarray, place: Place) -> np.ndarray:
     """Any numbers as the nearest float64; integers beyond all of them become infinite.
 

@@ -167,7 +167,8 @@ def _numbers(path: Path, rows: Iterator[list[str]], names: Sequence[str]) -> Ite
             except ValueError:
                 what = "missing" if plain.lower() in ABSENT else f"no number: {shown(plain)}"
                 problem = f"column {shown(name)}, row {row} is {what} ({PLACES})"
-                raise refused(path, problem) from None
+                right = "0 and 1 in its place" if plain.lower() in WORDS else ""
+                raise refused(path, problem, *filter(None, [right])) from None
         yield found
         row += 1
 
@@ -203,6 +204,7 @@ def _parquet(path: Path) -> dict[str, np.ndarray]:
     return found
 
 
+WORDS = {"true", "false", "yes", "no"}
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "|"}
 
 

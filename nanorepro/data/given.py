@@ -12,6 +12,7 @@ import numpy as np
 from nanorepro.data.arrays import (
     Place,
     array_of,
+    check_aligned,
     columns_of,
     dense,
     in_array,
@@ -121,6 +122,8 @@ def given_arrays(data: object) -> Given:
             raise ConfigError(f"{name} is None", "data", "(x, y) or (x, y, x_eval, y_eval)")
     found: dict[str, np.ndarray] = {}
     names: tuple[str, ...] = ()
+    check_aligned(arrays["x"], arrays["y"], "data")
+    check_aligned(arrays.get("x_eval"), arrays.get("y_eval"), "data")
     for name, a in arrays.items():
         if a is None:
             continue

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 LACKING = {
@@ -163,7 +163,7 @@ def _is_stale(found: re.Match[str], modified: float) -> bool:
     """Whether nobody writes a private file any more: its process has ended, or it is a day old."""
     if time.time() - modified > DAY:
         return True
-    if found["host"] != _host() or os.name != "posix":
+    if found["host"] != machine() or os.name != "posix":
         return False
     try:
         os.kill(int(found["pid"]), 0)
@@ -174,9 +174,19 @@ def _is_stale(found: re.Match[str], modified: float) -> bool:
     return False
 
 
-def _host() -> str:
-    """A name of this machine that may be part of a file's."""
-    return re.sub(r"[^A-Za-z0-9_]", "_", socket.gethostname())[:32]
+@cache
+def machine() -> str:
+    """A name, as a part of a file's, for what numbers processes as this process is numbered.
+
+    Another machine, or the same one after it was started anew, or another container, which may
+    have the same host name, gives the same numbers to other processes.
+    """
+    parts = [socket.gethostname()[:24]]
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text()[:8])
+    with contextlib.suppress(OSError):
+        parts.append(re.sub(r"\D", "", os.readlink("/proc/self/ns/pid")))
+    return re.sub(r"[^A-Za-z0-9_]", "_", "_".join(parts))
 
 
 @contextlib.contextmanager
@@ -228,7 +238,7 @@ def _written_unnamed(path: Path, data: bytes) -> bool:
 def _private(path: Path, data: "bytes | memoryview", read_only: bool = False) -> Iterator[Path]:
     """The private name of a file with these bytes, checked and flushed; it is gone afterwards."""
     short = path.name[:32]  # with what follows no longer than a name may be
-    private = path.with_name(f".{short}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    private = path.with_name(f".{short}.{machine()}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     handle: int | None = None
     try:

@@ -8,10 +8,11 @@ do not have; the worst that a mistaken lease can do is that a run is done twice,
 import contextlib
 import os
 import secrets
-import socket
 import threading
 import time
 from pathlib import Path
+
+from nanorepro.results.files import machine
 
 FOLDER = "leases"
 BEAT = 10.0  # seconds between two signs of life
@@ -24,7 +25,7 @@ class Leases:
     def __init__(self, folder: Path):
         self.folder = folder / FOLDER
         start = _started(os.getpid()) or 0
-        self.owner = f"{_host()}+{os.getpid()}+{start}+{secrets.token_hex(4)}"
+        self.owner = f"{machine()}+{os.getpid()}+{start}+{secrets.token_hex(4)}"
         self.held: set[str] = set()
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self._live, daemon=True)
@@ -94,7 +95,7 @@ class Leases:
     def _is_dead(self, owner: str, age: float) -> bool:
         """Whether a sweep is gone that gave its last sign of life `age` seconds ago."""
         host, process, start, _ = owner.split("+") if owner.count("+") == 3 else ("", "0", "", "")
-        if host == _host() and process.isdecimal():
+        if host == machine() and process.isdecimal():
             return str(_started(int(process)) or 0) != start
         return age > DEAD
 
@@ -139,13 +140,6 @@ class Leases:
         while not self.ended.wait(BEAT):
             with contextlib.suppress(OSError):
                 self._touch(self._file(self.owner))
-
-
-def _host() -> str:
-    """This machine since it was started: the process numbers of another start mean nothing."""
-    with contextlib.suppress(OSError):
-        return socket.gethostname() + "." + Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
-    return socket.gethostname()
 
 
 def _started(process: int) -> int | None:

@@ -8,7 +8,7 @@ import numpy as np
 from nanorepro.backends import load_backend
 from nanorepro.backends.protocols import Backend
 from nanorepro.config import Config, check_config
-from nanorepro.data.arrays import examples_of, labels_of
+from nanorepro.data.arrays import check_aligned, examples_of, labels_of
 from nanorepro.errors import ConfigError
 from nanorepro.model.layers import Parameters
 from nanorepro.specification import ModelSpec
@@ -83,6 +83,7 @@ def fit(
     """
     check_config(config)
     engine = load_backend(backend)
+    check_aligned(x, y, "y")
     taken, spec = _examples(config, x, engine)
     labels = labels_of("y", y)
     if len(taken) != len(labels):

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from scipy import sparse
 
-from nanorepro import Config, ConfigError, fit, initial_parameters, predict
+from nanorepro import Config, ConfigError, fit, initial_parameters, predict, simulate
 from nanorepro.backends import load_backend
 from nanorepro.data.arrays import examples_of, labels_of
 from nanorepro.data.packing import unpack
@@ -111,6 +111,19 @@ def test_other_numbers_are_the_nearest_float32(kind, backend):
 def test_labels_of_any_kind(labels):
     found = labels_of("y", labels)
     assert found.dtype == np.uint8 and found.tolist() == [0, 1, 1]
+
+
+def test_tables_whose_rows_have_another_order_are_refused():
+    x = pd.DataFrame({"a": [0, 1, 1], "b": [1, 0, 1]}, index=[5, 6, 7])
+    config = Config(model="linear", batch=3, epochs=1, pairs=1)
+    start = initial_parameters(config, features=2)
+    for same in (pd.Series([0, 1, 1], index=[5, 6, 7]), pd.Series([0, 1, 1]), [0, 1, 1]):
+        fit(config, x, same, start, backend="reference")
+    other = pd.Series([1, 0, 1], index=[6, 5, 7])
+    with pytest.raises(ConfigError, match="^y: the indexes of x and y have another order; give"):
+        fit(config, x, other, start, backend="reference")
+    with pytest.raises(ConfigError, match="^data: the indexes of x and y have another order"):
+        simulate(config, backend="reference", data=(x, other))
 
 
 def test_several_entries_of_one_place_of_a_sparse_array_are_their_sum():

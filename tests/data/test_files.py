@@ -127,6 +127,7 @@ def test_what_is_wrong_in_arrays(change, message, tmp_path):
         ('a,y\n"1,0\n', "not a table"),
         (b"a,y\n\xff,1\n", "not text in UTF-8"),
         ("a,y\n", "no rows of numbers"),
+        ("a,y\n1,True\n", "column 'y', row 0 is no number: 'True' (rows and columns"),
         ("a;y\n1;0\n", "its columns are separated by semicolons; give commas"),
         ("a\ty\n1\t0\n", "its columns are separated by tabs; give commas"),
         ("a,y,Eval\n1,0,0\n", "column 'Eval' is nearly named eval; give it the name eval"),

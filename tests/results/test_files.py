@@ -304,7 +304,7 @@ def test_a_folder_is_scanned_once_however_many_files_are_written(tmp_path, monke
 
 
 def test_only_private_files_of_the_dead_are_removed(tmp_path):
-    host, dead = files._host(), 2**22 + 1  # above the largest process id
+    host, dead = files.machine(), 2**22 + 1  # above the largest process id
     stale = [f".a.h5.{host}-{dead}-01234567.tmp", ".a.h5.elsewhere-1-01234567.tmp"]
     kept = [
         f".a.h5.{host}-{os.getpid()}-01234567.tmp", ".b.h5.elsewhere-1-01234567.tmp", ".a.h5.tmp",
