@@ -71,9 +71,7 @@ class Folder:
         self.path = Path(path)
         self.journal = journal.Journal(self.path)
         self.entries: dict[str, Entry] = {}
-        self.others: list[
-            Damaged
-        ] = []  # files that are not damaged and cannot be read: of another version, or not allowed
+        self.others: list[Damaged] = []  # not known to be damaged: of another version, refused
         self.damaged: list[Damaged] = []  # as `look` found them
 
     def file(self, id: str) -> Path:
@@ -240,21 +238,13 @@ class Folder:
             return command
         if words[:2] != ["python", "-m"]:
             return command
-        for k, word in enumerate(words):
-            if word == "--out" and k + 1 < len(words):
-                same = _same_folder(words[k + 1], self.path)
-                words[k + 1] = words[k + 1] if same else str(self.path)
-            elif word.startswith("--out="):
-                same = _same_folder(word.removeprefix("--out="), self.path)
-                words[k] = word if same else f"--out={self.path}"
-            else:
-                continue
-            return command if same else shlex.join(words)
-        return (
-            command
-            if _same_folder("runs", self.path)
-            else f"{command} --out {shlex.quote(str(self.path))}"
-        )
+        given = [k for k, word in enumerate(words) if word == "--out" or word.startswith("--out=")]
+        first = given[0] if given else len(words)
+        last = first + 1 + (words[first : first + 1] == ["--out"])
+        name = words[last - 1].removeprefix("--out=") if given and last <= len(words) else "runs"
+        if os.path.abspath(name) == os.path.abspath(self.path):
+            return command
+        return shlex.join([*words[:first], "--out", str(self.path), *words[last:]])
 
     def sweeps(self) -> Iterator[dict[str, Any]]:
         """What was asked for: records of `command`, `first` and `runs`, the oldest first."""
@@ -267,11 +257,6 @@ class Folder:
             except (OSError, ValueError, KeyError, TypeError):
                 continue  # a file of somebody else
         yield from sorted(found, key=lambda r: str(r["first"]))
-
-
-def _same_folder(name: str, path: Path) -> bool:
-    """Whether a name that a command was given is that of a folder here."""
-    return os.path.abspath(name) == os.path.abspath(path)
 
 
 def _agree(a: Entry, b: Entry, full: bool) -> bool:

@@ -224,9 +224,8 @@ class Journal:
         except FileNotFoundError:
             self.offset, self.entries = 0, {}
         except OSError as error:
-            right = "move it away, it is made anew"
-            right = "the permission to read it" if isinstance(error, PermissionError) else right
-            right = f"give {right}" if isinstance(error, PermissionError) else right
+            refused = isinstance(error, PermissionError)
+            right = "give one that may be read" if refused else "move it away, it is made anew"
             raise ConfigError(f"{str(self.path)!r}: {error.strerror}; {right}") from None
         return self.entries
 
