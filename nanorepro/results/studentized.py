@@ -29,7 +29,9 @@ class Interval(NamedTuple):
     high: float
 
 
-def mean_of(values: Sequence[float] | np.ndarray, key: np.ndarray) -> Interval:
+def mean_of(
+    values: Sequence[float] | np.ndarray, key: np.ndarray, count: int = RESAMPLES
+) -> Interval:
     """Mean over the pairs that have a value, with its 95 % interval.
 
     On the logarithmic scale unless a value is negative.  NaN of fewer than two pairs, unless PD is
@@ -41,8 +43,8 @@ def mean_of(values: Sequence[float] | np.ndarray, key: np.ndarray) -> Interval:
     if len(row) and (row == row[0]).all() and (len(row) > 1 or row[0] == 0.0):
         return Interval(float(row[0]), float(row[0]), float(row[0]))
     if (row < 0.0).any():
-        return contrast(row[None], np.ones(1), key, log=False)
-    ends = contrast(row[None], np.ones(1), key)
+        return contrast(row[None], np.ones(1), key, log=False, count=count)
+    ends = contrast(row[None], np.ones(1), key, count=count)
     return Interval(*(math.exp(end) if end < 700.0 else end for end in ends))
 
 

@@ -84,6 +84,9 @@ class Cell:
     high: float
 
 
+RESAMPLES = 500  # of each of the many groups that a graph shows
+
+
 def shown(value: Any) -> str:
     """A value of a field or of the provenance as people read it; `none` where it is empty."""
     if isinstance(value, float):
@@ -104,7 +107,9 @@ def cells(runs: Sequence[Pairs], axis: str, by: str | None) -> list[Cell]:
     stuck = {k: np.concatenate([r.stuck[r.finite] for r in g]) for k, g in groups.items()}
     key = stream_key(0, "bootstrap")
     ends = {
-        k: interval_of(g[0].entry, "relative_pd") if len(g) == 1 else mean_of(values[k], key)[1:]
+        k: interval_of(g[0].entry, "relative_pd")
+        if len(g) == 1
+        else mean_of(values[k], key, RESAMPLES)[1:]
         for k, g in groups.items()
     }
     return [
