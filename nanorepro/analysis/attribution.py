@@ -23,6 +23,7 @@ from nanorepro.numerics.plans import is_drawn
 from nanorepro.numerics.streams import stream_key
 from nanorepro.numerics.trees import LEAF_ORDERS
 from nanorepro.results.content import EqualByContent
+from nanorepro.results.metrics import metrics_of
 from nanorepro.results.studentized import Interval, contrast, mean_of
 
 MOST = 8  # sources: 256 runs
@@ -232,7 +233,8 @@ class Attribution(EqualByContent):
 
     def mean(self, subset: int) -> Interval:
         """Mean PD of a subset over the known pairs, with its interval; 0 where all are 0."""
-        return mean_of(self.pd[subset, self.known], self._key)
+        found = mean_of(self.pd[subset, self.known], self._key)
+        return metrics_of(self.config)["pd"].within(found)
 
     @property
     def whole(self) -> Interval:

@@ -17,6 +17,7 @@ from nanorepro.dials import dials
 from nanorepro.numerics.single_sums import KINDS, Site, sites, text_of
 from nanorepro.numerics.streams import stream_key
 from nanorepro.results.content import EqualByContent
+from nanorepro.results.metrics import metrics_of
 from nanorepro.results.studentized import Interval, contrast, mean_of
 from nanorepro.specification import layers
 
@@ -96,7 +97,8 @@ class SingleSums(EqualByContent):
     @cached_property
     def means(self) -> tuple[Interval, ...]:
         """Mean PD of every row of `pd`."""
-        return tuple(mean_of(row, self._key) for row in self.pd)
+        within = metrics_of(self.config)["pd"].within
+        return tuple(within(mean_of(row, self._key)) for row in self.pd)
 
     @cached_property
     def shares(self) -> dict[Site, Interval]:

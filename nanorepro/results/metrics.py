@@ -19,6 +19,7 @@ from nanorepro.numerics import numpy_arrays
 from nanorepro.numerics.array_namespace import Function
 from nanorepro.numerics.exact_sum import fsum
 from nanorepro.numerics.exp_log import exp64, log64
+from nanorepro.results.studentized import Interval
 
 exp, log = exp64(numpy_arrays), log64(numpy_arrays)
 Sum = Callable[[np.ndarray], float]
@@ -286,6 +287,8 @@ class Metric:
         Whether it says yes or no.
     of_diverged : bool
         Whether it has a value where a model diverged; else that is NaN, or no.
+    least, most : float
+        Between which it lies, so that an interval of its mean does, too.
     """
 
     name: str
@@ -297,6 +300,8 @@ class Metric:
     symbol: str = ""
     flag: bool = False
     of_diverged: bool = False
+    least: float = 0.0
+    most: float = math.inf
 
     @property
     def by_checkpoint(self) -> bool:
@@ -335,6 +340,12 @@ class Metric:
         nothing = False if self.flag else math.nan
         return (nothing, nothing) if self.by_model else nothing
 
+    def within(self, interval: Interval) -> Interval:
+        """An interval of its mean, without what cannot be."""
+        return interval._replace(
+            low=max(interval.low, self.least), high=min(interval.high, self.most)
+        )
+
     def measure(self, comparison: PairComparison) -> Any:
         """The value of a pair, NaN or no where a model diverged and there is none."""
         if any(comparison.diverged) and not self.of_diverged:
@@ -363,11 +374,11 @@ METRICS: dict[str, Metric] = {
         ),
         Metric(
             "churn", "churn", "share of examples classified otherwise", PREDICTIONS,
-            lambda c: churn(*c.models, c.counts),
+            lambda c: churn(*c.models, c.counts), most=1.0,
         ),
         Metric(
             "disagreement", "disagreement", "mean |p1 - p2|", PREDICTIONS,
-            lambda c: disagreement(*c.models, c.counts),
+            lambda c: disagreement(*c.models, c.counts), most=1.0,
         ),
         Metric(
             "weight_distance", "weight distance", "distance of the two models' parameters",
@@ -376,10 +387,11 @@ METRICS: dict[str, Metric] = {
         Metric(
             "weight_correlation", "weight correlation", "correlation of the parameters",
             ("pair",), lambda c: weight_correlation(*c.parameters, c.fsum), of_diverged=True,
+            least=-1.0, most=1.0,
         ),
         Metric(
             "deviation_cosine", "deviation cosine", "cosine between w1 - theta and w2 - theta",
-            ("pair",), _deviation, of_diverged=True,
+            ("pair",), _deviation, of_diverged=True, least=-1.0, most=1.0,
         ),
         Metric(
             "stuck", "stuck", "learned no more than a constant", MODELS,
@@ -396,11 +408,11 @@ METRICS: dict[str, Metric] = {
 LABEL_METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        replace(METRICS["pd"], meaning="PD relative to the pair's mean prediction"),
+        replace(METRICS["pd"], meaning="PD relative to the pair's mean prediction", most=2.0),
         replace(METRICS["loss"], words="log loss", meaning="mean of -log p(y), y the label"),
         Metric(
             "auc", "AUC", "area under the ROC curve", MODELS,
-            lambda c: c.aucs,
+            lambda c: c.aucs, most=1.0,
         ),
         *(METRICS[name] for name in (
             "churn", "disagreement", "weight_distance", "weight_correlation", "stuck", "diverged",

@@ -242,20 +242,16 @@ class Result:
         return {name: self.interval_of(name) for name in names}
 
     def interval_of(self, name: str) -> tuple[float, float]:
-        """95 % interval of the mean of a metric over pairs, computed once."""
+        """95 % interval of the mean of a metric over pairs, computed once; NaN of a single pair."""
         known: dict[str, tuple[float, float]] = vars(self).setdefault("_intervals", {})
         if name not in known:
             values = self._finite_values(name)
-            known[name] = self.interval(
-                (values[:, 0] + values[:, 1]) / 2 if values.ndim == 2 else values
-            )
+            of_pairs = (values[:, 0] + values[:, 1]) / 2 if values.ndim == 2 else values
+            found = mean_of(of_pairs, stream_key(self.config.seed, "bootstrap"))
+            known[name] = self.metrics[name].within(found)[1:]
+            if len(of_pairs) < 2:
+                known[name] = (math.nan, math.nan)
         return known[name]
-
-    def interval(self, values: Sequence[float] | np.ndarray) -> tuple[float, float]:
-        """95 % interval of the mean of values of pairs; NaN of a single one."""
-        if len(values) < 2:
-            return math.nan, math.nan
-        return mean_of(values, stream_key(self.config.seed, "bootstrap"))[1:]
 
     def _finite_values(self, name: str) -> np.ndarray:
         """The values (pair, [model]) of a metric after the last step, of the finite pairs."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from nanorepro.numerics.streams import stream_key
 from nanorepro.pages.page import printable
-from nanorepro.results.metrics import average
+from nanorepro.results.metrics import average, metrics_of
 from nanorepro.results.studentized import mean_of
 from nanorepro.sweeps.journal import Entry
 from nanorepro.sweeps.table import value_of
@@ -109,7 +109,7 @@ def cells(runs: Sequence[Pairs], axis: str, by: str | None) -> list[Cell]:
     ends = {
         k: interval_of(g[0].entry, "relative_pd")
         if len(g) == 1
-        else mean_of(values[k], key, RESAMPLES)[1:]
+        else metrics_of(g[0].entry.of)["pd"].within(mean_of(values[k], key, RESAMPLES))[1:]
         for k, g in groups.items()
     }
     return [

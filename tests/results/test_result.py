@@ -194,6 +194,25 @@ def test_pairs_have_the_metrics_of_predictions(results):
     assert copy.deepcopy(pair) == pickle.loads(pickle.dumps(pair)) == pair
 
 
+def test_intervals_hold_nothing_that_cannot_be():
+    """A relative PD of the caller's examples is 2 at most, a share or a cosine 1."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 2, (64, 3))
+    config = Config(model="linear", epochs=2, batch=8, pairs=8)
+    result = simulate(config, "reference", 1, data=(x, x[:, 0]))
+    measures = dict(result.measures)
+    for name in ("pd", "churn", "disagreement"):
+        few = np.full(8, 1e-7)
+        few[0] = 0.5  # one pair of eight parts: the tail of such pairs is taken for long
+        measures[name] = np.where(np.arange(len(measures[name]))[:, None] >= 0, few, 0.0)
+    measures["weight_correlation"] = np.array([1.0] * 7 + [-0.999])
+    wide = replace(result, measures=measures).intervals
+    assert wide["pd"][1] == 2.0 and wide["churn"][1] == wide["disagreement"][1] == 1.0
+    assert wide["weight_correlation"][0] >= -1.0 and wide["weight_correlation"][1] <= 1.0
+    for name, (low, high) in {**result.intervals, **wide}.items():
+        assert result.metrics[name].least <= low <= high <= result.metrics[name].most, name
+
+
 def test_losses_that_overflow_have_an_average():
     assert metrics.average([1.7e308, 1.7e308]) == math.inf
     assert math.isnan(metrics.average([])) and metrics.average([1.0, 2.0]) == 1.5
