@@ -78,7 +78,7 @@ def picture(found: dict[str, dict[tuple[str, str], Result]]) -> Figure:
                 ax.plot(at, result.relative_pd, marker="_", ms=11, mew=2, color=colour, ls="",
                         label=label)  # fmt: skip
         axes[0].set_ylabel(r"relative PD $\Delta_r$")
-        axes[0].legend(loc="upper left")
+        axes[0].legend(loc="lower right")
     return figure
 
 
