@@ -7,10 +7,15 @@ from pathlib import Path
 from nanorepro.errors import wrong
 
 
+def is_boolean(value: object) -> bool:
+    """Whether a value is Python's or NumPy's yes or no, which is no number here."""
+    return type(value).__name__ in ("bool", "bool_")
+
+
 def whole_within(name: str, value: object, low: int, high: int) -> int:
     """An integer of Python or NumPy from low to high; raises ConfigError for anything else."""
     try:
-        if isinstance(value, bool):
+        if is_boolean(value):
             raise TypeError
         found = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
@@ -24,7 +29,7 @@ def whole_within(name: str, value: object, low: int, high: int) -> int:
 def number_between(name: str, value: object, low: float, high: float, right: str) -> float:
     """A real number above low and below high; raises ConfigError for anything else."""
     try:
-        if isinstance(value, bool | str | bytes):
+        if is_boolean(value) or isinstance(value, str | bytes):
             raise TypeError
         found = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):

@@ -15,6 +15,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import Field, dataclass, fields, replace
 from typing import Any
 
+from nanorepro.arguments import is_boolean
 from nanorepro.data.options import ARRAYS, FILE, DataSettings, check_source
 from nanorepro.dials import Dials, DialSettings, check_dials, dials
 from nanorepro.errors import ConfigError, option, wrong
@@ -353,17 +354,16 @@ def with_paper_sizes(config: Config) -> Config:
 def _plain(f: "Field[Any]", value: Any) -> Any:
     """A field's value as its declared type; numbers may arrive as NumPy's or as text."""
     kind: type = type(f.default)
-    boolean = type(value).__name__ in ("bool", "bool_")  # Python's, or NumPy's
     if f.name == "hidden" and isinstance(value, tuple | list):
         if not value:
             raise wrong(f.name, value, "a width at least; without hidden layers {model=linear}")
         value = ",".join(map(str, value))
     if f.name == "differ" and isinstance(value, set | frozenset | tuple | list):
         value = ",".join(sorted(map(str, value))) or "none"
-    if f.name == "eval_every" and not boolean:
+    if f.name == "eval_every" and not is_boolean(value):
         with contextlib.suppress(TypeError):  # what is no whole number is to be text
             value = str(operator.index(value))
-    if f.name == "fma" and boolean:
+    if f.name == "fma" and is_boolean(value):
         value = "on" if value else "off"
     if kind is str:
         if not isinstance(value, str):
@@ -371,8 +371,8 @@ def _plain(f: "Field[Any]", value: Any) -> Any:
         return value
     try:
         if isinstance(value, str):
-            return whole_number(value) if kind is int else real_number(value) + 0.0  # no -0.0
-        if boolean or (kind is int and not hasattr(value, "__index__")):
+            value = whole_number(value) if kind is int else real_number(value)
+        if is_boolean(value) or (kind is int and not hasattr(value, "__index__")):
             raise TypeError
         number = int(value.__index__()) if kind is int else float(value)
         if not math.isfinite(number):
@@ -380,7 +380,7 @@ def _plain(f: "Field[Any]", value: Any) -> Any:
     except (TypeError, ValueError, OverflowError):
         right = "a whole number" if kind is int else "a finite decimal number, such as 0.1 or 1e-7"
         raise wrong(f.name, value, right) from None
-    return number + 0
+    return number + 0  # -0.0 is 0.0
 
 
 def _plain_kind(value: str) -> str:

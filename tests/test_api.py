@@ -155,6 +155,8 @@ ANOTHER_KIND = {
     "per_octave": lambda result: [diverge(SMALL, per_octave=0, backend="reference")],
     "per_octave ": lambda result: [diverge(SMALL, per_octave=1.5, backend="reference")],
     "per_octave  ": lambda result: [diverge(SMALL, per_octave=True, backend="reference")],
+    "per_octave   ": lambda result: [diverge(SMALL, per_octave=np.True_, backend="reference")],
+    "threshold ": lambda result: [diverge(SMALL, threshold=np.True_, backend="reference")],
     "level": lambda result: [compare({"w": [1.0]}, {"w": [1.0]}, level="a")],
     "transpose": lambda result: [compare({"w": [1.0]}, {"w": [1.0]}, transpose=1)],
     "transpose ": lambda result: [compare({"w": [1.0]}, {"w": [1.0]}, transpose={"w": 1})],

@@ -168,7 +168,7 @@ def _numbers(path: Path, rows: Iterator[list[str]], names: Sequence[str]) -> Ite
                 what = "missing" if plain.lower() in ABSENT else f"no number: {shown(plain)}"
                 problem = f"column {shown(name)}, row {row} is {what} ({PLACES})"
                 right = "0 and 1 in its place" if plain.lower() in WORDS else ""
-                raise refused(path, problem, *filter(None, [right])) from None
+                raise refused(path, problem, right) from None
         yield found
         row += 1
 
@@ -276,12 +276,7 @@ def check_examples(
         if len(arrays[x]) != len(arrays[y]):
             raise _refused(source, f"{x} has {len(arrays[x])} rows, {y} {len(arrays[y])} labels")
         if not arrays[x].size:
-            few = (
-                "no rows of numbers"
-                if x == "x" and source is not None and source.suffix.lower() in TABLES
-                else ""
-            )
-            raise _refused(source, few or f"{x} is empty, of shape {arrays[x].shape}")
+            raise _refused(source, f"{x} has no numbers: its shape is {arrays[x].shape}")
         if arrays[x].shape[1] != len(names):
             raise _refused(source, f"{x} has {arrays[x].shape[1]} columns, x has {len(names)}")
         found[x] = _features(source, x, arrays[x], names)

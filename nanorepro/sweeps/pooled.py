@@ -105,17 +105,18 @@ def cells(runs: Sequence[Pairs], axis: str, by: str | None) -> list[Cell]:
         groups[value_of(run.entry, axis), of].append(run)
     values = {k: np.concatenate([r.pd[r.finite] for r in g]) for k, g in groups.items()}
     stuck = {k: np.concatenate([r.stuck[r.finite] for r in g]) for k, g in groups.items()}
-    key = stream_key(0, "bootstrap")
-    ends = {
-        k: interval_of(g[0].entry, "relative_pd")
-        if len(g) == 1
-        else metrics_of(g[0].entry.of)["pd"].within(mean_of(values[k], key, RESAMPLES))[1:]
-        for k, g in groups.items()
-    }
     return [
-        Cell(*k, tuple(g), values[k], stuck[k], average(values[k].tolist()), *ends[k])
+        Cell(*k, tuple(g), values[k], stuck[k], average(values[k].tolist()), *_ends(g, values[k]))
         for k, g in groups.items()
     ]
+
+
+def _ends(runs: Sequence[Pairs], values: np.ndarray) -> tuple[float, float]:
+    """The interval of the mean PD of runs, whose pairs' values are given."""
+    if len(runs) == 1:
+        return interval_of(runs[0].entry, "relative_pd")
+    found = mean_of(values, stream_key(0, "bootstrap"), RESAMPLES)
+    return metrics_of(runs[0].entry.of)["pd"].within(found)[1:]
 
 
 def interval_of(entry: Entry, name: str) -> tuple[float, float]:
