@@ -9,13 +9,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nanorepro.paper.curves import ALL, FIRST, LAST, MID, Size, run_keys
-from nanorepro.paper.estimates import FAILS, HOLDS, OPEN, Statistic, same_at_every_window
+from nanorepro.paper.estimates import (
+    FAILS,
+    HOLDS,
+    OPEN,
+    Estimate,
+    Statistic,
+    same_at_every_window,
+)
 from nanorepro.paper.observed import Key, Observed
 from nanorepro.paper.quantities import LOG_LOSS, Quantity
 
 __all__ = [
     "FAILS", "HOLDS", "OPEN", "Claim", "Criterion", "Measured", "decide", "verdict",
 ]  # fmt: skip
+
+RESAMPLINGS = 9  # that must say the same
+NEAR_BORDER = 0.25  # of an end's distance from the value, of which resamples move it by a tenth
 
 
 @dataclass(frozen=True)
@@ -136,9 +146,9 @@ def measure(claim: Claim, size: Size, runs: Mapping[Key, Observed]) -> list[Meas
             continue
         e = criterion.statistic(there)
         told = size.pairs > 1 and not (own and size.log2_examples < claim.least)
-        verdict = (e.told or judge(e.low, e.high, criterion)) if told else OPEN
+        verdict, said = judged(e, criterion, there) if told else (OPEN, e.said)
         what += f" ({e.where})" if e.where else ""
-        found.append(Measured(criterion, e.value, e.low, e.high, ids, verdict, what, e.said, words))
+        found.append(Measured(criterion, e.value, e.low, e.high, ids, verdict, what, said, words))
     return found
 
 
@@ -164,6 +174,33 @@ def decide(
             parts.append(first)
             decisive.append(first)
     return verdict(decisive), parts
+
+
+def judged(e: Estimate, criterion: Criterion, runs: Sequence[Observed]) -> tuple[str, str]:
+    """The verdict on an estimate, and what is said of it.
+
+    By its test if it has one, else by its interval.  The ends of a bootstrap interval vary with
+    the resamples; where one is near a border, other resamples must say the same.
+    """
+    if e.told:
+        return e.told, e.said
+    verdict = judge(e.low, e.high, criterion)
+    if verdict == OPEN or not near(e, criterion):
+        return verdict, e.said
+    for resampling in range(1, RESAMPLINGS):
+        other = criterion.statistic(runs, resampling)
+        if judge(other.low, other.high, criterion) != verdict:
+            return OPEN, "with other resamples it crosses the border"
+    return verdict, e.said
+
+
+def near(e: Estimate, criterion: Criterion) -> bool:
+    """Whether an end of the interval is so near a border that the resamples may decide."""
+    return any(
+        abs(border - end) < NEAR_BORDER * abs(end - e.value)
+        for border in (criterion.low, criterion.high)
+        for end in (e.low, e.high)
+    )
 
 
 def judge(low: float, high: float, criterion: Criterion) -> str:

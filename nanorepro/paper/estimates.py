@@ -40,6 +40,8 @@ class Estimate(NamedTuple):
 
 
 Observations = Sequence[Observed]
+Key = np.ndarray
+"""The key of the resamples, (2,)."""
 NOTHING = Estimate(math.nan, math.nan, math.nan)
 
 
@@ -52,30 +54,26 @@ class Statistic:
     quantities : tuple of Quantity
         What it needs of every run.
     estimate : callable
-        The estimate from the runs.
+        The estimate from the runs and the key of the resamples.
     series : bool
         Whether it needs the course of PD.
     """
 
     quantities: tuple[Quantity, ...]
-    estimate: Callable[[Observations], Estimate]
+    estimate: Callable[[Observations, Key], Estimate]
     series: bool = False
 
-    def __call__(self, runs: Observations) -> Estimate:
-        return self.estimate(runs)
-
-
-def key_of(run: Observed) -> np.ndarray:
-    """The key of the resamples."""
-    return stream_key(run.seed, "bootstrap")
+    def __call__(self, runs: Observations, resampling: int = 0) -> Estimate:
+        """The estimate, with an interval of other resamples where `resampling` is not 0."""
+        return self.estimate(runs, stream_key(runs[0].seed, "bootstrap", resampling))
 
 
 def mean(of: Quantity, change: Callable[[np.ndarray], np.ndarray] = lambda x: x) -> Statistic:
     """The mean over pairs of a quantity, or of a function of it, of either sign."""
 
-    def estimate(runs: Observations) -> Estimate:
+    def estimate(runs: Observations, key: Key) -> Estimate:
         row = change(runs[0][of])[None]
-        return Estimate(*contrast(row, np.ones(1), key_of(runs[0]), log=False))
+        return Estimate(*contrast(row, np.ones(1), key, log=False))
 
     return Statistic((of,), estimate)
 
@@ -83,9 +81,8 @@ def mean(of: Quantity, change: Callable[[np.ndarray], np.ndarray] = lambda x: x)
 def positive_mean(of: Quantity) -> Statistic:
     """The mean over pairs of a quantity that is not negative."""
 
-    def estimate(runs: Observations) -> Estimate:
-        found = contrast(runs[0][of][None], np.ones(1), key_of(runs[0]))
-        return _exp(found)
+    def estimate(runs: Observations, key: Key) -> Estimate:
+        return _exp(contrast(runs[0][of][None], np.ones(1), key))
 
     return Statistic((of,), estimate)
 
@@ -96,21 +93,22 @@ def _exp(found: Interval) -> Estimate:
         return Estimate(*np.exp(found).tolist())
 
 
-def _ratio(of: Quantity, first: Observed, second: Observed, level: float = 0.95) -> Estimate:
+def _ratio(
+    of: Quantity, first: Observed, second: Observed, key: Key, level: float = 0.95
+) -> Estimate:
     rows = np.array([first[of], second[of]])
-    found = contrast(rows, np.array([1.0, -1.0]), key_of(first), level=level)
-    return _exp(found)
+    return _exp(contrast(rows, np.array([1.0, -1.0]), key, level=level))
 
 
 def ratio(of: Quantity) -> Statistic:
     """The mean of the first run over that of the second, over the same pairs."""
-    return Statistic((of,), lambda runs: _ratio(of, runs[0], runs[1]))
+    return Statistic((of,), lambda runs, key: _ratio(of, runs[0], runs[1], key))
 
 
 def geometric_ratio(of: Quantity) -> Statistic:
     """The geometric mean of the pairs' ratios of the first run to the second."""
 
-    def estimate(runs: Observations) -> Estimate:
+    def estimate(runs: Observations, _: Key) -> Estimate:
         with np.errstate(divide="ignore", invalid="ignore"):
             return _exp(statistics.mean_difference(np.log(runs[0][of]) - np.log(runs[1][of])))
 
@@ -119,18 +117,20 @@ def geometric_ratio(of: Quantity) -> Statistic:
 
 def least_ratio(of: Quantity) -> Statistic:
     """The least of the ratios of all runs but the last to the last."""
-    return Statistic((of,), lambda runs: _least(of, [(r, runs[-1]) for r in runs[:-1]]))
+    return Statistic((of,), lambda runs, key: _least(of, [(r, runs[-1]) for r in runs[:-1]], key))
 
 
 def best_of_ratios(of: Quantity) -> Statistic:
     """The least of the ratios of the first run to the second, of the third to the fourth, ..."""
-    return Statistic((of,), lambda runs: _least(of, list(zip(runs[::2], runs[1::2], strict=True))))
+    return Statistic(
+        (of,), lambda runs, key: _least(of, list(zip(runs[::2], runs[1::2], strict=True)), key)
+    )
 
 
-def _least(of: Quantity, pairs: Sequence[tuple[Observed, Observed]]) -> Estimate:
+def _least(of: Quantity, pairs: Sequence[tuple[Observed, Observed]], key: Key) -> Estimate:
     """The least of some ratios, with a wider interval: 95 % for all of them together."""
     level = 1.0 - 0.05 / len(pairs)
-    found = [_ratio(of, a, b, level)._replace(where=a.curve) for a, b in pairs]
+    found = [_ratio(of, a, b, key, level)._replace(where=a.curve) for a, b in pairs]
     known = [e for e in found if math.isfinite(e.value)]
     return min(known, key=lambda e: e.value, default=NOTHING)
 
@@ -141,11 +141,11 @@ def all_over_learned(of: Quantity) -> Statistic:
     log mean(x) + log mean(l) - log mean(x·l), where l is 1 of a pair that learned, else 0.
     """
 
-    def estimate(runs: Observations) -> Estimate:
+    def estimate(runs: Observations, key: Key) -> Estimate:
         (run,) = runs
         x, learned = run[of], 1.0 - run[STUCK]
         rows = np.array([x, learned, x * learned])
-        return _exp(contrast(rows, np.array([1.0, 1.0, -1.0]), key_of(run)))
+        return _exp(contrast(rows, np.array([1.0, 1.0, -1.0]), key))
 
     return Statistic((of, STUCK), estimate)
 
@@ -159,7 +159,7 @@ def same_at_every_window(of_log: Quantity, bound: float) -> Statistic:
     told worst.
     """
 
-    def estimate(runs: Observations) -> Estimate:
+    def estimate(runs: Observations, _: Key) -> Estimate:
         first, *later = runs
         margin = math.log(bound)
         found = []
@@ -202,7 +202,7 @@ def slope_in_examples(share: float = 0.0) -> Statistic:
     With a share, less so much of the same slope of a second run, over the same pairs.
     """
 
-    def estimate(runs: Observations) -> Estimate:
+    def estimate(runs: Observations, key: Key) -> Estimate:
         steps = sorted(runs[0].series)
         if len(steps) < 3:
             return NOTHING
@@ -210,7 +210,7 @@ def slope_in_examples(share: float = 0.0) -> Statistic:
         x = (x - x.mean()) / ((x - x.mean()) @ (x - x.mean()))
         rows = np.array([run.series[s] for run in runs for s in steps])
         weights = np.concatenate([x, -share * x]) if share else x
-        return Estimate(*contrast(rows, weights, key_of(runs[0])))
+        return Estimate(*contrast(rows, weights, key))
 
     return Statistic((PD,), estimate, series=True)
 
@@ -218,7 +218,7 @@ def slope_in_examples(share: float = 0.0) -> Statistic:
 def rank_correlation() -> Statistic:
     """Spearman's correlation over pairs between that of the embeddings and that of the weights."""
 
-    def estimate(runs: Observations) -> Estimate:
+    def estimate(runs: Observations, _: Key) -> Estimate:
         (run,) = runs
         return Estimate(*statistics.rank_correlation(run[EMBEDDINGS], run[WEIGHTS]))
 
@@ -233,7 +233,7 @@ def opposite(cosines: np.ndarray) -> np.ndarray:
 def count_opposite() -> Statistic:
     """In how many pairs of all runs weights were opposite: a count, without an interval."""
 
-    def estimate(runs: Observations) -> Estimate:
+    def estimate(runs: Observations, _: Key) -> Estimate:
         seen = float(sum(opposite(r[FIRST_LAYER]).sum() for r in runs))
         return Estimate(seen, seen, seen)
 
@@ -241,7 +241,7 @@ def count_opposite() -> Statistic:
 
 
 def _share(of: Quantity, change: Callable[[np.ndarray], np.ndarray]) -> Statistic:
-    def estimate(runs: Observations) -> Estimate:
+    def estimate(runs: Observations, _: Key) -> Estimate:
         x = np.concatenate([change(r[of]) for r in runs])
         return Estimate(*statistics.proportion(int(x.sum()), len(x)))
 

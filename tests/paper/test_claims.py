@@ -21,6 +21,32 @@ def test_verdicts():
     assert claims.judge(math.nan, math.nan, part) == claims.OPEN
 
 
+def test_resamples_do_not_decide():
+    """Where an end of a bootstrap interval is at a border, its other resamples are asked."""
+    rng = np.random.default_rng(3)
+    size = curves.Size(claims.LEAST_LOG2_T, 0, 16, (0,))
+    values = {PD.name: np.exp(rng.normal(size=16))}
+    runs = {("linear", 0): Observed("linear", 0, size.log2_examples, 16, "", 0, values)}
+    statistic = estimates.positive_mean(PD)
+    ends = [statistic(list(runs.values()), r)[1:3] for r in range(claims.RESAMPLINGS)]
+    lows, highs = (sorted(set(e)) for e in zip(*ends, strict=True))
+    assert len(lows) > 1 and len(highs) > 1  # each has resamples of its own
+
+    def told(low, high):
+        part = claims.Criterion("", statistic, (("linear", curves.FIRST),), low, high)
+        (measured,) = claims.measure(claims.Claim("", 0, (part,)), size, runs)
+        return measured.verdict, "crosses" in measured.said
+
+    low, high = ends[0]
+    assert lows[0] < low and high < highs[-1]
+    assert told(lows[0], highs[-1]) == (claims.HOLDS, False)
+    assert told(highs[-1], math.inf)[0] == claims.OPEN
+    # the first resamples alone would tell these
+    for border in ((low, math.inf), (0.0, high), (low, high)):
+        assert told(*border) == (claims.OPEN, True)
+    assert told(np.nextafter(high, math.inf), math.inf) == (claims.OPEN, True)
+
+
 def of_losses(curve, window, losses, size):
     return Observed(curve, window, size.log2_examples, size.pairs, "", 0,
                     {"log_loss": np.log(losses)})  # fmt: skip
