@@ -8,9 +8,9 @@ it, which HDF5 does not look at.
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
@@ -32,6 +32,7 @@ from nanorepro.results.metrics import metrics_of
 from nanorepro.results.result import Evaluation, Result, check_fingerprint, fingerprint
 from nanorepro.specification import layers
 
+Found = TypeVar("Found")
 SEAL = b"\nsha256 %s\n"
 SEAL_BYTES = len(SEAL % (64 * b"0"))
 
@@ -59,14 +60,19 @@ def decode(data: bytes) -> Result:
 
     Raises ConfigError for what is truncated, damaged, foreign or inconsistent.
     """
+    return read_whole(data, _read, "a stored run")
+
+
+def read_whole(data: bytes, read: Callable[[h5py.File], Found], kind: str) -> Found:
+    """What is read of a file whose seal fits; raises ConfigError for any that is not of a kind."""
     content = unsealed(data)
     try:
         with h5py.File(io.BytesIO(content), "r") as f:
-            return _read(f)
+            return read(f)
     except (ConfigError, MemoryError):  # of the latter the file is not to blame
         raise
     except Exception as error:
-        raise ConfigError(f"not a stored run ({type(error).__name__})") from None
+        raise ConfigError(f"not {kind} ({type(error).__name__})") from None
 
 
 def sealed(content: bytes) -> bytes:

@@ -13,9 +13,9 @@ anywhere is refused, and so is one of another run, contract or version.
 
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from typing import Any, TypeVar
+from typing import Any
 
 import h5py
 import numpy as np
@@ -25,13 +25,13 @@ from nanorepro.config import CONTRACT, Config
 from nanorepro.errors import ConfigError
 from nanorepro.model.layers import Parameters, shapes
 from nanorepro.model.optimizers import OPTIMIZERS
-from nanorepro.results.hdf5 import read_array, read_config, read_text, seal_of, unsealed
+from nanorepro.results.hdf5 import read_array, read_config, read_text, read_whole, seal_of
 from nanorepro.results.labelled import dtype_of
 from nanorepro.specification import layers
 from nanorepro.training.run_state import RunState
 
 FORMAT = "nanorepro checkpoint 1"
-Found = TypeVar("Found")
+KIND = "a checkpoint of a run"
 
 
 def encode(state: RunState) -> memoryview:
@@ -55,7 +55,7 @@ def encode(state: RunState) -> memoryview:
 
 def decode(data: bytes) -> RunState:
     """The run of a file, all of it checked; raises ConfigError for what cannot be used."""
-    return _opened(data, _state)
+    return read_whole(data, _state, KIND)
 
 
 def _state(f: h5py.File) -> RunState:
@@ -68,21 +68,9 @@ def _state(f: h5py.File) -> RunState:
     return RunState(config, models, seconds, **times)
 
 
-def _opened(data: bytes, read: Callable[[h5py.File], Found]) -> Found:
-    """What is read of a file that is whole."""
-    content = unsealed(data)
-    try:
-        with h5py.File(io.BytesIO(content), "r") as f:
-            return read(f)
-    except (ConfigError, MemoryError):  # of the latter the file is not to blame
-        raise
-    except Exception as error:
-        raise ConfigError(f"not a checkpoint of a run ({type(error).__name__})") from None
-
-
 def config_of(data: bytes) -> Config:
     """The configuration of the run of a file; raises ConfigError as `decode` does."""
-    return _opened(data, lambda f: read_config(f, FORMAT))
+    return read_whole(data, lambda f: read_config(f, FORMAT), KIND)
 
 
 def _arrays(

@@ -17,16 +17,14 @@ from nanorepro.backends.numba.layout import Layout
 from nanorepro.backends.numba.llvm.memory import load, store
 from nanorepro.backends.numba.llvm.simd import fill, inlined
 from nanorepro.backends.numba.llvm.tiles import (
-    add_tile,
     chained,
-    fill_tile,
     in_line,
     load_tile,
     outer,
     store_tile,
     transpose,
 )
-from nanorepro.backends.numba.sums.by_plan import ONE, in_tree, lanes_of
+from nanorepro.backends.numba.sums.by_plan import ONE, lanes_of
 from nanorepro.backends.numba.update import apply_gradients
 from nanorepro.backends.numba.wide_layer import (
     and_above,
@@ -35,6 +33,7 @@ from nanorepro.backends.numba.wide_layer import (
     forms_of_both,
     own_above_and_below,
     rows_of,
+    sums_of_units,
 )
 from nanorepro.backends.numba.work import update_work
 
@@ -136,52 +135,23 @@ def kept_forward(ctx: KernelContext, layout: Layout, k: int) -> Callable:
     return kernel
 
 
-def kept_sums(ctx: KernelContext, layout: Layout, k: int) -> Callable:
-    """A function total(0, 1, s, p): the sums over the mini-batch for a vector of units u.
-
-    δ_u[i] = (Σ_v W_above[u, v]·δ_above[v, i])·A'(z_u[i]) goes to m.scratch; in registers
-    Σ_i h_below[j, i]·δ_u[i], Σ_i δ_u[i], Σ_i A(z_u[i])·δ_above[v, i].
-
-    p: m, where h_u lie, W_above; and as for `recomputed_sums` the update of the vector before.
-    """
-    place, under, over = layout[k], layout[k - 1], layout[k + 1]
-    inputs, outputs = lanes_of(place.layer.fan_in), lanes_of(over.layer.fan_out)
-    step, lanes, zero, add = ctx.longest, lanes_of(ctx.longest), ctx.ops.const(0.0), ctx.ops.add
-    under_at, over_z, by_input, examples = under.z, over.z, place.by_input, layout.examples
-    backward, every, room = ctx.backward, examples_an_update(ctx, k), layout.examples * ctx.longest
-    at_place = places_at(layout)
-    apply = apply_gradients(ctx, layout, step)
+def kept_at_example(ctx: KernelContext, layout: Layout) -> Callable:
+    """For `sums_of_units`, by where h_u lie: A(z_u) as kept; δ_u goes to m.scratch, too."""
+    step, lanes, backward = ctx.longest, lanes_of(ctx.longest), ctx.backward
+    room, at_place = layout.examples * ctx.longest, places_at(layout)
 
     @inlined
-    def chain(i0, stride, count, p):
-        m, h_at, above, at, limit, rate, t = p
-        nothing = fill(zero, lanes)
-        by_w, by_b = fill_tile(zero, lanes, inputs, ONE), nothing
-        by_above = fill_tile(zero, lanes, outputs, ONE)
-        for n in range(count):
-            i = i0 + n * stride
-            same = h_at + m.active_indices[at_place + i] * step
-            back = chained(nothing, m.d, over_z + i, examples, above)
-            d = backward(back, load(m.kept, same + room, lanes), t)
-            store(m.scratch, room + i * step, d)
-            by_w = outer(by_w, m.h, under_at + i, examples, (d,), inputs)
-            by_b = add(by_b, d, t)
-            h = (load(m.kept, same, lanes),)
-            by_above = outer(by_above, m.d, over_z + i, examples, h, outputs)
-            if i % every == 0 and i < limit:
-                w = at + i // every * by_input
-                apply(m, w, w, rate, t)
-        return by_w, by_b, by_above
+    def at_example(m, i, units, back, t):
+        same = units + m.active_indices[at_place + i] * step
+        d = backward(back, load(m.kept, same + room, lanes), t)
+        store(m.scratch, room + i * step, d)
+        return d, load(m.kept, same, lanes)
 
-    @inlined
-    def join(a, b):
-        return add_tile(a[0], b[0]), a[1] + b[1], add_tile(a[2], b[2])
-
-    return in_tree(ctx.batch_sums.tree, ctx.batch, chain, join)
+    return at_example
 
 
 def kept_backward(ctx: KernelContext, layout: Layout, k: int) -> Callable:
-    """`kept_sums` for all vectors of units, the update by them, and with the weights before it
+    """`sums_of_units` for all vectors of units, the update by them, and with the weights before it
 
     δ_below[j, i] = (Σ_u W[j, u]·δ_u[i])·A'(z_below[j, i])
     """
@@ -196,7 +166,8 @@ def kept_backward(ctx: KernelContext, layout: Layout, k: int) -> Callable:
     )
     w_at, b_at, by_input, under_at = place.w, place.b, place.by_input, under.z
     over_at, by_output, wide = over.w, over.by_output, lanes_of(place.layer.fan_in)
-    total, apply = kept_sums(ctx, layout, k), apply_gradients(ctx, layout, step)
+    total = sums_of_units(ctx, layout, k, kept_at_example(ctx, layout))
+    apply = apply_gradients(ctx, layout, step)
     transpose_one, add = transposing_kept(ctx, layout), summing_over_units(ctx, layout, inputs)
     multiply = activation_backward(ctx, layout, under, inputs)
     last = round_up(units, step) - step

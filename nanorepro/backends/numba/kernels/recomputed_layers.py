@@ -23,14 +23,13 @@ from nanorepro.backends.numba.layout import Layout
 from nanorepro.backends.numba.llvm.memory import load, store
 from nanorepro.backends.numba.llvm.simd import ballot, fill, inlined, mask_of, where
 from nanorepro.backends.numba.llvm.tiles import (
-    add_tile,
     chained,
     fill_tile,
     load_tile,
     outer,
     store_tile,
 )
-from nanorepro.backends.numba.sums.by_plan import ONE, in_tree, lanes_of
+from nanorepro.backends.numba.sums.by_plan import ONE, lanes_of
 from nanorepro.backends.numba.update import apply_gradients
 from nanorepro.backends.numba.wide_layer import (
     and_above,
@@ -39,6 +38,7 @@ from nanorepro.backends.numba.wide_layer import (
     forms_of_both,
     own_above_and_below,
     rows_of,
+    sums_of_units,
 )
 from nanorepro.backends.numba.work import update_work
 
@@ -128,58 +128,31 @@ def recomputed_backward(ctx: KernelContext, layout: Layout, k: int) -> Callable:
     return kernel
 
 
-def recomputed_sums(ctx: KernelContext, layout: Layout, k: int) -> Callable:
-    """A function total(0, 1, s, p): the sums over the mini-batch for a vector of units u.
-
-    z_u and δ_u as in `recomputed_backward`, of one example i at a time; in registers
-    Σ_i h_below[j, i]·δ_u[i], Σ_i δ_u[i], Σ_i A(z_u[i])·δ_above[v, i].
-
-    p: m, the vectors of W, b and W_above; and where the weights of the vector before begin, how
-    many of its `rows_of` updates are still to do, times `every`, rate and t: the gradients of one
-    vector are applied while those of the next are summed, divisions and roots beside products.
-    """
-    place, under, over = layout[k], layout[k - 1], layout[k + 1]
-    inputs, outputs = lanes_of(place.layer.fan_in), lanes_of(over.layer.fan_out)
+def recomputed_at_example(ctx: KernelContext, layout: Layout, k: int) -> Callable:
+    """For `sums_of_units`, by the vectors of W and b: z_u as in `recomputed_backward`."""
+    under, examples = layout[k - 1].z, layout.examples
     lanes, zero, add = lanes_of(ctx.longest), ctx.ops.const(0.0), ctx.ops.add
-    under_at, over_z, by_input, examples = under.z, over.z, place.by_input, layout.examples
-    value, backward, every = ctx.value, ctx.backward, examples_an_update(ctx, k)
-    apply = apply_gradients(ctx, layout, ctx.longest)
+    value, backward = ctx.value, ctx.backward
 
     @inlined
-    def chain(i0, stride, count, p):
-        m, weights, bias, above, at, limit, rate, t = p
-        nothing = fill(zero, lanes)
-        by_w, by_b = fill_tile(zero, lanes, inputs, ONE), nothing
-        by_above = fill_tile(zero, lanes, outputs, ONE)
-        for n in range(count):
-            i = i0 + n * stride
-            z = add(chained(nothing, m.h, under_at + i, examples, weights), bias, t)
-            back = chained(nothing, m.d, over_z + i, examples, above)
-            d = backward(back, z, t)
-            by_w = outer(by_w, m.h, under_at + i, examples, (d,), inputs)
-            by_b = add(by_b, d, t)
-            by_above = outer(by_above, m.d, over_z + i, examples, (value(z, t),), outputs)
-            if i % every == 0 and i < limit:
-                w = at + i // every * by_input
-                apply(m, w, w, rate, t)
-        return by_w, by_b, by_above
+    def at_example(m, i, units, back, t):
+        weights, bias = units
+        z = add(chained(fill(zero, lanes), m.h, under + i, examples, weights), bias, t)
+        return backward(back, z, t), value(z, t)
 
-    @inlined
-    def join(a, b):
-        return add_tile(a[0], b[0]), a[1] + b[1], add_tile(a[2], b[2])
-
-    return in_tree(ctx.batch_sums.tree, ctx.batch, chain, join)
+    return at_example
 
 
 def recomputed_update(ctx: KernelContext, layout: Layout, k: int) -> Callable:
-    """`recomputed_sums` for all vectors of units, and the update of W, b and W_above by them."""
+    """`sums_of_units` for all vectors of units, and the update of W, b and W_above by them."""
     place, over = layout[k], layout[k + 1]
     units, step, rows, batch = place.width, ctx.longest, rows_of(ctx, k), ctx.batch
     inputs, outputs = lanes_of(place.layer.fan_in), lanes_of(over.layer.fan_out)
     lanes, every = lanes_of(step), examples_an_update(ctx, k)
     w_at, b_at, by_input = place.w, place.b, place.by_input
     over_at, by_output = over.w, over.by_output
-    total, apply = recomputed_sums(ctx, layout, k), apply_gradients(ctx, layout, step)
+    total = sums_of_units(ctx, layout, k, recomputed_at_example(ctx, layout, k))
+    apply = apply_gradients(ctx, layout, step)
     assert_one_table(layout, k)
 
     @inlined
@@ -188,7 +161,8 @@ def recomputed_update(ctx: KernelContext, layout: Layout, k: int) -> Callable:
             weights = load_tile(m.w, w_at + u, by_input, lanes, inputs, ONE)
             above = load_tile(m.w, over_at + u, by_output, lanes, outputs, ONE)
             limit = rows * every if u else 0
-            p = (m, weights, load(m.w, b_at + u, lanes), above, w_at + u - step, limit, rate, t)
+            both = weights, load(m.w, b_at + u, lanes)
+            p = (m, both, above, w_at + u - step, limit, rate, t)
             by_w, by_b, by_above = total(0, 1, batch, p)
             store_tile(by_w, m.g, w_at + u, by_input, inputs, ONE)
             store(m.g, b_at + u, by_b)
