@@ -73,7 +73,7 @@ def picture(found: dict[str, dict[tuple[str, str], Result]]) -> Figure:
                 colour = ACTIVATIONS[act]
                 beside = at + 0.1 * (np.arange(len(pd)) / (len(pd) - 1) - 0.5)
                 ax.plot(beside, pd, ls="", marker="o", ms=2.5, color=colour, alpha=0.5)
-                ax.plot([at, at], [low, high], color=colour, lw=3.0, alpha=0.5)
+                ax.vlines(at, low, high, color=colour, lw=3.0, alpha=0.5)
                 label = act if source == next(iter(SOURCES)) else None
                 ax.plot(at, result.relative_pd, marker="_", ms=11, mew=2, color=colour, ls="",
                         label=label)  # fmt: skip

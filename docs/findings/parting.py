@@ -74,7 +74,7 @@ def main() -> None:
                              np.append([1.0], share[known]), line, where="post",
                              color=COLOURS[act], label=f"{act}, {differ}")  # fmt: skip
         axes[0].set_title(f"PD not above {found['shuffle', 'relu'].threshold:g} yet")
-        axes[1].set_title("Bits differ, and the float32 loss has not yet")
+        axes[1].set_title("Pairs whose float32 loss does not differ yet")
         axes[0].set_xlabel("step")
         axes[1].set_xlabel("steps since the bits part")
         for ax in axes:
