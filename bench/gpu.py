@@ -52,6 +52,7 @@ OTHERS = {
 EXAMPLES = {"deep": 1 << 11, "wide": 1 << 13, "64,32": 1 << 14}
 TIMED = CONFIGS | {"64,32": Config(hidden="64,32", seed=1)}
 REPEATS = 5
+JUDGED = 3.0  # seconds of a run's training from which its pace is told
 
 
 class Report:
@@ -198,6 +199,26 @@ def steps(report: Report) -> None:
                 report.add("steps, JAX", label, f"{type(failed).__name__}: {failed}"[:200])
 
 
+class Pace:
+    """What a run tells its progress; ends it with TimeoutError if it would outlast the time left.
+
+    Told from the pace since its first report: what comes before it, such as compiling, is done
+    once, and may take longer than what the first report is of.
+    """
+
+    def __init__(self, report: Report):
+        self.report, self.done, self.begin = report, 0, 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if not self.begin:
+            self.done, self.begin = done, now
+        passed, left = now - self.begin, self.report.left
+        rest = passed * (total - done) / max(done - self.done, 1)
+        if done < total and (left < 0 or passed >= JUDGED and left < rest):
+            raise TimeoutError(f"{done / total:.1%}, the pace of {passed:.1f} s")
+
+
 def plotted(figure: int) -> list[str]:
     """The curves of a figure."""
     return [name for name, _ in FIGURES[figure].plotted]
@@ -212,15 +233,9 @@ def figures(report: Report) -> None:
     for figure, name, window in keys:
         if drawn[name].source:
             continue
-        config, begin = drawn[name].at(window), time.perf_counter()
-
-        def progress(done: int, total: int, begin: float = begin) -> None:
-            passed = time.perf_counter() - begin
-            if report.left < passed * (total - done) / max(done, 1):
-                raise TimeoutError(f"{done / total:.1%} after {passed:.0f} s")
-
+        config = drawn[name].at(window)
         try:
-            result = simulate(config, backend="cupy", progress=progress)
+            result = simulate(config, backend="cupy", progress=Pace(report))
         except TimeoutError as late:
             report.add(f"figure {figure}", f"{name}, log2 z = {window}", f"does not fit: {late}")
             if report.left < 10:

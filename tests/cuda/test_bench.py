@@ -93,6 +93,24 @@ def test_what_does_not_fit_is_told_and_ends(interpreter, monkeypatch, tmp_path):
     assert "does not fit" in report.found["figure 6"]["ReLU tower, log2 z = 0"]
 
 
+@pytest.mark.parametrize(("left", "fits"), [(30.0, True), (5.0, False)])
+def test_the_pace_is_told_without_what_comes_before_the_training(left, fits, monkeypatch, tmp_path):
+    """Of a run of 512 reports, 64 a second: 8 s, after 60 s of compiling."""
+    now = [1000.0]
+    monkeypatch.setattr(gpu.time, "monotonic", lambda: now[0])
+    report = gpu.Report(tmp_path / "gpu.json", (60 + left) / 60)
+    pace = gpu.Pace(report)
+    now[0] += 60
+    told = 0
+    try:
+        for told in range(1, 513):
+            now[0] += 1 / 64
+            pace(told, 512)
+    except TimeoutError as late:
+        assert "the pace of 3.0 s" in str(late)
+    assert told == (512 if fits else 193)
+
+
 @pytest.mark.skipif(not sass_is_there(), reason="nvidia-cuda-nvdisasm is not installed")
 @pytest.mark.parametrize("architecture", slow_after(1, ["90", "80", "100"]))
 def test_the_machine_code_of_a_step_has_its_operations(architecture, capsys):
