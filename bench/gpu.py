@@ -41,8 +41,8 @@ from nanorepro.training.simulation import simulate
 
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden.py"
 FIRST = (
-    "tower", "linear", "wide", "deep", "stochastic-bits:8", "exact-float32", "float64", "given",
-    "real", "single-sums",
+    "tower", "linear", "wide-model", "deep", "wide", "stochastic-bits:8", "exact-float32",
+    "float64", "given", "real", "single-sums",
 )  # fmt: skip
 TOWERS = (32, 128, 384, 528, 1320, 4096)
 OTHERS = {

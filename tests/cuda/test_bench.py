@@ -8,6 +8,8 @@ import pytest
 from support.slow import slow_after
 
 from bench import blocks, gpu, launches, sass
+from nanorepro.backends.cuda.program import program_of
+from nanorepro.dials import dials
 from nanorepro.paper import curves
 
 
@@ -82,6 +84,19 @@ def test_without_a_gpu(monkeypatch, tmp_path, capsys):
 @pytest.mark.parametrize("name", gpu.FIRST)
 def test_the_first_rows_are_in_the_table(name):
     assert name in dict(gpu.golden_rows())
+
+
+def test_the_first_rows_reach_every_kernel_that_rows_reach():
+    def kernels(names):
+        found, rows = set(), gpu.golden().read()["rows"]
+        for name in names:
+            config = gpu.golden().run_of(rows[name]["options"])[0]
+            for model in (0, 1):
+                program = program_of(config, dials(config, model), config.features, config.real)
+                found.add(program.kernel or bool(program.tiled))
+        return found
+
+    assert kernels(gpu.FIRST) == kernels(gpu.golden().read()["rows"])
 
 
 def test_what_does_not_fit_is_told_and_ends(interpreter, monkeypatch, tmp_path):
