@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -55,12 +55,18 @@ REPEATS = 5
 JUDGED = 3.0  # seconds of a run's training from which its pace is told
 
 
+def reason(failed: Exception) -> str:
+    """Why something failed, in a line."""
+    return " ".join(f"{type(failed).__name__}: {failed}".split())[:200]
+
+
 class Report:
     """What was found so far, written after every part."""
 
     def __init__(self, path: Path, minutes: float):
         self.path, self.end = path, time.monotonic() + 60 * minutes
         self.found: dict[str, Any] = {}
+        self.failed: list[str] = []
 
     @property
     def left(self) -> float:
@@ -72,6 +78,15 @@ class Report:
         self.found.setdefault(part, {})[name] = value
         self.path.write_text(json.dumps(self.found, indent=1) + "\n")
         print(f"{part}: {name}: {json.dumps(value)}", flush=True)
+
+    def carry_out(self, part: str, name: str, call: Callable[[], Any]) -> None:
+        """Keep what a call gives, or why it failed: the others still have their time."""
+        try:
+            found = call()
+        except Exception as failed:
+            found = reason(failed)
+            self.failed.append(f"{part}: {name}")
+        self.add(part, name, found)
 
 
 @cache
@@ -91,15 +106,20 @@ def golden_rows() -> Iterator[tuple[str, dict[str, Any]]]:
         yield name, rows[name]
 
 
+def same_fingerprint(row: dict[str, Any]) -> bool | str:
+    """Whether a row's fingerprint comes out; else the one that does."""
+    options = row["options"]
+    config, data = golden().run_of(options)[0], golden().data_of(options)
+    found = simulate(config, backend="cupy", data=data).fingerprint
+    return found == row["fingerprint"] or found
+
+
 def fingerprints(report: Report) -> None:
     """Whether the golden fingerprints come out."""
     for name, row in golden_rows():
         if report.left < 0:
             return
-        options = row["options"]
-        config, data = golden().run_of(options)[0], golden().data_of(options)
-        found = simulate(config, backend="cupy", data=data).fingerprint
-        report.add("fingerprints", name, found == row["fingerprint"] or found)
+        report.carry_out("fingerprints", name, partial(same_fingerprint, row))
 
 
 def seconds_of(call: Callable[[], object]) -> list[float]:
@@ -191,12 +211,12 @@ def steps(report: Report) -> None:
         if report.left < 0:
             return
         examples, label = EXAMPLES.get(name, 1 << 16), f"{models} {name}"
-        report.add("steps", label, step_time(name, models, examples))
+        report.carry_out("steps", label, partial(step_time, name, models, examples))
         if has_jax and report.left > 0:
             try:
                 report.add("steps, JAX", label, jax_time(name, models, examples))
             except Exception as failed:  # another's program: what it says is the finding
-                report.add("steps, JAX", label, f"{type(failed).__name__}: {failed}"[:200])
+                report.add("steps, JAX", label, reason(failed))
 
 
 class Pace:
@@ -224,6 +244,20 @@ def plotted(figure: int) -> list[str]:
     return [name for name, _ in FIGURES[figure].plotted]
 
 
+def whole_run(report: Report, config: Config) -> dict[str, Any] | str:
+    """What a run took and gave, or that it does not fit."""
+    if report.left < 0:
+        return "does not fit: no time is left"
+    try:
+        result = simulate(config, backend="cupy", progress=Pace(report))
+    except TimeoutError as late:
+        return f"does not fit: {late}"
+    return {
+        "seconds": result.seconds, "relative PD": result.relative_pd,
+        "fingerprint": result.fingerprint, "config": json.loads(canonical(config)),
+    }  # fmt: skip
+
+
 def figures(report: Report) -> None:
     """Runs of the paper's figures 6, 8 and 10 at its size, T = 2^26, the shortest window first."""
     size = curves.size(6, "paper")
@@ -233,18 +267,10 @@ def figures(report: Report) -> None:
     for figure, name, window in keys:
         if drawn[name].source:
             continue
-        config = drawn[name].at(window)
-        try:
-            result = simulate(config, backend="cupy", progress=Pace(report))
-        except TimeoutError as late:
-            report.add(f"figure {figure}", f"{name}, log2 z = {window}", f"does not fit: {late}")
-            if report.left < 10:
-                return
-            continue
-        report.add(f"figure {figure}", f"{name}, log2 z = {window}", {
-            "seconds": result.seconds, "relative PD": result.relative_pd,
-            "fingerprint": result.fingerprint, "config": json.loads(canonical(config)),
-        })  # fmt: skip
+        config, label = drawn[name].at(window), f"{name}, log2 z = {window}"
+        report.carry_out(f"figure {figure}", label, partial(whole_run, report, config))
+        if report.left < 10:
+            return
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -267,9 +293,20 @@ def main(argv: list[str] | None = None) -> int:
     fingerprints(report)
     steps(report)
     figures(report)
-    wrong = [n for n, same in report.found.get("fingerprints", {}).items() if same is not True]
-    print(f"bench.gpu: {len(wrong)} fingerprints differ {wrong}, all in {given.out}", flush=True)
-    return 1 if wrong else 0
+    return verdict(report)
+
+
+def verdict(report: Report) -> int:
+    """Say what was checked and what is wrong; the exit status, 1 also if nothing was checked."""
+    found = report.found.get("fingerprints", {})
+    checked = [name for name in found if f"fingerprints: {name}" not in report.failed]
+    wrong = [name for name in checked if found[name] is not True]
+    print(
+        f"bench.gpu: {len(checked)} fingerprints checked, {len(wrong)} fingerprints differ {wrong};"
+        f" {len(report.failed)} rows failed {report.failed}; all in {report.path}",
+        flush=True,
+    )
+    return 1 if wrong or report.failed or not checked else 0
 
 
 if __name__ == "__main__":
