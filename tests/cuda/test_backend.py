@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from support.ptx.device import Loaded
 from support.records import arrays_of, assert_same_bits, assert_same_record, random_parameters
 from support.slow import slow_after, slow_unless
 
@@ -262,19 +261,11 @@ def test_a_long_permutation(interpreter):
          {"forward_large"}),
     ],
 )  # fmt: skip
-def test_large_layers_by_tiles(interpreter, monkeypatch, options, kernels):
-    names = set()
-    launch = Loaded.launch
-
-    def noted(self, name, *rest):
-        names.add(name)
-        launch(self, name, *rest)
-
-    monkeypatch.setattr(Loaded, "launch", noted)
+def test_large_layers_by_tiles(either, launched, monkeypatch, options, kernels):
     monkeypatch.setattr(ensembles, "BLOCK_WORK", 0)
     monkeypatch.setattr(seam.current(), "shared", 0)
     assert_same_fit(Config(**{"lr": 0.3, "seed": 5, **options}), 12, steps=2)
-    assert kernels <= names
+    assert kernels <= {name for name, _ in launched}
 
 
 @pytest.mark.parametrize(
@@ -295,15 +286,7 @@ def test_large_layers_by_tiles(interpreter, monkeypatch, options, kernels):
          {"backward", "batch"}),
     ]),
 )  # fmt: skip
-def test_large_sums_of_a_block_go_by_tiles(interpreter, monkeypatch, options, tiled):
-    launched = []
-    launch = Loaded.launch
-
-    def noted(self, name, grid, block, *rest):
-        launched.append((name, block))
-        launch(self, name, grid, block, *rest)
-
-    monkeypatch.setattr(Loaded, "launch", noted)
+def test_large_sums_of_a_block_go_by_tiles(either, launched, options, tiled):
     config = Config(**{"lr": 0.1, "seed": 5, **options})
     found = program_of(config, dials(config, 0), 12).tiled
     assert {kind for _, kind in found} == set(tiled)
@@ -321,10 +304,13 @@ def test_large_sums_of_a_block_go_by_tiles(interpreter, monkeypatch, options, ti
           "optimizer": "sgd", "precision": "bits:8", "rounding": "stochastic"}, 32),
     ]),
 )  # fmt: skip
-def test_a_layer_of_many_units(interpreter, options, d):
+def test_a_layer_of_many_units(either, launched, options, d):
     config = Config(**{"lr": 0.1, "seed": 5, **options})
-    assert program_of(config, dials(config, 0), d).kernel == "train_wide"
+    program = program_of(config, dials(config, 0), d)
+    assert program.kernel == "train_wide"
     assert_same_fit(config, d, steps=3)
+    fits = program.shared <= seam.current().shared
+    assert (program.kernel in {name for name, _ in launched}) == fits
 
 
 @pytest.mark.parametrize(

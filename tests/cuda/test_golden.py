@@ -3,9 +3,6 @@
 import golden
 import pytest
 
-from nanorepro.backends.cuda import device as seam
-from nanorepro.errors import ConfigError
-
 ROWS = golden.read()["rows"]
 # of each kind one that takes a second or less
 QUICK = {
@@ -26,11 +23,7 @@ def test_fingerprint(name, interpreter):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", ROWS)
-def test_fingerprint_on_a_gpu(name):
-    try:
-        seam.current()
-    except ConfigError as error:
-        pytest.skip(f"NO GPU: {error}")
+def test_fingerprint_on_a_gpu(name, card):
     assert golden.check(name, "cupy", ROWS[name]) == ""
 
 
