@@ -3,9 +3,10 @@
     python -m bench.gpu --minutes 8 --out gpu.json
 
 First the golden fingerprints, which have to be the CPU's; then the time of a step of towers, small,
-wide and deep models, many at once, beside JAX's vmap on the same card where it is installed; then
-runs of figures 6, 8 and 10 at the paper's size, as many as fit.  The file is written after every
-part: what is interrupted has lost nothing.  Only what was measured is written.
+wide and deep models (after a short `fit` of deep ones, to numba's bits), many at once, beside JAX's
+vmap on the same card where it is installed; then runs of figures 6, 8 and 10 at the paper's size,
+as many as fit.  The file is written after every part: what is interrupted has lost nothing.  Only
+what was measured is written.
 """
 
 import argparse
@@ -36,6 +37,7 @@ from nanorepro.errors import ConfigError
 from nanorepro.paper import curves
 from nanorepro.paper.figures import FIGURES
 from nanorepro.specification import ModelSpec
+from nanorepro.training.fitting import fit
 from nanorepro.training.parameters import initial_parameters
 from nanorepro.training.simulation import simulate
 
@@ -51,6 +53,8 @@ OTHERS = {
 }  # fmt: skip
 EXAMPLES = {"deep": 1 << 11, "wide": 1 << 13, "64,32": 1 << 14}
 TIMED = CONFIGS | {"64,32": Config(hidden="64,32", seed=1)}
+# whose own kernels no golden row reaches; steps of their fit, which numba makes as well
+COMPARED, STEPS = ("deep",), 3
 REPEATS = 5
 JUDGED = 3.0  # seconds of a run's training from which its pace is told
 
@@ -120,6 +124,22 @@ def fingerprints(report: Report) -> None:
         if report.left < 0:
             return
         report.carry_out("fingerprints", name, partial(same_fingerprint, row))
+
+
+def same_fit(name: str) -> bool | str:
+    """Whether a short `fit` of two models gives numba's bits; else what differs."""
+    config, rng = replace(TIMED[name], pairs=2), np.random.default_rng(1)
+    x = rng.integers(0, 2, (STEPS * config.batch, config.features))
+    y = rng.integers(0, 2, len(x))
+    starts = [initial_parameters(config, pair=pair) for pair in (0, 1)]
+    ours, theirs = (fit(config, x, y, starts, backend=backend) for backend in ("cupy", "numba"))
+    differ = [
+        f"{tensor} of model {k}"
+        for k, (a, b) in enumerate(zip(ours, theirs, strict=True))
+        for tensor in a
+        if a[tensor].tobytes() != b[tensor].tobytes()
+    ]
+    return not differ or ", ".join(differ)
 
 
 def seconds_of(call: Callable[[], object]) -> list[float]:
@@ -204,12 +224,15 @@ def jax_time(name: str, models: int, examples: int) -> dict[str, Any]:
 
 def steps(report: Report) -> None:
     """Steps of towers of many numbers, then of other models, each beside JAX if it is there."""
-    has_jax = installed("jax")
+    has_jax, compared = installed("jax"), set[str]()
     jobs = [("tower", models) for models in TOWERS]
     jobs += [(name, models) for name, several in OTHERS.items() for models in several]
     for name, models in jobs:
         if report.left < 0:
             return
+        if name in COMPARED and name not in compared:
+            compared.add(name)
+            report.carry_out("fingerprints", f"fit of {name}", partial(same_fit, name))
         examples, label = EXAMPLES.get(name, 1 << 16), f"{models} {name}"
         report.carry_out("steps", label, partial(step_time, name, models, examples))
         if has_jax and report.left > 0:

@@ -5,11 +5,14 @@ import json
 import re
 from contextlib import nullcontext
 
+import numpy as np
 import pytest
 from support.slow import slow_after
 
 from bench import blocks, gpu, launches, sass
+from nanorepro.backends.cuda import ensemble
 from nanorepro.backends.cuda.program import program_of
+from nanorepro.config import Config
 from nanorepro.dials import dials
 from nanorepro.paper import curves
 
@@ -88,6 +91,37 @@ def test_what_fails_is_a_row_and_the_others_go_on(interpreter, monkeypatch, tmp_
         assert second != first
     text = capsys.readouterr().out
     assert "1 fingerprints checked, 0 fingerprints differ []; 3 rows failed" in text
+
+
+@pytest.mark.slow
+def test_deep_models_are_compared_before_they_are_timed(
+    interpreter, launched, monkeypatch, tmp_path
+):
+    monkeypatch.setitem(gpu.TIMED, "deep", Config(hidden="128,16", seed=1))
+    monkeypatch.setattr(ensemble, "BLOCK_WORK", 0)
+    monkeypatch.setattr(gpu, "TOWERS", ())
+    monkeypatch.setattr(gpu, "OTHERS", {"deep": (2, 3)})
+    monkeypatch.setattr(gpu, "STEPS", 1)
+    monkeypatch.setattr(gpu, "installed", lambda name: False)
+    kernels = []
+    monkeypatch.setattr(gpu, "step_time", lambda *job: kernels.append(set(launched)))
+    report = gpu.Report(tmp_path / "gpu.json", 5.0)
+    gpu.steps(report)
+    assert report.found["fingerprints"] == {"fit of deep": True}
+    assert len(kernels) == 2
+    assert "backward_descend" in {name for name, _ in kernels[0]}
+
+
+def test_a_fit_that_differs_is_told(monkeypatch):
+    def other(config, x, y, starts, backend):
+        trained = [{name: v.astype(np.float32) for name, v in start.items()} for start in starts]
+        if backend == "cupy":
+            trained[1]["b0"][0] = -0.0
+        return trained
+
+    monkeypatch.setitem(gpu.TIMED, "deep", Config(hidden="3", seed=1))
+    monkeypatch.setattr(gpu, "fit", other)
+    assert gpu.same_fit("deep") == "b0 of model 1"
 
 
 def test_nothing_checked_is_no_success(interpreter, tmp_path, capsys):
