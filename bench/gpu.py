@@ -7,18 +7,25 @@ wide and deep models (after a short `fit` of deep ones, to numba's bits), many a
 vmap on the same card where it is installed; then runs of figures 6, 8 and 10 at the paper's size,
 as many as fit.  The file is written after every part: what is interrupted has lost nothing.  Only
 what was measured is written.
+
+    python -m bench.gpu --compile sm_90
+
+needs no GPU: it compiles all programs of that before, so that none of the minutes go there.
 """
 
 import argparse
 import importlib.util
 import json
 import os
+import re
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, replace
 from functools import cache, partial
+from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,19 +34,22 @@ import numpy as np
 
 from bench.cases import CONFIGS, MODELS, Case
 from nanorepro.backends.cuda import nvrtc
-from nanorepro.backends.cuda.device import current
+from nanorepro.backends.cuda.device import OLDEST, cache_folder, cached_binary, current
 from nanorepro.backends.cuda.ensemble import Ensemble
 from nanorepro.backends.cuda.examples import Drawn
+from nanorepro.backends.cuda.program import program_of, streams
 from nanorepro.backends.protocols import Group, Snapshot
 from nanorepro.config import Config, canonical
 from nanorepro.data.worlds import make_world
+from nanorepro.dials import dials
 from nanorepro.errors import ConfigError
 from nanorepro.paper import curves
 from nanorepro.paper.figures import FIGURES
-from nanorepro.specification import ModelSpec
+from nanorepro.specification import ModelSpec, compile_key
 from nanorepro.training.fitting import fit
 from nanorepro.training.parameters import initial_parameters
 from nanorepro.training.simulation import simulate
+from nanorepro.training.threads import usable_cpus
 
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden.py"
 FIRST = (
@@ -56,6 +66,7 @@ TIMED = CONFIGS | {"64,32": Config(hidden="64,32", seed=1)}
 # whose own kernels no golden row reaches; steps of their fit, which numba makes as well
 COMPARED, STEPS = ("deep",), 3
 REPEATS = 5
+LEAST_SHARED = 99 << 10  # bytes of shared memory that a block can have on each of the GPUs
 JUDGED = 3.0  # seconds of a run's training from which its pace is told
 
 
@@ -281,19 +292,73 @@ def whole_run(report: Report, config: Config) -> dict[str, Any] | str:
     }  # fmt: skip
 
 
-def figures(report: Report) -> None:
-    """Runs of the paper's figures 6, 8 and 10 at its size, T = 2^26, the shortest window first."""
+def whole_runs() -> Iterator[tuple[int, str, Config]]:
+    """Runs of figures 6, 8 and 10 at the paper's size, T = 2^26, the shortest window first."""
     size = curves.size(6, "paper")
     drawn = curves.curves(size)
     keys = [(f, n, w) for f in (6, 8, 10) for w in size.windows[:1] for n in plotted(f)]
     keys += [(6, n, w) for w in size.windows[1:] for n in plotted(6)]
     for figure, name, window in keys:
-        if drawn[name].source:
-            continue
-        config, label = drawn[name].at(window), f"{name}, log2 z = {window}"
+        if not drawn[name].source:
+            yield figure, f"{name}, log2 z = {window}", drawn[name].at(window)
+
+
+def figures(report: Report) -> None:
+    """Whole runs of the paper's figures, as many as fit."""
+    for figure, label, config in whole_runs():
         report.carry_out(f"figure {figure}", label, partial(whole_run, report, config))
         if report.left < 10:
             return
+
+
+def asked() -> Iterator[Config]:
+    """The configurations of all that is run, in that order."""
+    for _, row in golden_rows():
+        yield golden().run_of(row["options"])[0]
+    yield from (TIMED[name] for name in ("tower", *OTHERS))
+    yield from (config for _, _, config in whole_runs())
+
+
+def programs() -> list[str]:
+    """The text of every program that is compiled for what is asked, each once."""
+    found = {streams(): None}
+    for config in asked():
+        for model in (0, 1):
+            program = program_of(
+                compile_key(config), dials(config, model), config.features, config.real
+            )
+            if program.small:
+                found |= dict.fromkeys((program.small, program.forward))
+            if not program.small or program.shared > LEAST_SHARED:
+                found[program.layers] = None
+    return list(found)
+
+
+def compile_all(architecture: str) -> int:
+    """Have all programs in the cache of compiled ones; the exit status."""
+    texts, begin = programs(), time.monotonic()
+    print(f"bench.gpu: {len(texts)} programs for sm_{architecture}", flush=True)
+    with ProcessPoolExecutor(usable_cpus(), get_context("spawn")) as pool:
+        jobs = [pool.submit(cached_binary, text, architecture) for text in texts]
+        for done, job in enumerate(as_completed(jobs), 1):
+            try:
+                kept = job.result().parent == cache_folder()
+            except nvrtc.CompileError as error:
+                pool.shutdown(cancel_futures=True)
+                return refuse(" ".join(str(error).split())[:200])
+            if not kept:
+                pool.shutdown(cancel_futures=True)
+                return refuse(f"{cache_folder()} cannot be written")
+            passed = time.monotonic() - begin
+            print(f"bench.gpu: {done} of {len(texts)} compiled, {passed:.0f} s", flush=True)
+    print(f"bench.gpu: all in {cache_folder()}", flush=True)
+    return 0
+
+
+def refuse(why: str) -> int:
+    """Say why nothing can be done; the exit status."""
+    print(f"bench.gpu: error: {why}", file=sys.stderr)
+    return 2
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -301,12 +366,21 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__.split("\n")[0])
     parser.add_argument("--minutes", type=float, default=8.0, help="time for all (default: 8)")
     parser.add_argument("--out", type=Path, default=Path("gpu.json"), help="(default: gpu.json)")
+    parser.add_argument("--compile", metavar="ARCH", help="only compile all, for sm_90, say")
     given = parser.parse_args(argv)
+    if given.compile is not None:
+        found = re.fullmatch(r"(?:sm_)?(\d+)", given.compile)
+        if not found or int(found[1]) < OLDEST:
+            parser.error(f"--compile: {given.compile!r} is not allowed; give sm_{OLDEST} or later")
+        try:
+            nvrtc.library()
+        except nvrtc.NoCompiler as error:
+            return refuse(f"{error}; pip install nvidia-cuda-nvrtc")
+        return compile_all(found[1])
     try:
         device = current()
     except ConfigError as error:
-        print(f"bench.gpu: error: {error.on_command_line()}", file=sys.stderr)
-        return 2
+        return refuse(error.on_command_line())
     report = Report(given.out, given.minutes)
     report.add("device", "name", device.name)
     report.add("device", "architecture", device.architecture)

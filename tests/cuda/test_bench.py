@@ -10,6 +10,7 @@ import pytest
 from support.slow import slow_after
 
 from bench import blocks, gpu, launches, sass
+from nanorepro.backends.cuda import device as seam
 from nanorepro.backends.cuda import ensemble
 from nanorepro.backends.cuda.program import program_of
 from nanorepro.config import Config
@@ -122,6 +123,58 @@ def test_a_fit_that_differs_is_told(monkeypatch):
     monkeypatch.setitem(gpu.TIMED, "deep", Config(hidden="3", seed=1))
     monkeypatch.setattr(gpu, "fit", other)
     assert gpu.same_fit("deep") == "b0 of model 1"
+
+
+def test_what_is_run_was_compiled_before(interpreter, monkeypatch):
+    """Every program that a row, a step or a run asks for is among those of `--compile`."""
+    found, compiled = [], seam.cached_binary
+
+    def noted(source, architecture):
+        found.append(source)
+        return compiled(source, architecture)
+
+    monkeypatch.setattr(seam, "cached_binary", noted)
+    rows = [row for row in gpu.golden_rows() if row[0] in ("given", "real")]
+    monkeypatch.setattr(gpu, "golden_rows", lambda: rows)
+    monkeypatch.setattr(gpu, "REPEATS", 1)
+    small = curves.Size(6, 4, 1, (0,))
+    monkeypatch.setattr(curves, "size", lambda figure, scale: small)
+    monkeypatch.setattr(gpu, "plotted", lambda figure: ["ReLU tower"] if figure == 6 else [])
+    for _, row in rows:
+        assert gpu.same_fingerprint(row) is True
+    gpu.step_time("linear", 2, 64)
+    gpu.simulate(next(gpu.whole_runs())[2], backend="cupy")
+    assert len(set(found)) >= 8
+    assert set(found) <= set(gpu.programs())
+
+
+def test_all_programs_are_compiled_without_a_gpu(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    texts = [f'extern "C" __global__ void f(int* x) {{ *x = {k}; }}' for k in range(3)]
+    monkeypatch.setattr(gpu, "programs", lambda: texts)
+    assert gpu.main(["--compile", "sm_90"]) == 0
+    assert "3 of 3 compiled" in capsys.readouterr().out
+    kept = set(tmp_path.rglob("*.cubin"))
+    assert kept == {seam.cached_binary(text, "90") for text in texts}
+
+
+def test_what_cannot_be_compiled_is_told(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(gpu, "programs", lambda: ["no program"])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert gpu.main(["--compile", "90"]) == 2
+    assert "bench.gpu: error: NVRTC: status" in capsys.readouterr().err
+    (tmp_path / "nanorepro").touch()  # a file where the folder would be
+    monkeypatch.setattr(gpu, "programs", lambda: [""])
+    assert gpu.main(["--compile", "90"]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("architecture", ["nine", "sm_75", ""])
+def test_architectures_that_there_are_not(architecture, capsys):
+    with pytest.raises(SystemExit) as end:
+        gpu.main(["--compile", architecture])
+    assert end.value.code == 2
+    assert "give sm_80 or later" in capsys.readouterr().err
 
 
 def test_nothing_checked_is_no_success(interpreter, tmp_path, capsys):
