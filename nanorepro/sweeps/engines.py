@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import IO, Any, Protocol
 
+from nanorepro.sweeps.gpus import VISIBLE
 from nanorepro.sweeps.journal import Entry
 from nanorepro.sweeps.progress import SweepProgress
 from nanorepro.sweeps.reading import environment
@@ -147,7 +148,7 @@ class ThisProcess:
 
 @dataclass(eq=False)
 class Process:
-    """A worker: its process, the runs it was given, and which of them it is at."""
+    """A worker: its process, the runs it was given, which of them it is at, and its GPU."""
 
     process: subprocess.Popen[bytes]
     errors: IO[bytes]
@@ -155,6 +156,7 @@ class Process:
     at: str = ""
     ready: bool = False
     retired: bool = False
+    gpu: str = ""
 
     def send(self, message: dict[str, Any]) -> None:
         """Send a line; that the worker is gone is noticed elsewhere."""
@@ -190,9 +192,14 @@ class Local:
         Processes side by side.
     memory : int
         Bytes that a process may hold; one that holds more is replaced when its run has ended.
+    gpus : sequence of str
+        A GPU for each of the processes, as CUDA_VISIBLE_DEVICES names them; nothing without.
     """
 
-    def __init__(self, settings: Settings, slots: int, memory: int = MEMORY):
+    def __init__(
+        self, settings: Settings, slots: int, memory: int = MEMORY, gpus: Sequence[str] = ()
+    ):
+        self.gpus = tuple(gpus)
         self.name = f"local, {slots} {'process' if slots == 1 else 'processes'}"
         self.settings, self.slots, self.memory = settings, slots, memory
         self.workers: list[Process] = []
@@ -264,16 +271,18 @@ class Local:
         return sum(task.cost * pace for task, _ in worker.given)
 
     def _start(self) -> None:
+        held = {worker.gpu for worker in self.workers}
+        gpu = next((gpu for gpu in self.gpus if gpu not in held), "")
         errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
         process = subprocess.Popen(
             [sys.executable, "-m", "nanorepro.sweeps.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env=environment(),
+            env=environment() | ({VISIBLE: gpu} if gpu else {}),
             start_new_session=True,  # Ctrl-C is for the sweep, which tells its workers
         )
-        worker = Process(process, errors)
+        worker = Process(process, errors, gpu=gpu)
         self.workers.append(worker)
         threading.Thread(target=self._read, args=(worker,), daemon=True).start()
         settings = asdict(self.settings)

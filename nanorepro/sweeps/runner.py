@@ -16,6 +16,7 @@ from nanorepro.config import Config
 from nanorepro.results.files import NotWritten
 from nanorepro.sweeps.engines import At, Began, Ended, Engine, Event, Fatal, Local, Told
 from nanorepro.sweeps.folder import Damaged, Failure, Folder
+from nanorepro.sweeps.gpus import visible
 from nanorepro.sweeps.journal import Entry
 from nanorepro.sweeps.leases import Leases
 from nanorepro.sweeps.progress import SweepProgress
@@ -104,7 +105,8 @@ def sweep(
     Broken
         If the disk is full, the folder cannot be written, or no worker can be had.
     ConfigError
-        If the folder was written by a newer version; nothing was changed.
+        If the folder was written by a newer version, or no GPU of this machine can be used for the
+        backend that needs one; nothing was changed.
     """
     return Runner(tasks, folder, settings, say).run(threads or usable_cpus(), stream, engine, name)
 
@@ -151,19 +153,24 @@ class Runner:
         name: str,
         progress: SweepProgress | None = None,
     ) -> Outcome:
-        """Make what is left; a progress that is given counts these runs among others."""
+        """Make what is left; a progress that is given counts these runs among others.
+
+        On GPUs it is one run at a time on each: a run takes most of the memory that is free.
+        """
         for path in found_in(self.folder.path):  # of runs that were stored, and then killed
             if path.stem in self.folder.entries:
                 with contextlib.suppress(OSError):
                     path.unlink()
         if not self.pending:
             return self._outcome()
+        on_gpus = engine is None and self.settings.backend == "cupy"
+        gpus = visible() if on_gpus else []  # before anything is written
         try:
             self._prepare()
             with contextlib.ExitStack() as stack:
                 self.leases = stack.enter_context(Leases(self.folder.path))
-                slots = min(threads, len(self.pending))
-                made: Engine = engine or Local(self.settings, slots)
+                slots = min(len(gpus) or threads, len(self.pending))
+                made: Engine = engine or Local(self.settings, slots, gpus=gpus)
                 stack.enter_context(made)
                 if progress is None:
                     total = sum(task.cost for task in self.pending)
