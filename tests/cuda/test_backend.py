@@ -52,6 +52,20 @@ def test_fit_and_predict(interpreter, options, d):
     assert_same_fit(Config(**{"lr": 0.3, "seed": 5, **options}), d)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        # two layers whose sums backward have plans of their own, with an activation that is not 0
+        {"unit_tree": "random"},
+        {"unit_order": "random"},
+        # as the sums over the mini-batch are, but not the others over units
+        {"accumulator": "kahan", "accumulator_at": "1:forward=kahan"},
+    ],
+)
+def test_sums_of_two_layers(interpreter, options):
+    assert_same_fit(Config(hidden="5,9", batch=4, act="swish", lr=0.3, seed=5, **options), 5)
+
+
 def test_fit_and_predict_with_real_features(interpreter):
     rng, config = np.random.default_rng(3), Config(hidden="4", batch=4, precision="bits:11")
     x, y = rng.normal(0.0, 3.0, (12, 3)), rng.integers(0, 2, 12)
