@@ -58,7 +58,7 @@ def float_of(q: Fraction) -> float:
     try:
         return float(q)
     except OverflowError:
-        return math.copysign(math.inf, q)
+        return math.inf if q > 0 else -math.inf
 
 
 def odd_of(q: Fraction) -> float:
