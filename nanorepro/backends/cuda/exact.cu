@@ -97,7 +97,7 @@ template <int WORDS> struct Exact {
     for (int k = top - 3; k >= 0; --k) more |= digit[k] != 0;
     const int e = 32 * top + 31 - zeros - OFFSET;  // of the highest bit
     const int kept = e >= -1022 ? 53 : e + 1075;   // bits of a float64 of this size
-    if (kept < 0) return 0.0;                      // less than half the least one
+    if (kept < 0) return negative ? -0.0 : 0.0;    // less than half the least one
     const int dropped = 64 - kept;
     u64 m = dropped < 64 ? window >> dropped : 0;
     const u64 rest = dropped < 64 ? window << kept : window, half = 1ull << 63;
@@ -106,7 +106,6 @@ template <int WORDS> struct Exact {
     } else {
       m += rest > half || (rest == half && (more || (m & 1)));
     }
-    if (e > 1023) m = 1ull << 52;
     const u64 bits = e > 1023 ? 0x7FFull << 52 : e >= -1022 ? ((u64)(e + 1022) << 52) + m : m;
     return from_pattern(bits | (u64)negative << 63);
   }
