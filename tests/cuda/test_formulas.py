@@ -13,6 +13,7 @@ from nanorepro.backends.cuda.formulas import ARGUMENTS, formulas, source_text
 from nanorepro.config import Config
 from nanorepro.dials import dials
 from nanorepro.model.activations import ACTIVATIONS
+from nanorepro.model.optimizers import OPTIMIZERS
 from nanorepro.numerics import numpy_arrays
 from nanorepro.numerics.accumulators import ACCUMULATORS
 from nanorepro.numerics.rounding import operations
@@ -223,6 +224,16 @@ def test_exact_sums(precision, rounding, fma):
         np.uint64(STEP), out,
     ])  # fmt: skip
     assert_same_bits(device.get(out), expected, f"{precision} {rounding} fma {fma}")
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_states_are_found_beyond_32_bits(optimizer):
+    """The k-th state of a weight lies k times all parameters behind it, in 64 bits."""
+    config = Config(optimizer=optimizer)
+    text = formulas(config, dials(config, 0), 2**31 - 4, 1).text
+    body = text[text.index("void update(") :].split("}")[0]
+    states = len(OPTIMIZERS[optimizer].state)
+    assert body.count("* (u64)PARAMETERS]") == 2 * states == body.count("m[at + ")
 
 
 def test_branches_become_both_ways():

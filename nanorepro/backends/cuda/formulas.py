@@ -185,7 +185,8 @@ def write_optimizer(
 
     arguments = ["w", *(f"s{k}" for k in range(n)), "g", "rate"]
     program.define("op_update", flat, kind * len(arguments), arguments)
-    places = ["m[at]"] + [f"m[at + {k + 1} * PARAMETERS]" for k in range(n)]
+    # the last state of 2^31 - 1 parameters lies beyond what 32 bits count
+    places = ["m[at]"] + [f"m[at + {k + 1} * (u64)PARAMETERS]" for k in range(n)]
     given, values = ", ".join(places), ", ".join(f"v[{k}][r]" for k in range(n + 1))
     program.texts.append(f"""#define STATES {n}
 __device__ __forceinline__ void update(number* m, u32 at, number g, number rate, RoundingKey t) {{
