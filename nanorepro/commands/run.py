@@ -169,7 +169,7 @@ def train(request: RunRequest, console: Console) -> "Result":
         from nanorepro.training.compiling import says_when_compiling
         from nanorepro.training.simulation import simulate
 
-        with says_when_compiling(shown if request.backend == "numba" else None):
+        with says_when_compiling(shown if request.backend != "reference" else None):
             result = simulate(
                 request.config, request.backend, request.threads, shown, request.start,
                 request.checkpoint_minutes, request.folder,

@@ -1,15 +1,19 @@
-"""That Numba compiles, said when it does and only then."""
+"""That something is compiled, said when it is and only then."""
 
 import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from nanorepro.backends.cuda import nvrtc
 from nanorepro.training.progress import Progress
 
 
 @contextlib.contextmanager
 def says_when_compiling(progress: Progress | None) -> Iterator[None]:
-    """Let a progress say, until its first report, that something is compiled in this process."""
+    """Let a progress say, until its first report, that something is compiled in this process.
+
+    By Numba or, for a GPU, by NVRTC.
+    """
     if progress is None:
         yield
         return
@@ -17,14 +21,17 @@ def says_when_compiling(progress: Progress | None) -> Iterator[None]:
 
     shown: Progress = progress
 
+    def begins() -> None:
+        shown.waiting = "compiling (only the first time) ..."
+
     class Compiling(event.Listener):
         """Hears of what is compiled, and not of what the cache on the disk holds."""
 
         def on_start(self, event: Any) -> None:
-            shown.waiting = "compiling (only the first time) ..."
+            begins()
 
         def on_end(self, event: Any) -> None:
             pass
 
-    with event.install_listener("numba:compile", Compiling()):
+    with event.install_listener("numba:compile", Compiling()), nvrtc.hearing(begins):
         yield

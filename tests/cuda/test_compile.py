@@ -1,6 +1,7 @@
 """NVRTC compiles every kernel for every GPU, and what it makes is the contract's arithmetic."""
 
 import importlib.util
+import io
 import re
 import subprocess
 from pathlib import Path
@@ -13,6 +14,8 @@ from nanorepro.backends.cuda import nvrtc
 from nanorepro.backends.cuda.program import program_of, streams
 from nanorepro.config import Config
 from nanorepro.dials import dials
+from nanorepro.training.compiling import says_when_compiling
+from nanorepro.training.progress import Progress
 
 ARCHITECTURES = ["90", "80", "100"]
 CONFIGS = [
@@ -48,6 +51,39 @@ def test_models(config, architecture):
         # a float32 or float64 operation without a rounding may be contracted
         assert not re.search(r"^\s*(add|sub|mul|div|fma|mad|sqrt)\.f(32|64)", ptx, re.M)
         Module(ptx)  # every operation is known
+
+
+@pytest.mark.parametrize(
+    ("options", "real", "small"),
+    [
+        *(({"model": model, **more}, real, True)
+          for model in ("linear", "single", "double", "tower") for real in (False, True)
+          for more in ({}, {"unit_tree": "pairwise"}, {"precision": "bits:8"})),
+        ({"unit_tree": "pairwise", "tree": "pairwise"}, False, True),
+        ({"precision": "bits:8", "rounding": "stochastic"}, False, True),
+        ({"hidden": "32,32"}, False, True),
+        ({"hidden": "32,32"}, True, False),
+        ({"hidden": "32,32,32"}, False, False),
+        ({"hidden": "32,32", "unit_tree": "pairwise"}, False, False),
+        ({"hidden": "32,32", "tree": "pairwise"}, False, True),
+        ({"hidden": "32,32", "precision": "bits:8", "rounding": "stochastic"}, False, False),
+        ({"hidden": "32,32", "unit_accumulator": "kahan"}, False, False),
+    ],
+)  # fmt: skip
+def test_what_would_take_long_to_compile_is_not_unrolled(options, real, small):
+    config = Config(**options)
+    assert bool(program_of(config, dials(config, 0), 32, real).small) == small
+
+
+def test_that_it_compiles_is_said():
+    for architecture, expected in (("90", "compiling (only the first time) ..."), ("", "starting")):
+        progress = Progress(io.StringIO(), "starting", "name")
+        with says_when_compiling(progress):
+            if architecture:
+                nvrtc.compiled('extern "C" __global__ void k() {}', architecture)
+        assert progress.waiting == expected
+    nvrtc.compiled('extern "C" __global__ void k() {}', "90")
+    assert progress.waiting == "starting"
 
 
 def test_an_error_says_what_the_compiler_said():

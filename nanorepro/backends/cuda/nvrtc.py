@@ -4,9 +4,10 @@ CuPy's own compiler appends `-ftz=true` to the caller's options (cupy #9576), wh
 them; subnormal numbers would then be flushed to zero by every operation, intrinsics included.
 """
 
+import contextlib
 import ctypes
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +21,19 @@ OPTIONS = (
     "--prec-sqrt=true",
     "--no-source-include",
 )
+
+
+_hearers: list[Callable[[], None]] = []
+
+
+@contextlib.contextmanager
+def hearing(begins: Callable[[], None]) -> Iterator[None]:
+    """Let a function be called whenever something begins to be compiled."""
+    _hearers.append(begins)
+    try:
+        yield
+    finally:
+        _hearers.remove(begins)
 
 
 class CompileError(RuntimeError):
@@ -70,6 +84,8 @@ def compiled(
 ) -> bytes:
     """PTX, or the binary for one GPU; `architecture` is "80", "90", ...  Raises CompileError."""
     nvrtc = library()
+    for begins in _hearers:
+        begins()
     program = ctypes.c_void_p()
 
     def check(status: int) -> None:

@@ -22,6 +22,9 @@ LANES = 32  # of a warp
 KEPT = 64  # kinds of models whose programs are kept, those used last
 ROW = 36  # `batch.cu`: numbers from one unit's activations to the next one's
 OWNED = 128  # `owned.cu`: inputs of a block
+# `small.cu`: terms that the compiler unrolls in about a minute; one counts so many times where its
+# sum over units is no chain, where it is several operations, where it is rounded stochastically
+UNROLLED, PLANNED, SEVERAL, STOCHASTIC = 2500, 2, 2, 4
 # `block.cu`: rows, sums and terms of an equation that are worth tiles of MIDDLE
 TILED_ROWS, TILED_SUMS, TILED_TERMS = 16, 512, 8
 # `wide.cu`: most inputs of the layer of many units, warps beside those of the inputs' chains
@@ -199,13 +202,32 @@ def tree_chain(tree: str, leaf_order: str) -> int:
     return chained(ordered_plan(tree, leaf_order, 64))
 
 
-def is_small(config: Config, dials: Dials, net: tuple[Layer, ...]) -> bool:
+def unrolled(config: Config, dials: Dials, net: tuple[Layer, ...], real: bool) -> int:
+    """How many terms of sums `small.cu` unrolls, weighted by what it takes to compile them."""
+    chain = tree_chain(dials.unit_tree, dials.unit_order) != 0
+    weights = [layer.fan_in * layer.fan_out for layer in net]
+    # a chain passes over features, which are 0 or 1, in a loop
+    units = sum(weights[1:]) + (net[0].fan_out if chain and not real else weights[0])
+    batches = config.batch * sum(-(-n // LANES) for n in weights[1:])
+    if dials.rounding == "stochastic":
+        each = STOCHASTIC
+    elif dials.rounding != "nearest" or dials.precision not in ("float32", "float64"):
+        each = SEVERAL
+    else:
+        both = (accumulators(dials, len(net), over_batch) for over_batch in (True, False))
+        each = SEVERAL if "kahan" in set.union(*both) else 1
+    return each * (units * (1 if chain else PLANNED) + batches)
+
+
+def is_small(config: Config, dials: Dials, net: tuple[Layer, ...], real: bool = False) -> bool:
     """Whether a warp can train such a model: its sums are unrolled, its units are in registers."""
     widths = [net[0].fan_in, *(layer.fan_out for layer in net)]
     drawn = is_drawn(dials.tree) or is_drawn(dials.unit_tree) or draws_order(dials.unit_order)
     exact = any("exact" in accumulators(dials, len(net), batch) for batch in (True, False))
     fits = net[0].sets == 1 and config.batch <= LANES and max(widths) <= LANES
-    return fits and not drawn and not exact
+    if not fits or drawn or exact:
+        return False
+    return unrolled(config, dials, net, real) <= UNROLLED
 
 
 def is_wide(config: Config, dials: Dials, net: tuple[Layer, ...]) -> bool:
@@ -327,7 +349,7 @@ def program_of(config: Config, dials: Dials, features: int, real: bool = False) 
     by_layers += f"constexpr bool TILED = {str(bool(tiled)).lower()};\n" + source_text("block.cu")
     program = Program(shape, found, forward, by_layers, by_tiles, fours, owned, tiled)
     size, numbers = np.dtype(found.dtype).itemsize, (1 + len(found.starts)) * shape.parameters
-    if is_small(config, dials, shape.net):
+    if is_small(config, dials, shape.net, real):
         numbers += (2 * shape.all_units + features * real) * ROW
         text = head + small_text(config, dials, shape)
         return replace(
