@@ -1,8 +1,10 @@
 """CuPy's side of the seam: what is said where it cannot be used, and the cache of programs."""
 
+import configparser
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +82,54 @@ def test_without_a_compiler(monkeypatch, tmp_path):
     monkeypatch.setattr(nvrtc, "library", fails(nvrtc.NoCompiler("NVRTC is not found")))
     with pytest.raises(ConfigError, match="pip install nvidia-cuda-nvrtc"):
         seam.current()
+
+
+class Library:
+    """An NVRTC of some version."""
+
+    def __init__(self, major, minor):
+        self.numbers = major, minor
+
+    def nvrtcVersion(self, *found):
+        for at, number in zip(found, self.numbers, strict=True):
+            at._obj.value = number
+
+
+@pytest.mark.parametrize(
+    ("here", "driver", "expected"),
+    [
+        ([(13, 5), (12, 9)], 12080, (12, 9)),
+        ([(13, 5), (12, 9)], 13000, (13, 5)),
+        ([(12, 4), (13, 0), (12, 9)], 14000, (13, 0)),
+        ([(13, 5), (12, 4), (12, 9)], 12000, (12, 9)),
+        ([(13, 5)], 12080, "of CUDA 13.5, the driver of CUDA 12; .*nvidia-cuda-nvrtc-cu12$"),
+        ([], 12080, "is not found; .*nvidia-cuda-nvrtc-cu12$"),
+        ([], 13000, "is not found; .*nvidia-cuda-nvrtc$"),
+    ],
+)
+def test_the_newest_compiler_that_the_driver_knows(here, driver, expected, monkeypatch, tmp_path):
+    known = {f"libnvrtc.so.{major}.{minor}": Library(major, minor) for major, minor in here}
+    stand_in.install(monkeypatch, tmp_path, driverGetVersion=lambda: driver)
+    monkeypatch.setattr(nvrtc, "_candidates", lambda: list(known))
+    monkeypatch.setattr(nvrtc.ctypes, "CDLL", known.__getitem__)
+    nvrtc.library.cache_clear()
+    try:
+        if isinstance(expected, tuple):
+            seam.current()
+            assert nvrtc.version() == expected
+        else:
+            with pytest.raises(ConfigError, match=expected):
+                seam.current()
+    finally:
+        nvrtc.library.cache_clear()
+
+
+def test_the_extras_bring_the_compiler():
+    text = configparser.ConfigParser()
+    text.read(Path(__file__).parents[2] / "setup.cfg")
+    for extra, driver in (("gpu", 12), ("gpu13", 13)):
+        names = re.findall(r"^[\w-]+", text["options.extras_require"][extra], re.M)
+        assert nvrtc.wheel(driver) in names and f"cupy-cuda{driver}x" in names
 
 
 def test_nvrtc_is_sought_and_not_found(monkeypatch):

@@ -156,10 +156,12 @@ class CupyDevice:
         if int(self.architecture) < OLDEST:
             has = f"{self.architecture[:-1]}.{self.architecture[-1]}"
             raise refused(f"the GPU has compute capability {has}", "use one of 8.0 or more")
+        nvrtc.newest = driver // 1000
+        self.wheel = nvrtc.wheel(nvrtc.newest)
         try:
-            nvrtc.library()
+            nvrtc.library(nvrtc.newest)
         except nvrtc.NoCompiler as error:
-            raise refused(str(error), "pip install nvidia-cuda-nvrtc") from None
+            raise refused(str(error), f"pip install {self.wheel}") from None
         self.programs = lru_cache(PROGRAMS)(self._loaded)
 
     def free(self) -> int:
@@ -189,7 +191,7 @@ class CupyDevice:
                 raise
             major, minor = nvrtc.version()
             what = f"CUDA {major}.{minor} does not know GPUs of sm_{self.architecture}"
-            raise refused(what, "pip install a newer nvidia-cuda-nvrtc") from None
+            raise refused(what, f"pip install a newer {self.wheel}") from None
 
     def array(self, host: np.ndarray) -> Any:
         return self._allocated(lambda: self.cupy.asarray(host), host.nbytes)

@@ -23,6 +23,9 @@ OPTIONS = (
 )
 
 
+newest: int | None = (
+    None  # the driver's CUDA, once a GPU is used; nothing newer compiles from then on
+)
 _hearers: list[Callable[[], None]] = []
 
 
@@ -60,30 +63,51 @@ def _candidates() -> list[str]:
 
 
 @cache
-def library() -> ctypes.CDLL:
-    """NVRTC; raises NoCompiler if there is none."""
+def library(most: int | None = None) -> ctypes.CDLL:
+    """The newest NVRTC here, of CUDA `most` at most; raises NoCompiler if there is none.
+
+    What an NVRTC of a newer CUDA than the driver's compiles, the driver does not load.
+    """
+    found: dict[tuple[int, int], ctypes.CDLL] = {}
     for name in _candidates():
         if "alt" in Path(name).name:
             continue
         try:
-            return ctypes.CDLL(name)
+            one = ctypes.CDLL(name)
         except OSError:
             continue
+        found.setdefault(_version_of(one), one)
+    fitting = [version for version in found if most is None or version[0] <= most]
+    if fitting:
+        return found[max(fitting)]
+    if found:
+        major, minor = min(found)
+        what = f"NVRTC, the CUDA compiler, is of CUDA {major}.{minor}, the driver of CUDA {most}"
+        raise NoCompiler(what)
     raise NoCompiler("the CUDA compiler NVRTC is not found")
+
+
+def _version_of(one: ctypes.CDLL) -> tuple[int, int]:
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    one.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor))
+    return major.value, minor.value
+
+
+def wheel(most: int) -> str:
+    """The name of NVRTC's package for drivers of a CUDA."""
+    return "nvidia-cuda-nvrtc" if most > 12 else f"nvidia-cuda-nvrtc-cu{most}"
 
 
 def version() -> tuple[int, int]:
     """NVRTC's version."""
-    major, minor = ctypes.c_int(), ctypes.c_int()
-    library().nvrtcVersion(ctypes.byref(major), ctypes.byref(minor))
-    return major.value, minor.value
+    return _version_of(library(newest))
 
 
 def compiled(
     source: str, architecture: str, binary: bool = False, options: Sequence[str] = OPTIONS
 ) -> bytes:
     """PTX, or the binary for one GPU; `architecture` is "80", "90", ...  Raises CompileError."""
-    nvrtc = library()
+    nvrtc = library(newest)
     for begins in _hearers:
         begins()
     program = ctypes.c_void_p()

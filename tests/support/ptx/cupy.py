@@ -129,6 +129,7 @@ def install(
 
     monkeypatch.setitem(sys.modules, "cupy", stand_in(interpreter, **other))
     monkeypatch.setattr(nvrtc, "compiled", as_ptx)
+    monkeypatch.setattr(nvrtc, "newest", None)
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
     seam.current.cache_clear()
     return interpreter
