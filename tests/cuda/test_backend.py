@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+from support.ptx.device import Loaded
 from support.records import arrays_of, assert_same_bits, assert_same_record, random_parameters
 from support.slow import slow_after, slow_unless
 
 from nanorepro import Config, fit, predict, simulate
+from nanorepro.backends.cuda import backend, examples
 from nanorepro.backends.cuda import device as seam
 from nanorepro.backends.cuda import ensemble as ensembles
-from nanorepro.backends.cuda import examples
 from nanorepro.backends.cuda import group as groups
 from nanorepro.backends.cuda.program import program_of
 from nanorepro.dials import dials
@@ -64,6 +65,50 @@ def test_fit_and_predict(interpreter, options, d):
 )
 def test_sums_of_two_layers(interpreter, options):
     assert_same_fit(Config(hidden="5,9", batch=4, act="swish", lr=0.3, seed=5, **options), 5)
+
+
+@pytest.mark.parametrize(
+    ("options", "kernel"),
+    [
+        ({"hidden": "5", "batch": 3, "optimizer": "adam"}, "train_small"),
+        ({"hidden": "40", "batch": 4, "leaf_order": "random"}, "train_block"),
+        ({"hidden": "3", "batch": 4, "tree": "random", "unit_tree": "random",
+          "unit_order": "random"}, "descend"),
+    ],
+)  # fmt: skip
+def test_a_long_fit_is_of_many_launches(interpreter, monkeypatch, options, kernel):
+    """In parts of the steps, of the examples and of the models, to the same bits."""
+    steps, waits, launched = 7, [], []
+    launch, wait = Loaded.launch, interpreter.synchronize
+    monkeypatch.setattr(Loaded, "launch", lambda *a: launched.append(a[1]) or launch(*a))
+    monkeypatch.setattr(seam.current(), "synchronize", lambda: waits.append(0) or wait())
+    config = Config(**{"lr": 0.3, "seed": 5, **options})
+    assert_same_fit(config, 9, steps)
+    whole = launched.count(kernel)
+    assert whole == (steps if kernel == "descend" else 1) and len(waits) == 1
+    monkeypatch.setattr(ensembles, "CHUNK", 2 * config.batch)
+    monkeypatch.setattr(ensembles, "PIECE", 2 * config.batch + 1)
+    assert_same_fit(config, 9, steps)
+    assert launched.count(kernel) - whole == (steps if kernel == "descend" else 4)
+    assert len(waits) == 1 + 4
+    del launched[:], waits[:]
+    monkeypatch.setattr(backend, "ROWS", 3 * 2 * config.batch)
+    monkeypatch.setattr(groups, "MOST_MODELS", 1)
+    assert_same_fit(config, 9, steps)
+    assert launched.count(kernel) == 2 * (steps if kernel == "descend" else 2 + 2 + 1)
+    assert len(waits) == 2 * (2 + 2 + 1)
+
+
+def test_a_fit_that_is_interrupted_ends_before_the_next_launch(interpreter, monkeypatch):
+    def stop():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ensembles, "CHUNK", 8)
+    monkeypatch.setattr(seam.current(), "synchronize", stop)
+    before = interpreter.launches
+    with pytest.raises(KeyboardInterrupt):
+        assert_same_fit(Config(hidden="3", batch=4), 9, steps=8)
+    assert interpreter.launches == before + 1
 
 
 def test_fit_and_predict_with_real_features(interpreter):

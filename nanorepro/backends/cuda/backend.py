@@ -45,11 +45,18 @@ __all__ = [
 ]
 
 
+ROWS = 1 << 26  # numbers of the caller's examples on the device at a time, about
+
+
 def trained(ensemble: Ensemble, x: np.ndarray, y: np.ndarray) -> None:
     """Train all models of an ensemble on the same examples in the given order."""
-    if len(y):
-        rows = ensemble.device.array(ensemble.joined(x, y))
-        ensemble.train(rows, 0, 0, x.shape[1], len(y) // ensemble.batch)
+    words, batch = x.shape[1], ensemble.batch
+    piece = max(1, ROWS // ((1 + words) * batch)) * batch
+    for first in range(0, len(y), piece):
+        some = slice(first, first + piece)
+        rows = ensemble.device.array(ensemble.joined(x[some], y[some]))
+        ensemble.train(rows, 0, 0, words, len(y[some]) // batch)
+        ensemble.device.synchronize()
 
 
 class Model:
@@ -92,9 +99,14 @@ def train_models(
     spec: ModelSpec, records: Sequence[Parameters], x: np.ndarray, y: np.ndarray
 ) -> list[Parameters]:
     """The records, each trained from step 0 on the same packed examples in the given order."""
-    ensemble = Ensemble(current(), [spec] * len(records), records)
-    trained(ensemble, x, y)
-    return ensemble.parameters()
+    found: list[Parameters] = []
+    most = groups.models_together(current(), spec)
+    for first in range(0, len(records), most):
+        some = records[first : first + most]
+        ensemble = Ensemble(current(), [spec] * len(some), some)
+        trained(ensemble, x, y)
+        found += ensemble.parameters()
+    return found
 
 
 def train_group(group: Group, report: Report) -> list[Trained]:

@@ -24,6 +24,9 @@ MANY, SOME, LONG = 1 << 10, 16, 128
 BLOCK_WORK, BLOCK_THREADS = 1 << 20, 512
 SPARE = 1 << 28  # bytes of partial sums at most
 PATTERNS = 1 << 22  # activations of an evaluation at a time, about
+# examples of each model between two moments in which Ctrl-C is heard, where a launch takes many
+# steps in shared memory, and elsewhere
+CHUNK, PIECE = 1 << 17, 1 << 13
 
 
 def pairs_of(keys: Sequence[np.ndarray], dtype: Any) -> np.ndarray:
@@ -214,6 +217,15 @@ class Ensemble:
         rows: features and label of each example, words + 1 numbers of uint32, as `joined` has them;
         those of the models are `stride` numbers apart (0: all see the same).
         """
+        most = max(1, (PIECE if self.small is None else CHUNK) // self.batch)
+        for done in range(0, steps, most):
+            if done:
+                self.device.synchronize()  # where Ctrl-C is heard
+            some = min(most, steps - done)
+            self._train_some(rows, stride, first + done * self.batch, words, some)
+
+    def _train_some(self, rows: Any, stride: int, first: int, words: int, steps: int) -> None:
+        """Train on as many mini-batches as are launched without a wait."""
         if self.small is not None:
             self._train_small(self.small, rows, stride, first, steps)
             return

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from nanorepro.backends.cuda.device import Device
-from nanorepro.backends.cuda.ensemble import Ensemble, pairs_of
+from nanorepro.backends.cuda.ensemble import CHUNK, Ensemble, pairs_of
 from nanorepro.backends.cuda.program import LANES, streams
 from nanorepro.backends.protocols import Group
 from nanorepro.config import Config
@@ -15,13 +15,12 @@ from nanorepro.data.worlds import World
 from nanorepro.numerics.streams import stream_key
 from nanorepro.specification import ModelSpec
 
-CHUNK = 1 << 17  # examples of each model that are drawn at a time, or one window
 NUMBERS = 1 << 18  # of the caller's examples that each model has side by side, about
 THREADS = 128
 
 
 def chunk_size(config: Config) -> int:
-    """Examples of a chunk: whole windows."""
+    """Examples of a chunk, which are drawn at a time: whole windows, or one that is longer."""
     window = config.window
     return max(window, min(config.examples, CHUNK // window * window))
 

@@ -6,16 +6,24 @@ from typing import Any
 import numpy as np
 
 from nanorepro.backends.cuda.device import Device
-from nanorepro.backends.cuda.ensemble import Ensemble
+from nanorepro.backends.cuda.ensemble import PIECE, Ensemble
 from nanorepro.backends.cuda.examples import bytes_of, examples_of
 from nanorepro.backends.cuda.program import program_of
 from nanorepro.backends.nudge import nudge_step, nudged
 from nanorepro.backends.protocols import Group, Report, Snapshot, Trained
-from nanorepro.specification import compile_key
+from nanorepro.specification import ModelSpec, compile_key
 
-PIECE = 1 << 13  # examples between two reports where every step takes several launches
 MOST_MODELS = 1 << 15  # in a launch
 SHARE = 0.7  # of the memory that is free, for what grows with the models
+
+
+def models_together(device: Device, spec: ModelSpec, examples: int = 0) -> int:
+    """How many models of a kind a launch takes, and memory beside their examples' bytes."""
+    program = program_of(compile_key(spec.config), spec.dials, spec.features, spec.real)
+    numbers = (1 + len(program.formulas.starts)) * program.shape.parameters
+    numbers += 3 * program.shape.all_units * spec.config.batch
+    each = numbers * np.dtype(program.formulas.dtype).itemsize + examples
+    return int(min(MOST_MODELS, max(1, SHARE * device.free() // each)))
 
 
 def parts(device: Device, group: Group) -> Iterator[list[int]]:
@@ -23,14 +31,10 @@ def parts(device: Device, group: Group) -> Iterator[list[int]]:
     alike: dict[Any, list[int]] = {}
     for k, (spec, start) in enumerate(zip(group.models, group.start, strict=True)):
         alike.setdefault((spec.dials, start.step), []).append(k)
-    for (dials, _), places in alike.items():
+    for places in alike.values():
         spec = group.models[places[0]]
-        program = program_of(compile_key(spec.config), dials, spec.features, spec.real)
-        numbers = (1 + len(program.formulas.starts)) * program.shape.parameters
-        numbers += 3 * program.shape.all_units * spec.config.batch
-        each = numbers * np.dtype(program.formulas.dtype).itemsize
-        each += bytes_of(spec.config, 1 + (spec.features if spec.real else -(-spec.features // 32)))
-        most = int(min(MOST_MODELS, max(1, SHARE * device.free() // each)))
+        width = 1 + (spec.features if spec.real else -(-spec.features // 32))
+        most = models_together(device, spec, bytes_of(spec.config, width))
         for first in range(0, len(places), most):
             yield places[first : first + most]
 
