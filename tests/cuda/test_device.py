@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -228,6 +229,33 @@ def test_a_model_of_too_many_parameters():
     config = Config(hidden="65536,65536")
     with pytest.raises(ConfigError, match=f"up to {MOST - 1:,} parameters"):
         program_of(config, dials(config, 0), 32)
+
+
+@pytest.mark.parametrize("elsewhere", ["here", "in a thread"])
+def test_all_is_done_on_the_gpu_that_was_chosen(elsewhere, interpreter):
+    """Also where another one is current meanwhile, which it stays."""
+    gpus = sys.modules["cupy"].thread.gpus
+    gpus[-1] = 1
+    device = seam.current()
+    gpus[-1] = 0
+    config = Config(model="linear", log2_examples=6, log2_eval=4, pairs=1)
+    result = []
+
+    def work():
+        assert device.free() > 0
+        device.get(device.array(np.ones(3)))
+        device.empty((2,), np.float32)
+        device.synchronize()
+        result.append(simulate(config, backend="cupy"))
+        assert sys.modules["cupy"].thread.gpus == [0]
+
+    if elsewhere == "here":
+        work()
+    else:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert result[0].fingerprint == simulate(config, backend="reference").fingerprint
 
 
 def test_arrays(interpreter):

@@ -112,25 +112,29 @@ def temporary_folder() -> Path:
 
 
 class CupyModule:
-    """A program loaded by CuPy."""
+    """A program loaded by CuPy on a GPU."""
 
-    def __init__(self, module: Any):
-        self.module = module
+    def __init__(self, gpu: Any, module: Any):
+        self.gpu, self.module = gpu, module
         self.kernels: dict[str, Any] = {}
 
     def launch(
         self, name: str, grid: Grid, block: int, arguments: Sequence[Any], shared: int = 0
     ) -> None:
-        if name not in self.kernels:
-            self.kernels[name] = self.module.get_function(name)
-        kernel = self.kernels[name]
-        if shared > STATIC_SHARED:
-            kernel.max_dynamic_shared_size_bytes = shared
-        kernel(grid, (block,), tuple(arguments), shared_mem=shared)
+        with self.gpu:
+            if name not in self.kernels:
+                self.kernels[name] = self.module.get_function(name)
+            kernel = self.kernels[name]
+            if shared > STATIC_SHARED:
+                kernel.max_dynamic_shared_size_bytes = shared
+            kernel(grid, (block,), tuple(arguments), shared_mem=shared)
 
 
 class CupyDevice:
-    """The current GPU of CuPy; raises ConfigError with the reason if it cannot be used."""
+    """The GPU that is CuPy's current one now; raises ConfigError if it cannot be used.
+
+    CuPy has a current GPU in each thread; the caller's stays as it is.
+    """
 
     def __init__(self) -> None:
         try:
@@ -165,12 +169,13 @@ class CupyDevice:
         self.programs = lru_cache(PROGRAMS)(self._loaded)
 
     def free(self) -> int:
-        free, _ = self.cupy.cuda.runtime.memGetInfo()
-        return int(free) + int(self.cupy.get_default_memory_pool().free_bytes())
+        with self.gpu:
+            free, _ = self.cupy.cuda.runtime.memGetInfo()
+            return int(free) + int(self.cupy.get_default_memory_pool().free_bytes())
 
     def compile(self, source: str) -> CupyModule:
-        self.gpu.use()  # also in a thread that was begun after the caller chose a GPU
-        return self.programs(source)
+        with self.gpu:
+            return self.programs(source)
 
     def _loaded(self, source: str) -> CupyModule:
         module = self.cupy.RawModule(path=str(self._binary(source)))
@@ -181,7 +186,7 @@ class CupyDevice:
             major, minor = nvrtc.version()
             what = f"the driver does not load what CUDA {major}.{minor} compiled ({error})"
             raise refused(what, "update the driver") from None
-        return CupyModule(module)
+        return CupyModule(self.gpu, module)
 
     def _binary(self, source: str) -> Path:
         try:
@@ -202,16 +207,19 @@ class CupyDevice:
 
     def _allocated(self, make: Any, size: int) -> Any:
         try:
-            return make()
+            with self.gpu:
+                return make()
         except self.cupy.cuda.memory.OutOfMemoryError:
             what = f"the GPU has no {size:,} bytes of memory left"
             raise refused(what, "fewer pairs or a shorter window") from None
 
     def get(self, array: Any) -> np.ndarray:
-        return self.cupy.asnumpy(array)
+        with self.gpu:
+            return self.cupy.asnumpy(array)
 
     def synchronize(self) -> None:
-        self.cupy.cuda.runtime.deviceSynchronize()
+        with self.gpu:
+            self.cupy.cuda.runtime.deviceSynchronize()
 
 
 def _reason(error: Exception) -> tuple[str, str]:

@@ -4,6 +4,7 @@ It takes what CuPy takes and no more: grids and blocks as tuples, its own arrays
 """
 
 import sys
+import threading
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -32,7 +33,8 @@ class OutOfMemoryError(MemoryError):
 class Kernel:
     """What RawModule.get_function returns."""
 
-    def __init__(self, loaded: Any, name: str):
+    def __init__(self, loaded: Any, name: str, there: Callable[..., Any]):
+        self.launch = there(loaded.launch)
         self.loaded, self.name, self.max_dynamic_shared_size_bytes = loaded, name, 48 << 10
         if name not in loaded.module.entries:
             raise CUDADriverError("CUDA_ERROR_NOT_FOUND: named symbol not found")
@@ -42,11 +44,54 @@ class Kernel:
         assert all(type(n) is int for n in (*grid, *block, shared_mem))
         if shared_mem > self.max_dynamic_shared_size_bytes:
             raise CUDADriverError("CUDA_ERROR_INVALID_VALUE: invalid argument")
-        self.loaded.launch(self.name, grid, *block, args, shared_mem)
+        self.launch(self.name, grid, *block, args, shared_mem)
+
+
+class Thread(threading.local):
+    """Each thread has a current GPU, which is the first one until another is chosen."""
+
+    def __init__(self) -> None:
+        self.gpus = [0]  # that of the innermost `with` last
+
+
+class Gpu:
+    """The GPU that is current when it is made."""
+
+    def __init__(self, thread: Thread, capability: str, shared: int):
+        self.thread, self.id, self.compute_capability = thread, thread.gpus[-1], capability
+        self.attributes = {"MaxSharedMemoryPerBlockOptin": shared}
+
+    def use(self) -> None:
+        self.thread.gpus[-1] = self.id
+
+    def __enter__(self) -> None:
+        self.thread.gpus.append(self.id)
+
+    def __exit__(self, *exception: object) -> None:
+        self.thread.gpus.pop()
 
 
 def stand_in(interpreter: Device, **other: Any) -> ModuleType:
-    """The module; `other` replaces functions of its runtime, or what the GPU is."""
+    """The module; `other` replaces functions of its runtime, or what the GPU is.
+
+    Its GPU is the one that was chosen when the backend first asked; nothing is done on another.
+    """
+    thread = Thread()
+    chosen: list[Gpu] = []
+
+    def device() -> Gpu:
+        capability = other.get("capability", interpreter.architecture)
+        chosen[:] = [Gpu(thread, capability, interpreter.shared)]
+        return chosen[0]
+
+    def there(function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function of the current GPU, which has to be the one that was chosen."""
+
+        def asked(*arguments: Any, **more: Any) -> Any:
+            assert thread.gpus[-1] == chosen[0].id, "another GPU is current"
+            return function(*arguments, **more)
+
+        return asked
 
     class RawModule:
         """Loaded when it is compiled, or with the first function, as CuPy's is."""
@@ -56,10 +101,10 @@ def stand_in(interpreter: Device, **other: Any) -> ModuleType:
 
         def get_function(self, name: str) -> Kernel:
             self.compile()
-            return Kernel(self.loaded, name)
+            return Kernel(self.loaded, name, there)
 
         def compile(self) -> None:
-            other.get("load", lambda: None)()
+            there(other.get("load", lambda: None))()
             if self.loaded is None:
                 self.loaded = interpreter.load(Path(self.path).read_text())
 
@@ -80,29 +125,24 @@ def stand_in(interpreter: Device, **other: Any) -> ModuleType:
         CUDARuntimeError=CUDARuntimeError,
         driverGetVersion=lambda: 13000,
         getDeviceCount=lambda: 1,
-        memGetInfo=lambda: (other.get("free", 1 << 34), 1 << 34),
+        memGetInfo=there(lambda: (other.get("free", 1 << 34), 1 << 34)),
         getDeviceProperties=lambda number: {"name": b"NumPy"},
-        deviceSynchronize=lambda: None,
-    )
-    gpu = SimpleNamespace(
-        id=0,
-        use=lambda: None,
-        compute_capability=other.get("capability", interpreter.architecture),
-        attributes={"MaxSharedMemoryPerBlockOptin": interpreter.shared},
+        deviceSynchronize=there(interpreter.synchronize),
     )
     for name in set(other) & set(vars(runtime)):
         setattr(runtime, name, other[name])
     module.cuda = SimpleNamespace(
         runtime=runtime,
-        Device=lambda: gpu,
+        Device=device,
         driver=SimpleNamespace(CUDADriverError=CUDADriverError),
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
     )
     module.RawModule = RawModule
-    module.asarray = asarray
-    module.empty = empty
-    module.asnumpy = interpreter.get
-    module.get_default_memory_pool = lambda: SimpleNamespace(free_bytes=lambda: 0)
+    module.asarray = there(asarray)
+    module.empty = there(empty)
+    module.asnumpy = there(interpreter.get)
+    module.get_default_memory_pool = lambda: SimpleNamespace(free_bytes=there(lambda: 0))
+    module.thread = thread
     return module
 
 
