@@ -185,6 +185,21 @@ def test_so_many_programs_stay_loaded(monkeypatch, tmp_path):
     device.compile(source % 2)
     assert device.compile(source % 0) is first
     assert device.programs.cache_info().currsize == 2
+    assert sys.modules["cupy"].cuda.function.Module.number == 2
+
+
+def test_a_program_stays_loaded_while_it_is_used(monkeypatch, tmp_path):
+    monkeypatch.setattr(seam, "PROGRAMS", 1)
+    stand_in.install(monkeypatch, tmp_path)
+    device, module = seam.current(), sys.modules["cupy"].cuda.function.Module
+    source = 'extern "C" __global__ void k%d() {}'
+    one = device.compile(source % 0)
+    for n in (1, 2):
+        device.compile(source % n)
+    assert module.number == 2
+    one.launch("k0", (1, 1), 32, [])
+    del one
+    assert module.number == 1
 
 
 def test_a_program_that_cannot_be_kept_is_used(monkeypatch, tmp_path):

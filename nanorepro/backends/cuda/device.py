@@ -112,11 +112,22 @@ def temporary_folder() -> Path:
 
 
 class CupyModule:
-    """A program loaded by CuPy on a GPU."""
+    """A program loaded by CuPy on a GPU, for as long as it is referred to.
 
-    def __init__(self, gpu: Any, module: Any):
-        self.gpu, self.module = gpu, module
+    CuPy's RawModule would keep what it loads to the end of the process.
+    """
+
+    def __init__(self, cupy: Any, gpu: Any, path: Path):
+        self.driver, self.gpu = cupy.cuda.driver, gpu
         self.kernels: dict[str, Any] = {}
+        self.module = cupy.cuda.function.Module()
+        self.module.load_file(str(path))
+
+    def __del__(self) -> None:
+        # what it was loaded on has to be current; at the end of a process CuPy may be gone
+        with contextlib.suppress(Exception), self.gpu:
+            self.kernels.clear()
+            self.module = None
 
     def launch(
         self, name: str, grid: Grid, block: int, arguments: Sequence[Any], shared: int = 0
@@ -126,7 +137,8 @@ class CupyModule:
                 self.kernels[name] = self.module.get_function(name)
             kernel = self.kernels[name]
             if shared > STATIC_SHARED:
-                kernel.max_dynamic_shared_size_bytes = shared
+                most = self.driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+                self.driver.funcSetAttribute(kernel.ptr, most, shared)
             kernel(grid, (block,), tuple(arguments), shared_mem=shared)
 
 
@@ -178,15 +190,14 @@ class CupyDevice:
             return self.programs(source)
 
     def _loaded(self, source: str) -> CupyModule:
-        module = self.cupy.RawModule(path=str(self._binary(source)))
+        path = self._binary(source)
         failures = self.cupy.cuda.driver.CUDADriverError, self.cupy.cuda.runtime.CUDARuntimeError
         try:
-            module.compile()  # loads it
+            return CupyModule(self.cupy, self.gpu, path)
         except failures as error:
             major, minor = nvrtc.version()
             what = f"the driver does not load what CUDA {major}.{minor} compiled ({error})"
             raise refused(what, "update the driver") from None
-        return CupyModule(self.gpu, module)
 
     def _binary(self, source: str) -> Path:
         try:

@@ -17,6 +17,8 @@ from support.ptx.device import Array, Device
 from nanorepro.backends.cuda import device as seam
 from nanorepro.backends.cuda import nvrtc
 
+MOST_SHARED = 8  # the number of an attribute
+
 
 class CUDARuntimeError(RuntimeError):
     pass
@@ -31,20 +33,30 @@ class OutOfMemoryError(MemoryError):
 
 
 class Kernel:
-    """What RawModule.get_function returns."""
+    """A Function of CuPy: its module stays loaded as long as it is there."""
 
-    def __init__(self, loaded: Any, name: str, there: Callable[..., Any]):
-        self.launch = there(loaded.launch)
-        self.loaded, self.name, self.max_dynamic_shared_size_bytes = loaded, name, 48 << 10
-        if name not in loaded.module.entries:
+    def __init__(self, module: Any, name: str, there: Callable[..., Any]):
+        self.module, self.name, self.shared = module, name, 48 << 10
+        self.launch = there(module.loaded.launch)
+        if name not in module.loaded.module.entries:
             raise CUDADriverError("CUDA_ERROR_NOT_FOUND: named symbol not found")
+
+    @property
+    def ptr(self) -> "Kernel":
+        """Its handle."""
+        return self
 
     def __call__(self, grid: tuple, block: tuple, args: tuple, *, shared_mem: int = 0) -> None:
         assert isinstance(grid, tuple) and isinstance(block, tuple) and isinstance(args, tuple)
         assert all(type(n) is int for n in (*grid, *block, shared_mem))
-        if shared_mem > self.max_dynamic_shared_size_bytes:
+        if shared_mem > self.shared:
             raise CUDADriverError("CUDA_ERROR_INVALID_VALUE: invalid argument")
         self.launch(self.name, grid, *block, args, shared_mem)
+
+
+def set_attribute(kernel: Kernel, attribute: int, value: int) -> None:
+    assert attribute == MOST_SHARED and type(value) is int
+    kernel.shared = value
 
 
 class Thread(threading.local):
@@ -93,20 +105,29 @@ def stand_in(interpreter: Device, **other: Any) -> ModuleType:
 
         return asked
 
-    class RawModule:
-        """Loaded when it is compiled, or with the first function, as CuPy's is."""
+    class Module:
+        """Loaded until nothing refers to it."""
 
-        def __init__(self, *, path: str):
-            self.path, self.loaded = path, None
+        number = 0  # of those that are loaded
+
+        def __init__(self) -> None:
+            self.loaded: Any = None
+
+        def load_file(self, path: str) -> None:
+            there(other.get("load", lambda: None))()
+            try:
+                self.loaded = interpreter.load(Path(path).read_text())
+            except UnicodeDecodeError:
+                raise CUDADriverError("CUDA_ERROR_INVALID_IMAGE: invalid image") from None
+            Module.number += 1
 
         def get_function(self, name: str) -> Kernel:
-            self.compile()
-            return Kernel(self.loaded, name, there)
+            return Kernel(self, name, there)
 
-        def compile(self) -> None:
-            there(other.get("load", lambda: None))()
-            if self.loaded is None:
-                self.loaded = interpreter.load(Path(self.path).read_text())
+        def __del__(self) -> None:
+            if self.loaded is not None:
+                there(lambda: None)()
+                Module.number -= 1
 
     def check(size: int) -> None:
         if size > other.get("free", 1 << 34):
@@ -134,10 +155,14 @@ def stand_in(interpreter: Device, **other: Any) -> ModuleType:
     module.cuda = SimpleNamespace(
         runtime=runtime,
         Device=device,
-        driver=SimpleNamespace(CUDADriverError=CUDADriverError),
+        driver=SimpleNamespace(
+            CUDADriverError=CUDADriverError,
+            CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES=MOST_SHARED,
+            funcSetAttribute=there(set_attribute),
+        ),
+        function=SimpleNamespace(Module=Module),
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
     )
-    module.RawModule = RawModule
     module.asarray = there(asarray)
     module.empty = there(empty)
     module.asnumpy = there(interpreter.get)
