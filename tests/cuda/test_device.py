@@ -78,6 +78,25 @@ def test_without_cupy(monkeypatch, tmp_path, capsys):
         simulate(Config(), backend="cupy")
 
 
+FAILURES = {
+    "raise RuntimeError('CuPy failed to load libnvrtc.so.12')": "CuPy: CuPy failed to load",
+    "raise ImportError('=====\\nFailed.\\n\\nOriginal error:\\n  OSError: no libcudart\\n====')": (
+        "CuPy: OSError: no libcudart; give numba"
+    ),
+    "raise OSError": "CuPy: OSError; give numba",
+}
+
+
+@pytest.mark.parametrize("code", FAILURES)
+def test_a_cupy_that_cannot_be_imported(code, monkeypatch, tmp_path, capsys):
+    (tmp_path / "cupy.py").write_text(code)
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert run.main([*RUN, "--backend", "cupy", "--out", str(tmp_path / "out")]) == 2
+    error = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
+    assert len(error) == 1 and FAILURES[code] in error[0] and "; give numba, or " in error[0]
+
+
 def test_without_a_compiler(monkeypatch, tmp_path):
     stand_in.install(monkeypatch, tmp_path)
     monkeypatch.setattr(nvrtc, "library", fails(nvrtc.NoCompiler("NVRTC is not found")))
@@ -200,6 +219,33 @@ def test_a_program_stays_loaded_while_it_is_used(monkeypatch, tmp_path):
     one.launch("k0", (1, 1), 32, [])
     del one
     assert module.number == 1
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_damaged_program_is_compiled_once_more(kept, monkeypatch, tmp_path):
+    """Also where what is damaged cannot be replaced."""
+    stand_in.install(monkeypatch, tmp_path)
+    source = 'extern "C" __global__ void k() {}'
+    path = seam.cached_binary(source, seam.current().architecture)
+    whole = path.read_bytes()
+    path.write_bytes(b"\xff" + whole[1 : len(whole) // 2])
+    if not kept:
+        replace = os.replace
+        monkeypatch.setattr(
+            os, "replace", lambda a, b: fails(OSError(errno.EROFS, "read-only"))()
+            if Path(b) == path else replace(a, b)
+        )  # fmt: skip
+    seam.current().compile(source).launch("k", (1, 1), 32, [])
+    assert (path.read_bytes() == whole) == kept
+
+
+def test_without_a_home_programs_are_kept_for_the_process(monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", fails(RuntimeError("Could not determine home directory.")))
+    source = 'extern "C" __global__ void without_a_home() {}'
+    path = seam.cached_binary(source, "90")
+    assert path.read_bytes().startswith(b"\x7fELF") and path.parent == seam.temporary_folder()
+    assert seam.cached_binary(source, "90") == path
 
 
 def test_a_program_that_cannot_be_kept_is_used(monkeypatch, tmp_path):

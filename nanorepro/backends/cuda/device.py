@@ -62,12 +62,15 @@ def refused(what: str, right: str) -> ConfigError:
 
 def cache_folder() -> Path:
     """Where compiled programs are kept."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:  # a user without a home
+        return temporary_folder()
     return Path(base) / "nanorepro" / "cuda"
 
 
-def cached_binary(source: str, architecture: str) -> Path:
-    """The file of a program's binary, compiled if it is not there.
+def cached_binary(source: str, architecture: str, anew: bool = False) -> Path:
+    """The file of a program's binary, compiled if it is not there, or `anew`.
 
     Named by a digest of all that determines it; written whole under another name, then renamed, so
     that no process ever loads a part of one.
@@ -77,7 +80,7 @@ def cached_binary(source: str, architecture: str) -> Path:
     name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32] + ".cubin"
     kept = cache_folder() / name
     with contextlib.suppress(OSError):
-        if kept.exists():
+        if kept.exists() and not anew:
             return kept
     binary = nvrtc.compiled(source, architecture, binary=True)
     try:
@@ -151,8 +154,9 @@ class CupyDevice:
     def __init__(self) -> None:
         try:
             import cupy
-        except ImportError as error:
-            what = "CuPy is not installed" if error.name == "cupy" else f"CuPy: {error}"
+        except Exception as error:  # CuPy looks for CUDA's libraries, which may fail in any way
+            absent = isinstance(error, ImportError) and error.name == "cupy"
+            what = "CuPy is not installed" if absent else f"CuPy: {_last_line(error)}"
             raise refused(what, INSTALL) from None
         self.cupy, runtime = cupy, cupy.cuda.runtime
         try:
@@ -190,18 +194,19 @@ class CupyDevice:
             return self.programs(source)
 
     def _loaded(self, source: str) -> CupyModule:
-        path = self._binary(source)
         failures = self.cupy.cuda.driver.CUDADriverError, self.cupy.cuda.runtime.CUDARuntimeError
-        try:
-            return CupyModule(self.cupy, self.gpu, path)
+        with contextlib.suppress(*failures):
+            return CupyModule(self.cupy, self.gpu, self._binary(source))
+        try:  # what was in the cache may be damaged
+            return CupyModule(self.cupy, self.gpu, self._binary(source, anew=True))
         except failures as error:
             major, minor = nvrtc.version()
             what = f"the driver does not load what CUDA {major}.{minor} compiled ({error})"
             raise refused(what, "update the driver") from None
 
-    def _binary(self, source: str) -> Path:
+    def _binary(self, source: str, anew: bool = False) -> Path:
         try:
-            return cached_binary(source, self.architecture)
+            return cached_binary(source, self.architecture, anew)
         except nvrtc.CompileError as error:
             if "gpu-architecture" not in str(error):
                 raise
@@ -231,6 +236,12 @@ class CupyDevice:
     def synchronize(self) -> None:
         with self.gpu:
             self.cupy.cuda.runtime.deviceSynchronize()
+
+
+def _last_line(error: Exception) -> str:
+    """What an error says at last, where CuPy has the first cause; its kind if it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip(" =")]
+    return lines[-1] if lines else type(error).__name__
 
 
 def _reason(error: Exception) -> tuple[str, str]:
