@@ -27,6 +27,14 @@ CONFIGS = [
     ),
     Config(hidden="5", accumulator="exact", unit_accumulator="wide", precision="bits:20"),
     Config(hidden="5", accumulator="exact", precision="float64"),
+    Config(model="deep", optimizer="adam"),
+]
+# programs that have all kernels between them, and one that each has and the others have not
+MACHINE_CODE = [
+    (Config(model="wide"), "small", "train_wide"),
+    (Config(), "small", "train_small"),
+    (Config(hidden="64,32"), "layers", "train_block"),
+    (Config(model="deep"), "layers", "backward_descend"),
 ]
 
 
@@ -39,6 +47,15 @@ def sources(config):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_streams(architecture):
     assert nvrtc.compiled(streams(), architecture, binary=True).startswith(b"\x7fELF")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "config", "program", "kernel"),
+    slow_after(1, [(a, *rest) for a in ARCHITECTURES for rest in MACHINE_CODE]),
+)
+def test_machine_code(architecture, config, program, kernel):
+    binary = nvrtc.compiled(sources(config)[program], architecture, binary=True)
+    assert binary.startswith(b"\x7fELF") and b".text." + kernel.encode() + b"\0" in binary
 
 
 @pytest.mark.parametrize("architecture", slow_after(1, ARCHITECTURES))

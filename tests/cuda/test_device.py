@@ -193,6 +193,26 @@ def test_programs_are_kept_on_disk(interpreter, monkeypatch, tmp_path):
     assert seam.cached_binary("// another", "90") not in kept
 
 
+def test_a_program_is_kept_by_all_that_determines_it(monkeypatch, tmp_path):
+    """Source, architecture, both numbers of the compiler's version, each option."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(nvrtc, "compiled", lambda *a, **more: repr(a).encode())
+    monkeypatch.setattr(nvrtc, "version", lambda: (12, 9))
+    first = seam.cached_binary("// one", "90")
+    found = [first, seam.cached_binary("// another", "90"), seam.cached_binary("// one", "100")]
+    for changed in ((13, 9), (12, 8)):
+        monkeypatch.setattr(nvrtc, "version", lambda numbers=changed: numbers)
+        found.append(seam.cached_binary("// one", "90"))
+    monkeypatch.setattr(nvrtc, "version", lambda: (12, 9))
+    options = nvrtc.OPTIONS
+    for changed in (options[1:], options[:-1], (*options, "--dopt=on")):
+        monkeypatch.setattr(nvrtc, "OPTIONS", changed)
+        found.append(seam.cached_binary("// one", "90"))
+    monkeypatch.setattr(nvrtc, "OPTIONS", options)
+    assert len(set(found)) == len(found)
+    assert seam.cached_binary("// one", "90") == first
+
+
 def test_so_many_programs_stay_loaded(monkeypatch, tmp_path):
     monkeypatch.setattr(seam, "PROGRAMS", 2)
     stand_in.install(monkeypatch, tmp_path)
