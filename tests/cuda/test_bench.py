@@ -129,9 +129,9 @@ def test_what_is_run_was_compiled_before(interpreter, monkeypatch):
     """Every program that a row, a step or a run asks for is among those of `--compile`."""
     found, compiled = [], seam.cached_binary
 
-    def noted(source, architecture):
+    def noted(source, *rest):
         found.append(source)
-        return compiled(source, architecture)
+        return compiled(source, *rest)
 
     monkeypatch.setattr(seam, "cached_binary", noted)
     rows = [row for row in gpu.golden_rows() if row[0] in ("given", "real")]
