@@ -80,7 +80,7 @@ def parser() -> Parser:
         "--decide",
         action="store_true",
         help="where the pairs of a figure leave a claim open, also run what the claim names:"
-        " more pairs, of fewer examples",
+        " more pairs, if need be of fewer examples",
     )
     add(
         "--from-records",

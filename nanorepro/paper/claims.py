@@ -7,6 +7,7 @@ paper's words allow.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from nanorepro.paper.curves import ALL, FIRST, LAST, MID, Size, run_keys
 from nanorepro.paper.estimates import (
@@ -75,13 +76,17 @@ class Claim:
     criteria : tuple of Criterion
         All must hold.
     more : Size, optional
-        The runs that decide where those of the figure do not: more pairs, of fewer examples.
+        The runs that decide where those of the figure do not: more pairs, if need be of fewer
+        examples.
+    ours : bool
+        Whether it is a question of our own, beside what the paper says.
     """
 
     words: str
     least: int
     criteria: tuple[Criterion, ...]
     more: Size | None = None
+    ours: bool = False
 
     def needed(self, size: Size) -> list[Key]:
         """The runs of the claim at a size."""
@@ -256,8 +261,14 @@ def equal_loss(what: str, first: tuple[str, str], second: tuple[str, str]) -> Cr
 LEAST_LOG2_T, LEAST_LOG2_T_DEEP = 20, 14  # of models that learn in seconds, and of the deep ones
 
 
-def counted(verdicts: Sequence[str]) -> str:
-    """How many claims have which verdict, in words."""
+def counted(of: Sequence[Mapping[str, Any]]) -> str:
+    """How many of some claims, as records have them, have which verdict, in words."""
+    asked = [c["verdict"] for c in of if c.get("ours")]
+    found = _counted([c["verdict"] for c in of if not c.get("ours")])
+    return f"{found}; of questions of our own {_counted(asked)}" if asked else found
+
+
+def _counted(verdicts: Sequence[str]) -> str:
     several = {HOLDS: "hold", FAILS: "do not hold", OPEN: OPEN}
     counts = {v: verdicts.count(v) for v in several if v in verdicts}
     return ", ".join(f"{n} {v if n == 1 else several[v]}" for v, n in counts.items()) or "none"

@@ -76,14 +76,15 @@ def three_of(windows: Sequence[int]) -> tuple[int, int, int]:
 PAPER = Size(26, 16, 16, tuple(range(0, 21, 2)))
 LAPTOP = Size(22, 16, 16, (0, 4, 8, 12, 16, 17))
 # What decides claims that the figures' own pairs leave open.  Losses at every z are equal in
-# expectation at any T (a shuffled sequence of independent examples is one), so T may be small.
+# expectation at any T, as a shuffled sequence of independent examples is one: there T may be small.
 MORE_PAIRS = Size(20, 16, 256, (0, 7, 14))
 MORE_TOWERS = Size(18, 12, 4096, (0, 6, 13), series=False)
 # What changes with T is decided at the paper's.
-MORE_CLOUDS = Size(26, 16, 128, (0, 10, 20), series=False)
-MORE_SERIES = Size(26, 16, 128, (0, 10, 20))
+MORE_OF_PAPER = Size(26, 16, 128, (0, 10, 20), series=False)
+MORE_SERIES = replace(MORE_OF_PAPER, pairs=256, series=True)
 MORE_WIDE = Size(20, 16, 128, (0, 7, 14), series=False)
 MORE_DEEP = Size(16, 12, 128, (0, 5, 11), series=False)
+MOST_DEEP = Size(14, 12, 512, (0, 4, 9), series=False)
 EQUAL_LOSS = Size(16, 12, 4096, (0, 4, 11), series=False)
 EQUAL_LOSS_WIDE = Size(14, 12, 1024, (0, 3, 6, 9), series=False)
 EQUAL_LOSS_DEEP = Size(12, 12, 512, (0, 3, 7), series=False)
@@ -189,6 +190,8 @@ def curves(size: Size) -> dict[str, Curve]:
                 add(f"{title} {units}{suffix}", model=model, act=act, differ=differ)
     for title, act in (("Identity", "identity"), ("ReLU", "relu")):
         add(f"{title} tower", model="tower", act=act)
+    for title, act in (("SmeLU 0.5", "smelu"), ("Swish 4", "swish")):
+        add(f"{title} tower", model="tower", act=act, beta=float(title.split()[1]))
     for name, optimizer in OPTIMIZERS.items():
         add(f"linear, {name}", model="linear", **optimizer)
         for title, act in (("Identity", "identity"), ("ReLU", "relu")):

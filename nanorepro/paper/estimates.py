@@ -42,6 +42,8 @@ class Estimate(NamedTuple):
 Observations = Sequence[Observed]
 Key = np.ndarray
 """The key of the resamples, (2,)."""
+Change = Callable[[np.ndarray], np.ndarray]
+"""A function of a quantity of every pair."""
 NOTHING = Estimate(math.nan, math.nan, math.nan)
 
 
@@ -68,7 +70,7 @@ class Statistic:
         return self.estimate(runs, stream_key(runs[0].seed, "bootstrap", resampling))
 
 
-def mean(of: Quantity, change: Callable[[np.ndarray], np.ndarray] = lambda x: x) -> Statistic:
+def mean(of: Quantity, change: Change = lambda x: x) -> Statistic:
     """The mean over pairs of a quantity, or of a function of it, of either sign."""
 
     def estimate(runs: Observations, key: Key) -> Estimate:
@@ -93,16 +95,27 @@ def _exp(found: Interval) -> Estimate:
         return Estimate(*np.exp(found).tolist())
 
 
-def _ratio(
-    of: Quantity, first: Observed, second: Observed, key: Key, level: float = 0.95
-) -> Estimate:
-    rows = np.array([first[of], second[of]])
-    return _exp(contrast(rows, np.array([1.0, -1.0]), key, level=level))
+def ratio(of: Quantity, change: Change = lambda x: x) -> Statistic:
+    """The mean of the first run over that of the second, over the same pairs.
+
+    Of a quantity, or of a function of it.
+    """
+
+    def estimate(runs: Observations, key: Key) -> Estimate:
+        rows = np.array([change(run[of]) for run in runs])
+        return _exp(contrast(rows, np.array([1.0, -1.0]), key))
+
+    return Statistic((of,), estimate)
 
 
-def ratio(of: Quantity) -> Statistic:
-    """The mean of the first run over that of the second, over the same pairs."""
-    return Statistic((of,), lambda runs, key: _ratio(of, runs[0], runs[1], key))
+def change_of_ratio(of: Quantity) -> Statistic:
+    """The ratio of the first run to the second over that of the third to the fourth."""
+
+    def estimate(runs: Observations, key: Key) -> Estimate:
+        rows = np.array([run[of] for run in runs])
+        return _exp(contrast(rows, np.array([1.0, -1.0, -1.0, 1.0]), key))
+
+    return Statistic((of,), estimate)
 
 
 def geometric_ratio(of: Quantity) -> Statistic:
@@ -130,7 +143,11 @@ def best_of_ratios(of: Quantity) -> Statistic:
 def _least(of: Quantity, pairs: Sequence[tuple[Observed, Observed]], key: Key) -> Estimate:
     """The least of some ratios, with a wider interval: 95 % for all of them together."""
     level = 1.0 - 0.05 / len(pairs)
-    found = [_ratio(of, a, b, key, level)._replace(where=a.curve) for a, b in pairs]
+    ends = [
+        contrast(np.array([a[of], b[of]]), np.array([1.0, -1.0]), key, level=level)
+        for a, b in pairs
+    ]
+    found = [_exp(e)._replace(where=a.curve) for e, (a, _) in zip(ends, pairs, strict=True)]
     known = [e for e in found if math.isfinite(e.value)]
     return min(known, key=lambda e: e.value, default=NOTHING)
 
@@ -230,6 +247,11 @@ def opposite(cosines: np.ndarray) -> np.ndarray:
     return (cosines < 0).astype(float)
 
 
+def noise(cosines: np.ndarray) -> np.ndarray:
+    """How far the two models' first-layer weights are from the same line through 0."""
+    return np.asarray(1.0 - np.abs(cosines))
+
+
 def count_opposite() -> Statistic:
     """In how many pairs of all runs weights were opposite: a count, without an interval."""
 
@@ -240,7 +262,7 @@ def count_opposite() -> Statistic:
     return Statistic((FIRST_LAYER,), estimate)
 
 
-def _share(of: Quantity, change: Callable[[np.ndarray], np.ndarray]) -> Statistic:
+def _share(of: Quantity, change: Change) -> Statistic:
     def estimate(runs: Observations, _: Key) -> Estimate:
         x = np.concatenate([change(r[of]) for r in runs])
         return Estimate(*statistics.proportion(int(x.sum()), len(x)))

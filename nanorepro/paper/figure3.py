@@ -4,7 +4,7 @@ import numpy as np
 
 from nanorepro.paper.claims import LEAST_LOG2_T, Claim, Criterion, ends, two
 from nanorepro.paper.curves import ALL, FIRST, LAST, MORE_PAIRS
-from nanorepro.paper.estimates import count_opposite, mean, ratio, share_opposite
+from nanorepro.paper.estimates import count_opposite, mean, noise, ratio, share_opposite
 from nanorepro.paper.quantities import DEVIATION, FIRST_LAYER, LARGEST_DIFFERENCE
 from nanorepro.paper.record import Figure
 from nanorepro.paper.rows import rows_of_one_pair
@@ -38,8 +38,8 @@ CLAIMS = (
         ),
     ),
     Claim(
-        "with identical initialization, single models never have weights of opposite sign, even"
-        " with the most aggressive shuffling",
+        "with identical initialization, no pair of single models with weights of opposite sign is"
+        " seen, even with the most aggressive shuffling",
         LEAST_LOG2_T,
         (
             Criterion(
@@ -49,8 +49,35 @@ CLAIMS = (
         ),
     ),
     Claim(
-        "the cosine of deviations from θ is almost 1 with no shuffling and 0.191 with maximum"
-        " shuffling (linear, distinct initialization)",
+        "single ReLU models are slightly more noisy than those with identity (distinct"
+        " initialization)",
+        LEAST_LOG2_T,
+        (
+            Criterion(
+                "ReLU 1 diff over Identity 1 diff, z = 1: 1 - |cosine| of the weights",
+                ratio(FIRST_LAYER, noise),
+                two("ReLU 1 diff", "Identity 1 diff", FIRST),
+                1.0,
+            ),
+        ),
+        MORE_PAIRS,
+    ),
+    Claim(
+        "the weights of linear models almost match, even with aggressive shuffling and distinct"
+        " initialization",
+        LEAST_LOG2_T,
+        (
+            Criterion(
+                "linear diff, largest z: cosine of the weights",
+                mean(FIRST_LAYER),
+                (("linear diff", LAST),),
+                0.99,
+            ),
+        ),
+    ),
+    Claim(
+        "the cosine of deviations from θ is almost 1 with no shuffling, and far from it with"
+        " maximum shuffling, 0.191 in the paper (linear, distinct initialization)",
         LEAST_LOG2_T,
         (
             Criterion(
@@ -66,8 +93,8 @@ CLAIMS = (
         ),
     ),
     Claim(
-        "the weights of a pair of models of two ReLU units deviate more clearly, with minimum"
-        " shuffling, and more with maximum shuffling",
+        "the weights of a pair of models of two ReLU units deviate more than those of two identity"
+        " units with minimum shuffling, and more with maximum shuffling",
         LEAST_LOG2_T,
         (
             Criterion(

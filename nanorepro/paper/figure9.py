@@ -8,8 +8,7 @@ from nanorepro.paper.rows import rows_of_two_pairs
 
 CLAIMS = (
     Claim(
-        "pairs whose embeddings are aligned have a narrow cloud of hidden weights; less"
-        " correlated embeddings go with larger deviations",
+        "pairs whose embeddings are less correlated have hidden weights that deviate more",
         LEAST_LOG2_T,
         (
             Criterion(

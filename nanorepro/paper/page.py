@@ -41,7 +41,7 @@ def figures_page(
     return page.render(
         "figures.html",
         claims=found,
-        counted=claims.counted([claim["verdict"] for _, claim in found]),
+        counted=claims.counted([claim for _, claim in found]),
         hours=sum(run["seconds"] for run in runs.values()) / 3600,
         cpus=sorted({str(run["cpu"]) for run in runs.values()}),
         figures=[(record, picture(record, folder), notes(record, folder)) for record in records],

@@ -128,7 +128,7 @@ def embedded_correlations(rows: Sequence[Row], title: str, note: str) -> Figure:
         figure.subplots(max(len(pairs), 1), 2, squeeze=False), pairs, strict=False
     ):
         of = [r for r in rows if r["pair"] == pair]
-        cloud(axes[0], of, [("first set", BLUE, "e0"), ("second set", RED, "e1")])
+        cloud(axes[0], of, [("first set", GREEN, "e0"), ("second set", PURPLE, "e1")])
         cloud(axes[1], of, [("input edges", RED, "w0"), ("output edges", BLUE, "w1")])
         at = rf"$\log_2 z$ = {of[0]['log2_window']}, pair {pair}"
         axes[0].set_title(f"embeddings, {at}: correlation {coefficient(of, 'e'):.3f}")

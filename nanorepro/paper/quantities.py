@@ -40,6 +40,11 @@ def losses(r: "Result") -> np.ndarray:
     return np.array([p.loss for p in r.pairs], float)
 
 
+def of_learned(values: np.ndarray, r: "Result") -> np.ndarray:
+    """The values (pair,) of the pairs of which no model is stuck; NaN of the others."""
+    return np.where([any(p.stuck) for p in r.pairs], np.nan, values)
+
+
 def log_loss(r: "Result") -> np.ndarray:
     """Mean over a pair's models of log L.
 
@@ -86,7 +91,11 @@ LOG_LOSS = Quantity("log_loss", log_loss)
 LOG_LOSS_LEARNED = Quantity("log_loss_learned", log_loss_learned)
 STUCK = Quantity("stuck", lambda r: np.array([float(any(p.stuck)) for p in r.pairs]))
 DEVIATION = Quantity("deviation_cosine", lambda r: np.array(r.deviation_cosine, float))
-CORRELATION = Quantity("weight_correlation", lambda r: np.array(r.weight_correlation, float))
+PD_LEARNED = Quantity("pd_learned", lambda r: of_learned(PD.measure(r), r))
+LOSS_LEARNED = Quantity("loss_learned", lambda r: of_learned(LOSS.measure(r), r))
+CORRELATION_LEARNED = Quantity(
+    "weight_correlation_learned", lambda r: of_learned(np.array(r.weight_correlation, float), r)
+)
 FIRST_LAYER = Quantity("first_layer_cosine", first_layer_cosine, parameters=True)
 LARGEST_DIFFERENCE = Quantity("largest_difference", largest_weight_difference, parameters=True)
 EMBEDDINGS = Quantity(

@@ -4,6 +4,7 @@ The page is made of the records alone, so it can be made again from what is stor
 """
 
 import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -91,6 +92,7 @@ def claim_record(claim: claims.Claim, evidence: Evidence) -> dict[str, Any]:
     verdict, parts = evidence.judge(claim)
     found: dict[str, Any] = finite_or_null({
         "words": claim.words,
+        **({"ours": True} if claim.ours else {}),
         "verdict": verdict,
         "parts": [
             {
@@ -181,12 +183,13 @@ JUDGED = "intervals.md"  # how, in a page of its own beside the pictures
 
 def summary(records: list[dict[str, Any]], folder: Path, again: str) -> list[str]:
     """What the page is, and the verdicts of all claims."""
-    verdicts = [c["verdict"] for r in records for c in r["claims"]]
+    found = [c for r in records for c in r["claims"]]
     runs = {run["id"]: run for record in records for run in runs_of(record)}
     hours = sum(run["seconds"] for run in runs.values()) / 3600
     cpus = sorted({run["cpu"] for run in runs.values()})
+    options = ", with the options under each figure" if len(records) > 1 else ""
     lines = [
-        f"Made by `{again}`; every number comes from the stored runs"
+        f"Made by `{again}`{options}; the numbers of all tables come from the stored runs"
         " whose ids and fingerprints stand below each figure. A figure's record has the command of"
         " each run.",
         "",
@@ -195,15 +198,16 @@ def summary(records: list[dict[str, Any]], folder: Path, again: str) -> list[str
         " runs are too small for the claim. Where the figure's own pairs cannot tell, more pairs"
         " decide (`--decide`), of the size that their line names. That losses are equal is"
         " told by two one-sided tests of the paired logarithms at 5 % (the interval shown is"
-        " then of 90 %), that they are not by a test at 0.1 %. `O(10^k)` is expected within a"
-        " factor of ten, since θ and the initial values are other draws than the paper's."
+        " then of 90 %), that they are not by a test at 0.1 %; equal is within 4.9 %. `O(10^k)` is"
+        " expected within a factor of ten, since θ and the initial values are other draws than the"
+        " paper's; ranges for which the paper has no number are ours."
         + (f" [Part by part]({folder.name}/{JUDGED})." if (folder / JUDGED).exists() else ""),
         "",
         "Every verdict is a function of the tables beside the figures (`figureN-T...pairs.csv`):"
         " `python -m nanorepro.figure N --from-records FOLDER` judges and draws from them alone,"
         " and `pytest tests/claims` recomputes all.",
         "",
-        f"Claims: {claims.counted(verdicts)}. Runs: {hours:.2f} hours on {', '.join(cpus)}.",
+        f"Claims: {claims.counted(found)}. Runs: {hours:.2f} hours on {', '.join(cpus)}.",
         "",
         "| figure | claim | verdict |",
         "|---|---|---|",
@@ -213,6 +217,20 @@ def summary(records: list[dict[str, Any]], folder: Path, again: str) -> list[str
         for r in records for c in r["claims"]
     ]  # fmt: skip
     return [*lines, ""]
+
+
+LINK = re.compile(r"\]\((?![a-z]+:|#)")  # to a file
+
+
+def from_page(text: str, folder: str) -> str:
+    """Notes with links to files as the page needs them, beside whose folder it is.
+
+    Examples
+    --------
+    >>> from_page("[how](intervals.md)", "paper")
+    '[how](paper/intervals.md)'
+    """
+    return LINK.sub(f"]({folder}/", text)
 
 
 def section(record: dict[str, Any], folder: Path) -> list[str]:
@@ -239,7 +257,7 @@ def section(record: dict[str, Any], folder: Path) -> list[str]:
             lines.append(f"| {words} | {measured(p)} | {p['expected']} | {p['verdict']} |")
     notes = folder / f"notes{f}.md"
     if notes.exists():
-        lines += ["", notes.read_text(encoding="utf-8").strip()]
+        lines += ["", from_page(notes.read_text(encoding="utf-8").strip(), folder.name)]
     if runs := runs_of(record):
         lines += [
             "", f"<details><summary>{counted(len(runs), 'run')},"

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from nanorepro.paper import claims, curves, estimates
+from nanorepro.paper import claims, curves, estimates, evidence
 from nanorepro.paper.figures import FIGURES
 from nanorepro.paper.observed import Observed
 from nanorepro.paper.quantities import PD
@@ -19,6 +19,26 @@ def test_verdicts():
     assert claims.judge(2.1, 3.0, part) == claims.FAILS
     assert claims.judge(0.9, 1.5, part) == claims.OPEN
     assert claims.judge(math.nan, math.nan, part) == claims.OPEN
+
+
+@pytest.mark.parametrize("number", FIGURES)
+def test_each_size_of_a_figure_has_a_table_of_its_own(number):
+    sizes = {c.more for c in FIGURES[number].claims if c.more}
+    sizes |= {of[number] for of in curves.SCALES.values()}
+    names = [evidence.table_name(f"figure{number}", size) for size in sizes]
+    assert len(set(names)) == len(names)
+
+
+def test_questions_of_our_own_are_counted_by_themselves():
+    of = [
+        {"verdict": claims.HOLDS},
+        {"verdict": claims.FAILS, "ours": True},
+        {"verdict": claims.HOLDS},
+    ]
+    assert claims.counted(of) == "2 hold; of questions of our own 1 does not hold"
+    assert claims.counted(of[::2]) == "2 hold" and claims.counted([]) == "none"
+    ours = [c.words for c in CLAIMS if c.ours]
+    assert ours and all("the paper does not speak" in words for words in ours)
 
 
 def test_resamples_do_not_decide():

@@ -41,6 +41,27 @@ def test_statistics_by_hand():
     assert absolute.value == pytest.approx(np.mean([1.0, 1.0, 0.99, 0.98]))
 
 
+def test_ratios_of_ratios_and_of_functions_by_hand():
+    values = ([8.0, 4.0, 6.0], [1.0, 2.0, 3.0], [4.0, 2.0, 6.0], [1.0, 1.0, 1.0])
+    found = estimates.change_of_ratio(PD)([run_of(pds) for pds in values])
+    assert found.value == pytest.approx((6.0 / 2.0) / (4.0 / 1.0))
+    assert found.low < found.value < found.high
+    cosines = ([0.9, -0.8, 0.7], [-0.99, 0.98, 0.97])
+    a, b = (run_of([1.0] * 3, first_layer_cosine=c) for c in cosines)
+    found = estimates.ratio(quantities.FIRST_LAYER, estimates.noise)([a, b])
+    assert found.value == pytest.approx(10.0)
+
+
+def test_pairs_with_a_stuck_model_are_left_out_of_those_that_learned():
+    r = result_of([1.0, 2.0, 3.0])
+    stuck = [(False, False), (True, False), (False, True)]
+    pairs = [p.changed(stuck=s) for p, s in zip(r.pairs, stuck, strict=True)]
+    r = with_series(r, [pairs])
+    for of in (quantities.PD_LEARNED, quantities.LOSS_LEARNED, quantities.CORRELATION_LEARNED):
+        assert np.isfinite(of.measure(r)).tolist() == [True, False, False]
+    assert quantities.PD_LEARNED.measure(r)[0] == 1.0
+
+
 def test_nothing_is_told_of_a_mean_that_is_zero():
     zero, one = run_of([0.0] * 4), run_of([1.0, 2.0, 1.0, 2.0])
     for found in (estimates.ratio(PD)([zero, one]), estimates.positive_mean(PD)([zero])):
