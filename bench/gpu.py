@@ -384,7 +384,7 @@ def main(argv: list[str] | None = None) -> int:
     report = Report(given.out, given.minutes)
     report.add("device", "name", device.name)
     report.add("device", "architecture", device.architecture)
-    report.add("device", "NVRTC", ".".join(map(str, nvrtc.version())))
+    report.add("device", "NVRTC", ".".join(map(str, nvrtc.version(device.cuda))))
     report.add("device", "free bytes", device.free())
     report.add("models", "configurations", {k: asdict(v) for k, v in TIMED.items()})
     fingerprints(report)

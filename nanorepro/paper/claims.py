@@ -16,16 +16,18 @@ from nanorepro.paper.estimates import (
     OPEN,
     Estimate,
     Statistic,
+    ratio,
     same_at_every_window,
 )
 from nanorepro.paper.observed import Key, Observed
-from nanorepro.paper.quantities import LOG_LOSS, Quantity
+from nanorepro.paper.quantities import LOG_LOSS, LOSS, PD, Quantity
 
 __all__ = [
     "FAILS", "HOLDS", "OPEN", "Claim", "Criterion", "Measured", "decide", "verdict",
 ]  # fmt: skip
 
 RESAMPLINGS = 9  # that must say the same
+COMPARABLE = 1.1  # times another loss
 NEAR_BORDER = 0.25  # of an end's distance from the value, of which resamples move it by a tenth
 
 
@@ -238,7 +240,7 @@ def ends(name: str) -> tuple[tuple[str, str], ...]:
     return (name, LAST), (name, FIRST)
 
 
-NEAR = math.sqrt(1.1)  # of L at z = 1: then no two L are more than 10 % apart
+NEAR = math.sqrt(COMPARABLE)  # of L at z = 1: then no two L are more than 10 % apart
 
 
 def equal_losses(
@@ -256,6 +258,23 @@ def equal_loss(what: str, first: tuple[str, str], second: tuple[str, str]) -> Cr
     """That L is the same in two runs, within the same factor, by the same tests."""
     test = same_at_every_window(LOG_LOSS, NEAR)
     return Criterion(what, test, (second, first), 1 / NEAR, NEAR)
+
+
+def less_pd(
+    what: str,
+    first: str,
+    second: str,
+    place: str,
+    pd: Quantity = PD,
+    loss: Quantity = LOSS,
+    of: str = "",
+) -> tuple[Criterion, Criterion]:
+    """That PD of one curve is less than another's, at comparable loss: 1.1 times it at most."""
+    runs = two(first, second, place)
+    return (
+        Criterion(f"{what}: PD{of}", ratio(pd), runs, 0.0, 1.0),
+        Criterion(f"{what}: L{of}", ratio(loss), runs, 0.0, COMPARABLE),
+    )
 
 
 LEAST_LOG2_T, LEAST_LOG2_T_DEEP = 20, 14  # of models that learn in seconds, and of the deep ones

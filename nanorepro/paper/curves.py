@@ -79,7 +79,7 @@ LAPTOP = Size(22, 16, 16, (0, 4, 8, 12, 16, 17))
 # expectation at any T, as a shuffled sequence of independent examples is one: there T may be small.
 MORE_PAIRS = Size(20, 16, 256, (0, 7, 14))
 MORE_TOWERS = Size(18, 12, 4096, (0, 6, 13), series=False)
-# What changes with T is decided at the paper's.
+# What may change its direction with T is decided at the paper's.
 MORE_OF_PAPER = Size(26, 16, 128, (0, 10, 20), series=False)
 MORE_SERIES = replace(MORE_OF_PAPER, pairs=256, series=True)
 MORE_WIDE = Size(20, 16, 128, (0, 7, 14), series=False)

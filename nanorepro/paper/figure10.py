@@ -2,7 +2,7 @@
 
 import math
 
-from nanorepro.paper.claims import LEAST_LOG2_T_DEEP, Claim, Criterion, equal_losses, two
+from nanorepro.paper.claims import LEAST_LOG2_T_DEEP, Claim, Criterion, equal_losses, less_pd, two
 from nanorepro.paper.curves import (
     ALL,
     EQUAL_LOSS_DEEP,
@@ -40,11 +40,7 @@ CLAIMS = (
         " as shuffling is limited",
         LEAST_LOG2_T_DEEP,
         tuple(
-            Criterion(
-                f"{n} over ReLU, z = 1: {what}", ratio(of), two(n, "ReLU deep", FIRST), 0.0, high
-            )
-            for n in TUNED
-            for what, of, high in (("PD", PD, 1.0), ("L", LOSS, 1.1))
+            part for n in TUNED for part in less_pd(f"{n} over ReLU, z = 1", n, "ReLU deep", FIRST)
         ),
         MORE_DEEP,
     ),
@@ -91,15 +87,9 @@ CLAIMS = (
         "well tuned SmeLU slightly outperforms well tuned Swish",
         LEAST_LOG2_T_DEEP,
         tuple(
-            Criterion(
-                f"SmeLU 0.1 over {n}, z = 1: {what}",
-                ratio(of),
-                two("SmeLU 0.1 deep", f"{n} deep", FIRST),
-                0.0,
-                high,
-            )
+            part
             for n in ("Swish 16", "Swish 4")
-            for what, of, high in (("PD", PD, 1.0), ("L", LOSS, 1.1))
+            for part in less_pd(f"SmeLU 0.1 over {n}, z = 1", "SmeLU 0.1 deep", f"{n} deep", FIRST)
         ),
         MOST_DEEP,
     ),
@@ -107,22 +97,7 @@ CLAIMS = (
         "a warm start with a lower learning rate reduces PD even with aggressive shuffling,"
         " at competitive loss",
         LEAST_LOG2_T_DEEP,
-        (
-            Criterion(
-                "ReLU TL over ReLU, largest z: PD",
-                ratio(PD),
-                two("ReLU deep TL", "ReLU deep", LAST),
-                0.0,
-                1.0,
-            ),
-            Criterion(
-                "ReLU TL over ReLU, largest z: L",
-                ratio(LOSS),
-                two("ReLU deep TL", "ReLU deep", LAST),
-                0.0,
-                1.1,
-            ),
-        ),
+        less_pd("ReLU TL over ReLU, largest z", "ReLU deep TL", "ReLU deep", LAST),
     ),
     Claim(
         "excess loss is unaffected by shuffling",

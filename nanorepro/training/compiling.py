@@ -21,17 +21,16 @@ def says_when_compiling(progress: Progress | None) -> Iterator[None]:
 
     shown: Progress = progress
 
-    def begins() -> None:
-        shown.waiting = "compiling (only the first time) ..."
-
     class Compiling(event.Listener):
         """Hears of what is compiled, and not of what the cache on the disk holds."""
 
         def on_start(self, event: Any) -> None:
-            begins()
+            shown.waiting = "compiling (only the first time) ..."
 
         def on_end(self, event: Any) -> None:
             pass
 
-    with event.install_listener("numba:compile", Compiling()), nvrtc.hearing(begins):
+    with contextlib.ExitStack() as stack:
+        for what in ("numba:compile", nvrtc.EVENT):
+            stack.enter_context(event.install_listener(what, Compiling()))
         yield

@@ -5,6 +5,7 @@ import pytest
 from support.ptx.device import Loaded
 from support.records import arrays_of, assert_same_bits, assert_same_record, random_parameters
 from support.slow import slow_after, slow_unless
+from support.stopping import Stopped, after
 
 from nanorepro import Config, fit, predict, simulate
 from nanorepro.backends.cuda import backend, examples
@@ -225,16 +226,9 @@ def test_a_run_on_the_callers_examples_goes_on_where_it_stopped(interpreter, mon
     monkeypatch.setattr(examples, "CHUNK", 16)
     config, data = Config(hidden="3", batch=4, epochs=3, pairs=1), callers("real", 3)
 
-    class Enough(Exception):
-        pass
-
-    def stop(done, total):
-        if done > total // 2:
-            raise Enough
-
     kept = {"checkpoint_folder": tmp_path, "say": lambda text: None, "data": data}
-    with pytest.raises(Enough):
-        simulate(config, "cupy", 1, stop, **kept)
+    with pytest.raises(Stopped):
+        simulate(config, "cupy", 1, after(1 / 2), **kept)
     result = simulate(config, "cupy", 1, **kept)
     assert "resumed" in result.provenance
     assert result.fingerprint == simulate(config, "reference", 1, data=data).fingerprint
@@ -253,16 +247,9 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
     monkeypatch.setattr("nanorepro.training.group.PIECE", 64)
     config = Config(**SMALL, eval_every="log", optimizer="adam")
 
-    class Enough(Exception):
-        pass
-
-    def stop(done, total):
-        if done > total // 3:
-            raise Enough
-
     kept = {"checkpoint_folder": tmp_path, "say": lambda text: None}
-    with pytest.raises(Enough):
-        simulate(config, first, 1, stop, **kept)
+    with pytest.raises(Stopped):
+        simulate(config, first, 1, after(1 / 3), **kept)
     result = simulate(config, second, 1, **kept)
     whole = simulate(config, backend="numba", threads=1)
     assert result == whole and np.array_equal(result.logits, whole.logits)

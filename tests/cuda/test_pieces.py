@@ -6,7 +6,9 @@ Runs of a test are far too short to be cut; here the pieces are shorter.
 import numpy as np
 import pytest
 from support.records import assert_same_bits
+from support.runs import assert_same_run
 from support.slow import slow_after
+from support.stopping import Stopped, after
 
 from nanorepro import Config, fit, initial_parameters, simulate
 from nanorepro.backends.cuda import device as seam
@@ -18,12 +20,6 @@ from nanorepro.data.worlds import World
 from nanorepro.numerics.streams import stream_key, words
 
 SMALL = {"log2_examples": 7, "log2_eval": 6, "pairs": 1}
-
-
-def assert_same_run(config):
-    ours, theirs = (simulate(config, backend=b, threads=1) for b in ("cupy", "reference"))
-    assert ours.fingerprint == theirs.fingerprint
-    assert_same_bits(ours.logits, theirs.logits, "logits")
 
 
 def counted(monkeypatch, owner, name):
@@ -52,7 +48,7 @@ def test_an_evaluation_in_pieces(interpreter, monkeypatch, options):
     units = sum(config.widths) + 1
     monkeypatch.setattr(ensemble, "PATTERNS", 2 * units * 13 + 1)  # 13 examples of some 35
     pieces = counted(monkeypatch, ensemble.Ensemble, "forward")
-    assert_same_run(config)
+    assert_same_run(config, backend="cupy")
     assert {arguments[2] for arguments in pieces} >= {0, 13, 26}
 
 
@@ -67,7 +63,7 @@ def test_launches_that_the_memory_of_drawn_plans_splits(interpreter, monkeypatch
     monkeypatch.setattr(plans, "BYTES", size)
     launches = counted(monkeypatch, ensemble.Ensemble, "_train")
     config = Config(**{**SMALL, "hidden": "3,2", "batch": 8, **options})
-    assert_same_run(config)
+    assert_same_run(config, backend="cupy")
     assert len(launches) > 2
     assert max(arguments[-1] for arguments in launches) > 1
 
@@ -92,7 +88,7 @@ def test_pieces_that_are_not_whole_mini_batches(interpreter, monkeypatch, hidden
     trained = counted(monkeypatch, ensemble.Ensemble, "train")
     config = Config(**SMALL, hidden=hidden, batch=batch)
     monkeypatch.setattr(examples, "CHUNK", 64)
-    assert_same_run(config)
+    assert_same_run(config, backend="cupy")
     assert len(trained) == {("33", 8): 8, ("3", 8): 2, ("3,2", 64): 2}[hidden, batch]
 
 
@@ -103,16 +99,9 @@ def test_a_run_goes_on_within_a_window(hidden, interpreter, monkeypatch, tmp_pat
     config = Config(**SMALL, hidden=hidden, batch=8, log2_window=3, eval_every="log")
     assert config.window == 64
 
-    class Enough(Exception):
-        pass
-
-    def stop(done, total):
-        if done > total // 10:
-            raise Enough
-
     kept = {"checkpoint_folder": tmp_path, "say": lambda text: None}
-    with pytest.raises(Enough):
-        simulate(config, "cupy", 1, stop, **kept)
+    with pytest.raises(Stopped):
+        simulate(config, "cupy", 1, after(1 / 10), **kept)
     trained = counted(monkeypatch, ensemble.Ensemble, "train")
     result = simulate(config, "cupy", 1, **kept)
     assert result.fingerprint == simulate(config, "reference", 1).fingerprint

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from support.commands import call
 from support.commands import refused as refused_line
+from support.stopping import Stopped, after
 
 from nanorepro import Config, attribute, fit, initial_parameters, load, predict, save, simulate
 from nanorepro.backends import reference
@@ -228,20 +229,12 @@ def test_a_file_that_has_changed_is_refused(file):
         simulate(config, "reference", 1, data=(X[:20], Y[:20]))
 
 
-class Stop(Exception):
-    pass
-
-
 def test_a_run_in_the_middle_goes_on_and_refuses_a_file_that_has_changed(file, tmp_path):
     config = replace(SMALL, data=f"file:{file}")
 
-    def stop(done, total):
-        if done > total // 2:
-            raise Stop
-
     options = {"checkpoint_folder": tmp_path, "say": lambda text: None}
-    with pytest.raises(Stop):
-        simulate(config, "reference", 1, stop, **options)
+    with pytest.raises(Stopped):
+        simulate(config, "reference", 1, after(1 / 2), **options)
     whole = file.read_bytes()
     change(file)
     with pytest.raises(ConfigError, match="data: the examples of file:.* have changed since"):

@@ -69,20 +69,24 @@ def cache_folder() -> Path:
     return Path(base) / "nanorepro" / "cuda"
 
 
-def cached_binary(source: str, architecture: str, anew: bool = False) -> Path:
+def cached_binary(
+    source: str, architecture: str, most: int | None = None, anew: bool = False
+) -> Path:
     """The file of a program's binary, compiled if it is not there, or `anew`.
+
+    By the newest NVRTC of CUDA `most` at most.
 
     Named by a digest of all that determines it; written whole under another name, then renamed, so
     that no process ever loads a part of one.
     """
-    major, minor = nvrtc.version()
+    major, minor = nvrtc.version(most)
     parts = (source, architecture, f"{major}.{minor}", *nvrtc.OPTIONS)
     name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32] + ".cubin"
     kept = cache_folder() / name
     with contextlib.suppress(OSError):
         if kept.exists() and not anew:
             return kept
-    binary = nvrtc.compiled(source, architecture, binary=True)
+    binary = nvrtc.compiled(source, architecture, binary=True, most=most)
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         return _written(kept, binary)
@@ -176,10 +180,10 @@ class CupyDevice:
         if int(self.architecture) < OLDEST:
             has = f"{self.architecture[:-1]}.{self.architecture[-1]}"
             raise refused(f"the GPU has compute capability {has}", "use one of 8.0 or more")
-        nvrtc.newest = driver // 1000
-        self.wheel = nvrtc.wheel(nvrtc.newest)
+        self.cuda = driver // 1000
+        self.wheel = nvrtc.wheel(self.cuda)
         try:
-            nvrtc.library(nvrtc.newest)
+            nvrtc.library(self.cuda)
         except nvrtc.NoCompiler as error:
             raise refused(str(error), f"pip install {self.wheel}") from None
         self.programs = lru_cache(PROGRAMS)(self._loaded)
@@ -200,17 +204,17 @@ class CupyDevice:
         try:  # what was in the cache may be damaged
             return CupyModule(self.cupy, self.gpu, self._binary(source, anew=True))
         except failures as error:
-            major, minor = nvrtc.version()
+            major, minor = nvrtc.version(self.cuda)
             what = f"the driver does not load what CUDA {major}.{minor} compiled ({error})"
             raise refused(what, "update the driver") from None
 
     def _binary(self, source: str, anew: bool = False) -> Path:
         try:
-            return cached_binary(source, self.architecture, anew)
+            return cached_binary(source, self.architecture, self.cuda, anew)
         except nvrtc.CompileError as error:
             if "gpu-architecture" not in str(error):
                 raise
-            major, minor = nvrtc.version()
+            major, minor = nvrtc.version(self.cuda)
             what = f"CUDA {major}.{minor} does not know GPUs of sm_{self.architecture}"
             raise refused(what, f"pip install a newer {self.wheel}") from None
 

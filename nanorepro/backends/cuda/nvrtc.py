@@ -4,10 +4,9 @@ CuPy's own compiler appends `-ftz=true` to the caller's options (cupy #9576), wh
 them; subnormal numbers would then be flushed to zero by every operation, intrinsics included.
 """
 
-import contextlib
 import ctypes
 import importlib.util
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -21,22 +20,7 @@ OPTIONS = (
     "--prec-sqrt=true",
     "--no-source-include",
 )
-
-
-newest: int | None = (
-    None  # the driver's CUDA, once a GPU is used; nothing newer compiles from then on
-)
-_hearers: list[Callable[[], None]] = []
-
-
-@contextlib.contextmanager
-def hearing(begins: Callable[[], None]) -> Iterator[None]:
-    """Let a function be called whenever something begins to be compiled."""
-    _hearers.append(begins)
-    try:
-        yield
-    finally:
-        _hearers.remove(begins)
+EVENT = "nanorepro:nvrtc"  # of Numba's events: that something is compiled
 
 
 class CompileError(RuntimeError):
@@ -98,18 +82,28 @@ def wheel(most: int) -> str:
     return "nvidia-cuda-nvrtc" if most > 12 else f"nvidia-cuda-nvrtc-cu{most}"
 
 
-def version() -> tuple[int, int]:
-    """NVRTC's version."""
-    return _version_of(library(newest))
+def version(most: int | None = None) -> tuple[int, int]:
+    """NVRTC's version; of which one `library` says."""
+    return _version_of(library(most))
 
 
 def compiled(
-    source: str, architecture: str, binary: bool = False, options: Sequence[str] = OPTIONS
+    source: str,
+    architecture: str,
+    binary: bool = False,
+    options: Sequence[str] = OPTIONS,
+    most: int | None = None,
 ) -> bytes:
     """PTX, or the binary for one GPU; `architecture` is "80", "90", ...  Raises CompileError."""
-    nvrtc = library(newest)
-    for begins in _hearers:
-        begins()
+    from numba.core import event
+
+    with event.trigger_event(EVENT):
+        return _compiled(library(most), source, architecture, binary, options)
+
+
+def _compiled(
+    nvrtc: ctypes.CDLL, source: str, architecture: str, binary: bool, options: Sequence[str]
+) -> bytes:
     program = ctypes.c_void_p()
 
     def check(status: int) -> None:
